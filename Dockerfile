@@ -1,0 +1,27 @@
+# syntax=docker/dockerfile:1
+
+FROM rust:1.95-bookworm AS builder
+RUN apt-get update && apt-get install -y --no-install-recommends python3-venv && rm -rf /var/lib/apt/lists/*
+WORKDIR /turret
+COPY . .
+# Without an NVIDIA driver, which a build has not, this is the small set for CPU.
+# For the GPU image: `--build-arg LIBTORCH_SET=full`.
+ARG LIBTORCH_SET=cpu
+RUN make libtorch LIBTORCH_SET="$LIBTORCH_SET"
+RUN cargo build --release --locked --bins
+# What the binaries load. libtorch finds NVIDIA's libraries in ../../nvidia, seen from torch/lib; the binaries find
+# libtorch in ../lib/torch/lib, seen from where they lie. Neither relation may change.
+RUN packages="$(dirname "$(realpath .libtorch/current)")" \
+    && install -D -t /runtime/bin target/release/turret target/release/fine-tune \
+    && mkdir -p /runtime/lib/torch \
+    && cp -r "$packages/torch/lib" /runtime/lib/torch/lib \
+    && cp -r "$packages/nvidia" /runtime/lib/nvidia \
+    && rm -rf /runtime/lib/nvidia/*/include /runtime/lib/torch/lib/libtorch_python.so \
+    && if [ "$LIBTORCH_SET" = cpu ]; then rm -f /runtime/lib/torch/lib/lib*cuda*.so; fi
+
+FROM debian:bookworm-slim
+COPY --from=builder /runtime/ /usr/local/
+# By number, so that Kubernetes can tell that it is not root.
+USER 10001:10001
+EXPOSE 50051 9090
+ENTRYPOINT ["turret"]

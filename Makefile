@@ -1,0 +1,54 @@
+# `make` alone lists what there is.
+.DEFAULT_GOAL := help
+PARITY_PYTHON := .parity/venv/bin/python
+
+.PHONY: help needs libtorch build demo serve test check-fmt clippy rust-test deny parity golden clean-demo
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+needs:
+	@tools/needs.sh
+
+libtorch: needs ## find or install libtorch 2.11.0 and point .libtorch/current at it
+	@tools/libtorch.sh
+
+build: libtorch ## build the release binaries and the demo's data generator
+	cargo build --release --locked --bins --example surfaces
+
+demo: build ## train a head, serve it, classify, publish a better one while requests keep coming
+	@tools/demo.sh
+
+serve: build ## the demo's set-up, then leave the server running
+	@tools/demo.sh --serve
+
+test: check-fmt clippy rust-test deny ## formatting, lints, all tests
+
+check-fmt: needs
+	cargo fmt --all --check
+
+clippy: libtorch
+	cargo clippy --locked --all-targets -- -D warnings
+
+rust-test: libtorch
+	cargo test --locked
+
+deny: ## licences, bans and sources, where cargo-deny is installed
+	@if command -v cargo-deny >/dev/null; then \
+	    cargo deny --offline --locked check licenses bans sources; \
+	else echo "deny: skipped, cargo-deny is not installed (cargo install cargo-deny --locked)"; fi
+
+parity: libtorch .parity/venv/.installed ## compare with torchvision's own networks and preprocessing
+	cargo build --release --locked --bin turret
+	$(PARITY_PYTHON) -B tools/parity/check.py --turret target/release/turret
+
+golden: .parity/venv/.installed ## write the golden files that `make test` compares with
+	$(PARITY_PYTHON) -B tools/parity/write_golden.py
+
+.parity/venv/.installed: tools/parity/requirements.txt
+	python3 -m venv .parity/venv
+	.parity/venv/bin/pip install --quiet --requirement $<
+	touch $@
+
+clean-demo: ## remove what the demo made
+	rm -rf .demo

@@ -1,0 +1,48 @@
+//! The formats a checkpoint comes in, each as a list of stored tensors.
+
+use std::path::Path;
+
+use pytorch_reader::PytorchReader;
+use safetensors::SafeTensors;
+
+use super::{CheckpointError, StoredTensor};
+
+/// Longest header the safetensors format allows, in bytes.
+const MAX_SAFETENSORS_HEADER: u64 = 100_000_000;
+
+/// A safetensors file is the length of its header as a little-endian u64, the header as JSON, then the values.
+pub(super) fn starts_like_safetensors(start: &[u8]) -> bool {
+    start.split_first_chunk().is_some_and(|(length, rest)| {
+        u64::from_le_bytes(*length) <= MAX_SAFETENSORS_HEADER && rest.starts_with(b"{")
+    })
+}
+
+pub(super) fn safetensors<'file>(
+    path: &Path,
+    file_bytes: &'file [u8],
+) -> Result<Vec<StoredTensor<'file>>, CheckpointError> {
+    let file = SafeTensors::deserialize(file_bytes)
+        .map_err(|source| CheckpointError::Safetensors { path: path.to_owned(), source })?;
+    let stored = file.tensors().into_iter().map(|(name, view)| StoredTensor {
+        name,
+        element_type: format!("{:?}", view.dtype()),
+        shape: view.shape().to_vec(),
+        length_bytes: view.data().len() as u64,
+        read: Box::new(move || Ok(view.data().to_vec())),
+    });
+    Ok(stored.collect())
+}
+
+/// Both formats of `torch.save`; the reader tells them apart and follows no name that a pickle mentions.
+pub(super) fn pytorch(path: &Path) -> Result<Vec<StoredTensor<'static>>, CheckpointError> {
+    let file = PytorchReader::new(path)
+        .map_err(|source| CheckpointError::Pytorch { path: path.to_owned(), source: Box::new(source) })?;
+    let stored = file.into_tensors().into_values().map(|tensor| StoredTensor {
+        name: tensor.name.clone(),
+        element_type: format!("{:?}", tensor.dtype()),
+        shape: tensor.shape().to_vec(),
+        length_bytes: tensor.byte_len() as u64,
+        read: Box::new(move || tensor.read()),
+    });
+    Ok(stored.collect())
+}

@@ -1,0 +1,165 @@
+//! Fetches the weights that torchvision publishes: resumes, checks, and appears whole or not at all.
+
+mod download;
+mod error;
+#[cfg(test)]
+mod tests;
+
+use std::{
+    fs::{self, File, TryLockError},
+    io::{self, Read, Seek, SeekFrom},
+    path::{Path, PathBuf},
+};
+
+use download::{Download, Network};
+pub use error::FetchError;
+
+use crate::task::Digest;
+
+/// A file of pretrained weights that is known by name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct KnownWeights {
+    /// The architecture and, after it, torchvision's name for the set of weights.
+    pub name: &'static str,
+    pub file: &'static str,
+    pub url: &'static str,
+    /// The first hexadecimal digits of the file's SHA-256: the end of its name, as is torchvision's custom.
+    pub sha256_prefix: &'static str,
+    /// The architecture that the file fits.
+    pub architecture_name: &'static str,
+}
+
+/// From torchvision's `ResNet18_Weights.IMAGENET1K_V1` and `ResNet34_Weights.IMAGENET1K_V1`.
+pub const KNOWN: &[KnownWeights] = &[
+    KnownWeights {
+        name: "resnet34-imagenet1k-v1",
+        file: "resnet34-b627a593.pth",
+        url: "https://download.pytorch.org/models/resnet34-b627a593.pth",
+        sha256_prefix: "b627a593",
+        architecture_name: "resnet34",
+    },
+    KnownWeights {
+        name: "resnet18-imagenet1k-v1",
+        file: "resnet18-f37072fd.pth",
+        url: "https://download.pytorch.org/models/resnet18-f37072fd.pth",
+        sha256_prefix: "f37072fd",
+        architecture_name: "resnet18",
+    },
+];
+
+impl KnownWeights {
+    /// # Errors
+    /// [`FetchError::UnknownName`] with the names there are.
+    pub fn named(name: &str) -> Result<&'static Self, FetchError> {
+        KNOWN.iter().find(|weights| weights.name == name).ok_or_else(|| FetchError::UnknownName {
+            found: name.to_owned(),
+            expected: KNOWN.iter().map(|weights| weights.name).collect::<Vec<_>>().join(", "),
+        })
+    }
+
+    fn is_digest_right(&self, digest: Digest) -> bool {
+        digest.to_string().starts_with(self.sha256_prefix)
+    }
+}
+
+/// Bytes of the file that are here, those of earlier runs included, and how many there are if the server says so.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Progress {
+    pub received: u64,
+    pub total: Option<u64>,
+}
+
+/// One file to be fetched into a folder.
+#[derive(Debug, Clone)]
+pub struct Fetch<'a> {
+    pub weights: &'a KnownWeights,
+    /// Where to fetch from instead, e.g. a mirror inside the factory.
+    pub url_override: Option<String>,
+    pub directory: &'a Path,
+}
+
+impl Fetch<'_> {
+    /// Gives the path of the whole and checked file; fetches nothing if it is there already.
+    ///
+    /// What has arrived lies in `<file>.part` until it is whole, so a later call goes on where this one stopped.
+    /// A proxy is taken from `ALL_PROXY`, `HTTPS_PROXY` or `HTTP_PROXY`, exceptions from `NO_PROXY`.
+    ///
+    /// # Errors
+    /// [`FetchError`]; after [`FetchError::Digest`] nothing of the file is left, after any other error the part is.
+    pub fn fetch(&self, progress: &mut dyn FnMut(Progress)) -> Result<PathBuf, FetchError> {
+        self.fetch_over(&Network::of_environment(), progress)
+    }
+
+    fn fetch_over(
+        &self,
+        network: &Network,
+        progress: &mut dyn FnMut(Progress),
+    ) -> Result<PathBuf, FetchError> {
+        let target = self.directory.join(self.weights.file);
+        let part_path = self.directory.join(format!("{}.part", self.weights.file));
+        fs::create_dir_all(self.directory).map_err(file_error(self.directory))?;
+        if self.is_here(&target)? {
+            return Ok(target);
+        }
+        let mut part = open_alone(&part_path)?;
+        let url = self.url_override.as_deref().unwrap_or(self.weights.url);
+        let mut download =
+            Download { url, file_name: self.weights.file, part: &mut part, part_path: &part_path, progress };
+        download.run(network)?;
+        part.sync_all().map_err(file_error(&part_path))?;
+        let found = digest_of(&mut part).map_err(file_error(&part_path))?;
+        if !self.weights.is_digest_right(found) {
+            fs::remove_file(&part_path).map_err(file_error(&part_path))?;
+            let (url, expected) = (url.to_owned(), self.weights.sha256_prefix);
+            return Err(FetchError::Digest { url, expected, found });
+        }
+        fs::rename(&part_path, &target).map_err(file_error(&target))?;
+        let directory = File::open(self.directory).map_err(file_error(self.directory))?;
+        directory.sync_all().map_err(file_error(self.directory))?;
+        Ok(target)
+    }
+
+    /// A file of that name with other content is taken for a damaged one and will be replaced.
+    fn is_here(&self, target: &Path) -> Result<bool, FetchError> {
+        match File::open(target) {
+            Ok(mut file) => {
+                digest_of(&mut file).map(|d| self.weights.is_digest_right(d)).map_err(file_error(target))
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(file_error(target)(error)),
+        }
+    }
+}
+
+/// The part's handle, locked: two processes that append to one file would only fail at the digest.
+fn open_alone(part_path: &Path) -> Result<File, FetchError> {
+    let part = File::options()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .open(part_path)
+        .map_err(file_error(part_path))?;
+    match part.try_lock() {
+        // Some network file systems have no locks; there the digest is the only guard.
+        Ok(()) | Err(TryLockError::Error(_)) => Ok(part),
+        Err(TryLockError::WouldBlock) => Err(FetchError::Busy { path: part_path.to_owned() }),
+    }
+}
+
+fn digest_of(file: &mut File) -> io::Result<Digest> {
+    use sha2::Digest as _;
+    let mut hasher = sha2::Sha256::new();
+    let mut buffer = vec![0; 1 << 16];
+    file.seek(SeekFrom::Start(0))?;
+    loop {
+        match file.read(&mut buffer)? {
+            0 => return Ok(Digest::from_bytes(hasher.finalize().into())),
+            length => hasher.update(buffer.get(..length).unwrap_or_default()),
+        }
+    }
+}
+
+fn file_error(path: &Path) -> impl FnOnce(io::Error) -> FetchError {
+    |source| FetchError::File { path: path.to_owned(), source }
+}

@@ -1,0 +1,303 @@
+use std::{
+    io::{BufRead, BufReader, Write},
+    net::{TcpListener, TcpStream},
+    sync::{Arc, Mutex},
+    thread,
+    time::Duration,
+};
+
+use super::*;
+
+const LENGTH: usize = 300_000;
+
+/// Named by the digest of [`content`].
+const WEIGHTS: KnownWeights = KnownWeights {
+    name: "test-weights",
+    file: "test-3c65ea93.pth",
+    url: "http://nobody.invalid/test-3c65ea93.pth",
+    sha256_prefix: "3c65ea93",
+    architecture_name: "resnet34",
+};
+
+fn content() -> Vec<u8> {
+    (0..LENGTH).map(|index| (index % 251) as u8).collect()
+}
+
+/// What the server does with one connection.
+#[derive(Debug, Clone, Copy)]
+enum Answer {
+    /// As a good server does: the whole, the range asked for, or 416.
+    Honest,
+    /// The same, but the connection is lost after that many bytes of the body.
+    LostAfter(usize),
+    /// The same, but after that many bytes nothing more comes.
+    SilentAfter(usize),
+    /// The whole file, whatever was asked for.
+    WithoutRanges,
+    /// From another byte than the one asked for.
+    WrongRange,
+    Status(u16),
+}
+
+/// Gives the answers in turn, then refuses connections.
+struct Server {
+    url: String,
+    ranges: Arc<Mutex<Vec<Option<usize>>>>,
+}
+
+impl Server {
+    fn start(answers: &[Answer]) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}/weights.pth", listener.local_addr().unwrap());
+        let ranges = Arc::new(Mutex::new(Vec::new()));
+        let (answers, seen) = (answers.to_vec(), Arc::clone(&ranges));
+        thread::spawn(move || {
+            let mut silent = Vec::new();
+            for answer in answers {
+                let (mut stream, _) = listener.accept().unwrap();
+                serve(&mut stream, answer, &seen);
+                if matches!(answer, Answer::SilentAfter(_)) {
+                    silent.push(stream);
+                }
+            }
+        });
+        Self { url, ranges }
+    }
+
+    /// The first byte asked for, of each request so far.
+    fn ranges(&self) -> Vec<Option<usize>> {
+        self.ranges.lock().unwrap().clone()
+    }
+}
+
+fn serve(stream: &mut TcpStream, answer: Answer, ranges: &Mutex<Vec<Option<usize>>>) {
+    let mut reader = BufReader::new(stream.try_clone().unwrap());
+    let mut head = read_head(&mut reader);
+    if head.starts_with("connect ") {
+        stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n").unwrap();
+        head = read_head(&mut reader);
+    }
+    let start: Option<usize> = head
+        .lines()
+        .find_map(|line| line.strip_prefix("range: bytes="))
+        .map(|range| range.trim_end_matches('-').parse().unwrap());
+    ranges.lock().unwrap().push(start);
+    let whole = content();
+    let (status, first) = match (answer, start) {
+        (Answer::Status(status), _) => (status, LENGTH),
+        (Answer::WithoutRanges, _) | (_, None) => (200, 0),
+        (Answer::WrongRange, Some(start)) => (206, start / 2),
+        (Answer::Honest | Answer::LostAfter(_) | Answer::SilentAfter(_), Some(start)) if start < LENGTH => {
+            (206, start)
+        }
+        (Answer::Honest | Answer::LostAfter(_) | Answer::SilentAfter(_), Some(_)) => (416, LENGTH),
+    };
+    let body = &whole[first..];
+    let mut head = format!("HTTP/1.1 {status} x\r\nConnection: close\r\nContent-Length: {}\r\n", body.len());
+    if status == 206 {
+        head += &format!("Content-Range: bytes {first}-{}/{LENGTH}\r\n", LENGTH - 1);
+    }
+    let sent = match answer {
+        Answer::LostAfter(length) | Answer::SilentAfter(length) => length.min(body.len()),
+        Answer::Honest | Answer::WithoutRanges | Answer::WrongRange | Answer::Status(_) => body.len(),
+    };
+    stream.write_all(format!("{head}\r\n").as_bytes()).unwrap();
+    // The client hangs up early where the answer is not what it wants.
+    let _ = stream.write_all(&body[..sent]);
+}
+
+/// Request line and header fields, in lower case.
+fn read_head(reader: &mut impl BufRead) -> String {
+    let mut head = String::new();
+    while !head.ends_with("\r\n\r\n") && reader.read_line(&mut head).unwrap() > 0 {}
+    head.to_lowercase()
+}
+
+fn network() -> Network {
+    Network {
+        proxy: None,
+        connect_timeout: Duration::from_secs(10),
+        silence_timeout: Duration::from_secs(10),
+        pause: Duration::from_millis(1),
+    }
+}
+
+/// The result and all progress that was reported.
+fn fetch(
+    directory: &Path,
+    url: &str,
+    weights: &KnownWeights,
+    network: &Network,
+) -> (Result<PathBuf, FetchError>, Vec<Progress>) {
+    let mut reports = Vec::new();
+    let fetch = Fetch { weights, url_override: Some(url.to_owned()), directory };
+    let result = fetch.fetch_over(network, &mut |progress| reports.push(progress));
+    (result, reports)
+}
+
+fn part_of(directory: &Path) -> PathBuf {
+    directory.join(format!("{}.part", WEIGHTS.file))
+}
+
+fn assert_only_the_whole_file(directory: &Path) {
+    assert_eq!(fs::read(directory.join(WEIGHTS.file)).unwrap(), content());
+    assert_eq!(fs::read_dir(directory).unwrap().count(), 1);
+}
+
+#[test]
+fn a_whole_file_arrives_under_its_name_and_is_not_fetched_twice() {
+    let folder = tempfile::tempdir().unwrap();
+    let directory = folder.path().join("not/yet/there");
+    let server = Server::start(&[Answer::Honest]);
+    let (result, reports) = fetch(&directory, &server.url, &WEIGHTS, &network());
+    assert_eq!(result.unwrap(), directory.join(WEIGHTS.file));
+    assert_only_the_whole_file(&directory);
+    let total = Some(LENGTH as u64);
+    assert_eq!(reports.first(), Some(&Progress { received: 0, total }));
+    assert_eq!(reports.last(), Some(&Progress { received: LENGTH as u64, total }));
+    // The server is gone by now.
+    let (result, reports) = fetch(&directory, &server.url, &WEIGHTS, &network());
+    assert!(result.is_ok() && reports.is_empty());
+}
+
+#[test]
+fn goes_on_where_an_earlier_run_stopped() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(part_of(folder.path()), &content()[..100_000]).unwrap();
+    let server = Server::start(&[Answer::Honest]);
+    let (result, reports) = fetch(folder.path(), &server.url, &WEIGHTS, &network());
+    result.unwrap();
+    assert_eq!(server.ranges(), [Some(100_000)]);
+    assert_eq!(reports.first(), Some(&Progress { received: 100_000, total: Some(LENGTH as u64) }));
+    assert_only_the_whole_file(folder.path());
+}
+
+#[test]
+fn a_lost_connection_is_taken_up_again_where_it_was_lost() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Server::start(&[
+        Answer::LostAfter(120_000),
+        Answer::Status(503),
+        Answer::LostAfter(60_000),
+        Answer::Honest,
+    ]);
+    fetch(folder.path(), &server.url, &WEIGHTS, &network()).0.unwrap();
+    assert_eq!(server.ranges(), [None, Some(120_000), Some(120_000), Some(180_000)]);
+    assert_only_the_whole_file(folder.path());
+}
+
+#[test]
+fn a_server_that_falls_silent_is_left_and_asked_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Server::start(&[Answer::SilentAfter(50_000), Answer::Honest]);
+    let network = Network { silence_timeout: Duration::from_millis(200), ..network() };
+    fetch(folder.path(), &server.url, &WEIGHTS, &network).0.unwrap();
+    assert_eq!(server.ranges(), [None, Some(50_000)]);
+    assert_only_the_whole_file(folder.path());
+}
+
+#[test]
+fn starts_over_where_the_server_knows_no_ranges_or_sends_another() {
+    for answers in [[Answer::WithoutRanges].as_slice(), &[Answer::WrongRange, Answer::Honest]] {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(part_of(folder.path()), &content()[..100_000]).unwrap();
+        let server = Server::start(answers);
+        fetch(folder.path(), &server.url, &WEIGHTS, &network()).0.unwrap();
+        assert_only_the_whole_file(folder.path());
+    }
+}
+
+#[test]
+fn a_part_that_is_whole_already_only_has_to_be_checked() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(part_of(folder.path()), content()).unwrap();
+    let server = Server::start(&[Answer::Honest]);
+    fetch(folder.path(), &server.url, &WEIGHTS, &network()).0.unwrap();
+    assert_eq!(server.ranges(), [Some(LENGTH)]);
+    assert_only_the_whole_file(folder.path());
+}
+
+#[test]
+fn gives_up_after_a_few_losses_and_keeps_what_came() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Server::start(&[Answer::LostAfter(1_000); 5]);
+    let error = fetch(folder.path(), &server.url, &WEIGHTS, &network()).0.unwrap_err();
+    assert!(
+        matches!(error, FetchError::Interrupted { received: 5_000, expected: Some(300_000), .. }),
+        "{error}"
+    );
+    assert_eq!(fs::metadata(part_of(folder.path())).unwrap().len(), 5_000);
+}
+
+#[test]
+fn a_wrong_digest_leaves_nothing_behind_and_shows_both() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Server::start(&[Answer::Honest]);
+    let other = KnownWeights { sha256_prefix: "0badc0de", ..WEIGHTS };
+    let error = fetch(folder.path(), &server.url, &other, &network()).0.unwrap_err().to_string();
+    assert!(error.contains("0badc0de") && error.contains(WEIGHTS.sha256_prefix), "{error}");
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+}
+
+#[test]
+fn a_damaged_file_of_that_name_is_replaced() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join(WEIGHTS.file), &content()[1..]).unwrap();
+    let server = Server::start(&[Answer::Honest]);
+    fetch(folder.path(), &server.url, &WEIGHTS, &network()).0.unwrap();
+    assert_only_the_whole_file(folder.path());
+}
+
+#[test]
+fn a_missing_file_is_asked_for_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Server::start(&[Answer::Status(404), Answer::Honest]);
+    let error = fetch(folder.path(), &server.url, &WEIGHTS, &network()).0.unwrap_err();
+    assert!(matches!(error, FetchError::Status { status: 404, .. }), "{error}");
+}
+
+#[test]
+fn without_a_network_the_error_names_the_ways_that_need_none() {
+    let folder = tempfile::tempdir().unwrap();
+    let refused = Server::start(&[]);
+    for url in [refused.url.as_str(), WEIGHTS.url] {
+        let error = fetch(folder.path(), url, &WEIGHTS, &network()).0.unwrap_err();
+        assert!(matches!(error, FetchError::Unreachable { .. }), "{error}");
+        let text = error.to_string();
+        let import = format!("turret base import {} -o base.safetensors", WEIGHTS.file);
+        for part in [url, &import, "timm", "demo base"] {
+            assert!(text.contains(part), "{text}");
+        }
+    }
+}
+
+#[test]
+fn a_proxy_resolves_the_name_and_carries_the_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let proxy = Server::start(&[Answer::Honest]);
+    let address = proxy.url.trim_end_matches("/weights.pth");
+    let network = Network { proxy: Some(ureq::Proxy::new(address).unwrap()), ..network() };
+    fetch(folder.path(), WEIGHTS.url, &WEIGHTS, &network).0.unwrap();
+    assert_only_the_whole_file(folder.path());
+}
+
+#[test]
+fn two_processes_never_write_one_part() {
+    let folder = tempfile::tempdir().unwrap();
+    let first = open_alone(&part_of(folder.path())).unwrap();
+    let error = fetch(folder.path(), WEIGHTS.url, &WEIGHTS, &network()).0.unwrap_err();
+    assert!(matches!(error, FetchError::Busy { .. }), "{error}");
+    drop(first);
+}
+
+#[test]
+fn every_known_file_carries_its_digest_in_its_name() {
+    for weights in KNOWN {
+        assert!(weights.file.ends_with(&format!("-{}.pth", weights.sha256_prefix)), "{weights:?}");
+        assert!(weights.url.ends_with(weights.file), "{weights:?}");
+        assert!(weights.name.starts_with(weights.architecture_name), "{weights:?}");
+        assert_eq!(KnownWeights::named(weights.name).unwrap(), weights);
+    }
+    let error = KnownWeights::named("resnet50").unwrap_err().to_string();
+    assert!(error.contains("resnet34-imagenet1k-v1"), "{error}");
+}

@@ -1,0 +1,90 @@
+//! The base: a pretrained convolutional network without its classifier. Frozen: nothing ever writes to it.
+//!
+//! A base file goes `checkpoint` (any torchvision or timm file) -> [`BaseWeights`] (every name, shape and number
+//! checked; torchvision's names) -> [`ResNet`] (BatchNorm folded, on a device). The serving core knows only the
+//! [`Base`] trait.
+
+mod architecture;
+pub mod checkpoint;
+mod cuda_library;
+mod device;
+pub mod fetch;
+mod resnet;
+mod seeded;
+mod weights;
+
+pub use architecture::{Architecture, UnknownArchitecture};
+pub use device::{Device, DeviceError, set_cpu_threads};
+pub use resnet::ResNet;
+pub use seeded::{BatchNormStatistics, SeededStream};
+pub use weights::{BaseWeights, WeightsError};
+
+use crate::{
+    features::{BaseIdentity, FeatureSet, FeatureWidths},
+    image::PreparedImage,
+};
+
+/// What a forward pass should bring back beside `gap`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Wanted {
+    pub pyramid: bool,
+    /// The last map before pooling, 512x7x7 for a 224x224 image.
+    pub map: bool,
+}
+
+impl Wanted {
+    pub fn for_sets(sets: impl IntoIterator<Item = FeatureSet>) -> Self {
+        let pyramid = sets.into_iter().any(|set| matches!(set, FeatureSet::Pyramid));
+        Self { pyramid, map: false }
+    }
+}
+
+/// The features of a batch, one row an image, in ordinary memory.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct FeatureBatch {
+    /// `[images, widths.gap]`
+    pub gap: Vec<f32>,
+    /// `[images, widths.pyramid]`; empty unless wanted.
+    pub pyramid: Vec<f32>,
+    /// `[images, channels, height, width]`; empty unless wanted.
+    pub map: Vec<f32>,
+}
+
+impl FeatureBatch {
+    /// One image's features; `None` if the batch has no such row or the set was not wanted.
+    pub fn row(&self, set: FeatureSet, image: usize, widths: FeatureWidths) -> Option<&[f32]> {
+        let width = widths.of(set);
+        let values = match set {
+            FeatureSet::Gap => &self.gap,
+            FeatureSet::Pyramid => &self.pyramid,
+        };
+        values.get(image * width..(image + 1) * width)
+    }
+}
+
+/// A frozen network on a device. One thread owns it.
+pub trait Base: Send {
+    fn identity(&self) -> &BaseIdentity;
+
+    fn widths(&self) -> FeatureWidths;
+
+    /// One forward pass. All images have the same side, which is at least 32; there is at least one.
+    ///
+    /// # Errors
+    /// [`BaseError`] if the device fails; the base can be asked again.
+    fn forward(&mut self, images: &[&PreparedImage], wanted: Wanted) -> Result<FeatureBatch, BaseError>;
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum BaseError {
+    #[error("the images of one batch must have one side, found {first} and {other}")]
+    MixedSides { first: u32, other: u32 },
+    #[error("the device failed: {detail}")]
+    Device { detail: String },
+}
+
+impl From<tch::TchError> for BaseError {
+    fn from(error: tch::TchError) -> Self {
+        Self::Device { detail: error.to_string() }
+    }
+}

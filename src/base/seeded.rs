@@ -1,0 +1,79 @@
+//! Weights from a seed: for tests against torchvision and for trying Turret without any pretrained file.
+//!
+//! `tools/parity/seeded.py` implements the same generator, so both sides build the same network from one number.
+
+use std::collections::BTreeMap;
+
+use super::{Architecture, BaseWeights};
+
+/// A stream of SplitMix64 (Steele et al. 2014), one for each name.
+#[derive(Debug, Clone)]
+pub struct SeededStream {
+    state: u64,
+}
+
+impl SeededStream {
+    /// The streams of two names are unrelated: the name's FNV-1a hash moves the start.
+    pub fn new(seed: u64, name: &str) -> Self {
+        let hash = name.bytes().fold(0xcbf2_9ce4_8422_2325u64, |hash, byte| {
+            (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+        });
+        Self { state: seed.wrapping_add(hash) }
+    }
+
+    pub fn next_u64(&mut self) -> u64 {
+        self.state = self.state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mixed = (self.state ^ (self.state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
+    }
+
+    /// In `[0, 1)`, with 24 bits: exact in f32.
+    pub fn next_unit(&mut self) -> f32 {
+        (self.next_u64() >> 40) as f32 * (1.0 / 16_777_216.0)
+    }
+}
+
+/// What the BatchNorms of a seeded network hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BatchNormStatistics {
+    /// As torchvision initialises them: they change nothing.
+    Identity,
+    /// Drawn at random, so that a mistake in folding them shows.
+    Random,
+}
+
+impl BaseWeights {
+    /// Kaiming-uniform convolutions (He et al. 2015): `(2u - 1) sqrt(6 / fan_in)`.
+    pub fn seeded(architecture: Architecture, seed: u64, statistics: BatchNormStatistics) -> Self {
+        let tensors: BTreeMap<String, Vec<f32>> = architecture
+            .parameters()
+            .into_iter()
+            .map(|(name, shape)| {
+                let values = seeded_tensor(&name, &shape, seed, statistics);
+                (name, values)
+            })
+            .collect();
+        let origin = format!("random weights from seed {seed}; not pretrained");
+        Self::new(architecture, tensors, origin)
+    }
+}
+
+fn seeded_tensor(name: &str, shape: &[usize], seed: u64, statistics: BatchNormStatistics) -> Vec<f32> {
+    let mut stream = SeededStream::new(seed, name);
+    let count = shape.iter().product();
+    let part = name.rsplit('.').next().unwrap_or(name);
+    if let [_, inputs, height, width] = *shape {
+        let bound = (6.0 / (inputs * height * width) as f64).sqrt();
+        let draw = || (f64::from(2.0 * stream.next_unit() - 1.0) * bound) as f32;
+        return std::iter::repeat_with(draw).take(count).collect();
+    }
+    let is_scale = matches!(part, "weight" | "running_var");
+    match statistics {
+        BatchNormStatistics::Identity => vec![if is_scale { 1.0 } else { 0.0 }; count],
+        BatchNormStatistics::Random => {
+            let offset = if is_scale { 0.5 } else { -0.5 };
+            std::iter::repeat_with(|| stream.next_unit() + offset).take(count).collect()
+        }
+    }
+}

@@ -1,0 +1,191 @@
+//! A base's weights as checked numbers: imported from anywhere, kept in one file of our own.
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
+
+use super::{
+    Architecture, UnknownArchitecture,
+    checkpoint::{CheckpointError, NamedTensor, read_checkpoint},
+};
+use crate::{
+    features::BaseIdentity,
+    task::{Digest, InvalidDigest},
+    tensor_file::{self, NewTensor, TensorFile, TensorFileError},
+};
+
+/// What this build writes and reads.
+const FORMAT: &str = "turret-base/1";
+/// The classifier of a checkpoint: a base has none.
+const CLASSIFIER: [&str; 2] = ["fc.weight", "fc.bias"];
+
+/// Every tensor of a base under torchvision's name, checked.
+#[derive(Debug)]
+pub struct BaseWeights {
+    architecture: Architecture,
+    tensors: BTreeMap<String, Vec<f32>>,
+    digest: Digest,
+    origin: String,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum WeightsError {
+    #[error(transparent)]
+    Checkpoint(#[from] CheckpointError),
+    #[error("cannot read {path}: {source}")]
+    Read { path: PathBuf, source: std::io::Error },
+    #[error("cannot write {path}: {source}")]
+    Write { path: PathBuf, source: std::io::Error },
+    #[error("{path} exists; a base is never overwritten: name another file or remove it")]
+    Exists { path: PathBuf },
+    #[error(
+        "{path} is no base file of Turret ({detail}); make one with `turret base import {path} -o base.safetensors`"
+    )]
+    NotABase { path: PathBuf, detail: String },
+    #[error("{path}: {source}")]
+    Tensors { path: PathBuf, source: TensorFileError },
+    #[error("{path}: {source}")]
+    Architecture { path: PathBuf, source: UnknownArchitecture },
+    #[error("{path}: {source}")]
+    Digest { path: PathBuf, source: InvalidDigest },
+    #[error("{path} was changed or damaged: its weights have digest {found}, its metadata says {expected}")]
+    Damaged { path: PathBuf, expected: Digest, found: Digest },
+    #[error(
+        "the tensors of {path} are those of no network that Turret knows (resnet18, resnet34): \
+         for {architecture}, {detail}"
+    )]
+    OtherNetwork { path: PathBuf, architecture: Architecture, detail: String },
+}
+
+impl BaseWeights {
+    /// Imports a torchvision or timm checkpoint; the architecture is told from the tensors.
+    pub fn import(path: &Path) -> Result<Self, WeightsError> {
+        let mut tensors = read_checkpoint(path)?;
+        for name in CLASSIFIER {
+            tensors.remove(name);
+        }
+        let architecture = nearest_architecture(&tensors);
+        let other = |detail| WeightsError::OtherNetwork { path: path.to_owned(), architecture, detail };
+        let mut checked = BTreeMap::new();
+        for (name, shape) in architecture.parameters() {
+            let tensor = tensors.remove(&name).ok_or_else(|| other(format!("tensor {name} is missing")))?;
+            if tensor.shape != shape {
+                return Err(other(format!("{name} has shape {:?}, expected {shape:?}", tensor.shape)));
+            }
+            checked.insert(name, tensor.values);
+        }
+        if let Some(name) = tensors.keys().next() {
+            return Err(other(format!("tensor {name} is one too many")));
+        }
+        let file = path.file_name().unwrap_or_default().to_string_lossy();
+        Ok(Self::new(architecture, checked, format!("imported from {file}")))
+    }
+
+    pub(super) fn new(
+        architecture: Architecture,
+        tensors: BTreeMap<String, Vec<f32>>,
+        origin: String,
+    ) -> Self {
+        let digest = digest_of(&tensors);
+        Self { architecture, tensors, digest, origin }
+    }
+
+    /// Reads a base file, checks everything and its digest.
+    pub fn load(path: &Path) -> Result<Self, WeightsError> {
+        let at = || path.to_owned();
+        let bytes = fs_err::read(path).map_err(|source| WeightsError::Read { path: at(), source })?;
+        let file = TensorFile::parse(&bytes)
+            .map_err(|error| WeightsError::NotABase { path: at(), detail: error.to_string() })?;
+        let text = |key: &str| {
+            let missing = || WeightsError::NotABase { path: at(), detail: format!("no metadata key {key}") };
+            file.metadata.get(key).ok_or_else(missing)
+        };
+        let format = text("format")?;
+        if format != FORMAT {
+            let detail = format!("its format is {format:?}, expected {FORMAT:?}");
+            return Err(WeightsError::NotABase { path: at(), detail });
+        }
+        let architecture: Architecture = text("architecture")?
+            .parse()
+            .map_err(|source| WeightsError::Architecture { path: at(), source })?;
+        let expected =
+            text("digest")?.parse().map_err(|source| WeightsError::Digest { path: at(), source })?;
+        let tensors_error = |source| WeightsError::Tensors { path: at(), source };
+        let shapes: BTreeMap<String, Vec<usize>> = architecture.parameters().into_iter().collect();
+        file.refuse_others(|name| shapes.contains_key(name)).map_err(tensors_error)?;
+        let tensors = shapes
+            .into_iter()
+            .map(|(name, shape)| file.values(&name, &shape).map(|values| (name, values)))
+            .collect::<Result<_, _>>()
+            .map_err(tensors_error)?;
+        let weights = Self::new(architecture, tensors, text("origin")?.clone());
+        if weights.digest != expected {
+            return Err(WeightsError::Damaged { path: at(), expected, found: weights.digest });
+        }
+        Ok(weights)
+    }
+
+    /// Writes a base file; it appears whole or not at all, and never replaces another.
+    pub fn save(&self, path: &Path) -> Result<(), WeightsError> {
+        let metadata = BTreeMap::from([
+            ("format".to_owned(), FORMAT.to_owned()),
+            ("architecture".to_owned(), self.architecture.to_string()),
+            ("digest".to_owned(), self.digest.to_string()),
+            ("origin".to_owned(), self.origin.clone()),
+        ]);
+        let parameters = self.architecture.parameters();
+        let tensors: Vec<_> = parameters
+            .iter()
+            .map(|(name, shape)| NewTensor { name, shape, values: self.tensor(name) })
+            .collect();
+        let bytes = tensor_file::to_bytes(&tensors, &metadata)
+            .map_err(|source| WeightsError::Tensors { path: path.to_owned(), source })?;
+        crate::whole_file::write_new(path, &bytes).map_err(|source| match source.kind() {
+            std::io::ErrorKind::AlreadyExists => WeightsError::Exists { path: path.to_owned() },
+            _ => WeightsError::Write { path: path.to_owned(), source },
+        })
+    }
+
+    pub fn architecture(&self) -> Architecture {
+        self.architecture
+    }
+
+    pub fn identity(&self) -> BaseIdentity {
+        BaseIdentity { architecture: self.architecture.to_string(), digest: self.digest }
+    }
+
+    /// Where the numbers came from, for people.
+    pub fn origin(&self) -> &str {
+        &self.origin
+    }
+
+    /// A tensor of [`Architecture::parameters`]; every one is there, because construction checked it.
+    pub(super) fn tensor(&self, name: &str) -> &[f32] {
+        self.tensors.get(name).map_or(&[], Vec::as_slice)
+    }
+}
+
+/// The architecture with which the checkpoint shares the most names.
+fn nearest_architecture(tensors: &BTreeMap<String, NamedTensor>) -> Architecture {
+    let differences = |architecture: &Architecture| {
+        let parameters = architecture.parameters();
+        let missing = parameters.iter().filter(|(name, _)| !tensors.contains_key(name)).count();
+        missing + (tensors.len() + missing).abs_diff(parameters.len())
+    };
+    Architecture::ALL.into_iter().min_by_key(differences).unwrap_or(Architecture::ResNet34)
+}
+
+/// SHA-256 over names, lengths and values in the order of the names, whatever file they lie in.
+fn digest_of(tensors: &BTreeMap<String, Vec<f32>>) -> Digest {
+    use sha2::Digest as _;
+    let mut hasher = sha2::Sha256::new();
+    for (name, values) in tensors {
+        hasher.update((name.len() as u64).to_le_bytes());
+        hasher.update(name);
+        hasher.update((values.len() as u64).to_le_bytes());
+        let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+        hasher.update(&bytes);
+    }
+    Digest::from_bytes(hasher.finalize().into())
+}

@@ -1,0 +1,191 @@
+//! What a run says while it goes on: bars and lines for people, JSON lines for programs.
+
+use std::{
+    io::{self, IsTerminal, Write},
+    str::FromStr,
+    time::Duration,
+};
+
+use indicatif::{ProgressBar, ProgressStyle};
+use turret::train::{Event, Outcome, TrainOptions, Warning};
+
+use crate::report;
+
+/// Warnings of one kind that are shown one by one; the rest is counted.
+const SHOWN_OF_A_KIND: usize = 5;
+const REDRAW: Duration = Duration::from_millis(250);
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum OutputKind {
+    /// Text on a terminal, JSON lines otherwise.
+    Auto,
+    Text,
+    Json,
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("{text:?} is no way to print: auto, text or json is wanted")]
+pub(crate) struct UnknownOutput {
+    text: String,
+}
+
+impl FromStr for OutputKind {
+    type Err = UnknownOutput;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "auto" => Ok(Self::Auto),
+            "text" => Ok(Self::Text),
+            "json" => Ok(Self::Json),
+            _ => Err(UnknownOutput { text: text.to_owned() }),
+        }
+    }
+}
+
+pub(crate) enum Output {
+    Json,
+    Text {
+        /// Hidden by itself where the error stream is no terminal.
+        bar: ProgressBar,
+        stage: Stage,
+        warnings: Vec<Warning>,
+    },
+}
+
+/// What the bar counts at the moment.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Stage {
+    None,
+    Features,
+    Epochs,
+}
+
+impl Output {
+    pub(crate) fn new(kind: OutputKind) -> Self {
+        let text = match kind {
+            OutputKind::Auto => io::stdout().is_terminal(),
+            OutputKind::Text => true,
+            OutputKind::Json => false,
+        };
+        if !text {
+            return Self::Json;
+        }
+        Self::Text { bar: ProgressBar::hidden(), stage: Stage::None, warnings: Vec::new() }
+    }
+
+    pub(crate) fn event(&mut self, event: &Event<'_>) {
+        match self {
+            Self::Json => print_line(&json_line(event)),
+            Self::Text { bar, stage, warnings } => match event {
+                Event::Dataset { classes, pictures } => {
+                    print_line(&format!("{pictures} pictures of {} classes", classes.len()));
+                }
+                Event::Good { classes, by_name } => {
+                    let why = if *by_name { " (by name; --good says otherwise)" } else { "" };
+                    print_line(&format!("pass: {}{why}", classes.join(", ")));
+                }
+                Event::Features { done, total, cached } => {
+                    if *stage != Stage::Features {
+                        *stage = Stage::Features;
+                        *bar = new_bar(*total);
+                        bar.set_prefix("features");
+                    }
+                    bar.set_message(format!("{cached} of them kept from before"));
+                    bar.set_position(*done as u64);
+                }
+                Event::Epoch(epoch) => {
+                    if *stage != Stage::Epochs {
+                        *stage = Stage::Epochs;
+                        bar.finish();
+                        *bar = new_bar(epoch.most_epochs);
+                        bar.set_prefix("epochs");
+                    }
+                    bar.set_message(format!(
+                        "validation loss {:.4}, {:.1} % right",
+                        epoch.validation_loss,
+                        100.0 * epoch.validation_accuracy
+                    ));
+                    bar.set_position(epoch.epoch as u64);
+                }
+                Event::Warning(warning) => {
+                    let alike = |other: &&Warning| same_kind(other, warning);
+                    if warnings.iter().filter(alike).count() < SHOWN_OF_A_KIND {
+                        bar.suspend(|| eprintln!("warning: {warning}"));
+                    }
+                    warnings.push(warning.clone());
+                }
+                // The report at the end has both.
+                Event::Evaluated(_) | Event::Published { .. } => {}
+            },
+        }
+    }
+
+    /// Ends the bars and counts what was not shown, whether the run went well or not.
+    pub(crate) fn end(&self) {
+        let Self::Text { bar, warnings, .. } = self else { return };
+        bar.abandon();
+        let mut counted: Vec<(&Warning, usize)> = Vec::new();
+        for warning in warnings {
+            match counted.iter_mut().find(|(first, _)| same_kind(first, warning)) {
+                Some((_, count)) => *count += 1,
+                None => counted.push((warning, 1)),
+            }
+        }
+        for (first, count) in counted.into_iter().filter(|(_, count)| *count > SHOWN_OF_A_KIND) {
+            eprintln!("warning: {} more like this: {first}", count - SHOWN_OF_A_KIND);
+        }
+    }
+
+    pub(crate) fn report(&self, options: &TrainOptions, outcome: &Outcome) {
+        if matches!(self, Self::Text { .. }) {
+            print_line(&report::text(options, outcome));
+        }
+    }
+}
+
+fn same_kind(one: &Warning, other: &Warning) -> bool {
+    std::mem::discriminant(one) == std::mem::discriminant(other)
+}
+
+fn new_bar(length: usize) -> ProgressBar {
+    let bar = ProgressBar::new(length as u64);
+    let style = ProgressStyle::with_template("{prefix:9} [{bar:30}] {pos}/{len} {elapsed} {msg}");
+    bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+    bar.enable_steady_tick(REDRAW);
+    bar
+}
+
+/// A warning also carries its text.
+fn json_line(event: &Event<'_>) -> String {
+    let mut line = serde_json::json!(event);
+    if let (Event::Warning(warning), Some(fields)) = (event, line.as_object_mut()) {
+        fields.insert("message".to_owned(), warning.to_string().into());
+    }
+    line.to_string()
+}
+
+/// Whoever reads may have gone away; the head is worth finishing all the same.
+fn print_line(line: &str) {
+    let mut stdout = io::stdout().lock();
+    let _gone = writeln!(stdout, "{line}").and_then(|()| stdout.flush());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_warning_says_its_kind_its_file_and_its_text() {
+        let warning = Warning::NoPicture { path: "ok/a.txt".into(), reason: "it is text".to_owned() };
+        let line: serde_json::Value = serde_json::from_str(&json_line(&Event::Warning(warning))).unwrap();
+        assert_eq!(line["event"], "warning");
+        assert_eq!((&line["kind"], &line["path"]), (&"no_picture".into(), &"ok/a.txt".into()));
+        assert_eq!(line["message"], "ok/a.txt was left out: it is text");
+    }
+
+    #[test]
+    fn reads_the_ways_to_print_and_refuses_others() {
+        assert_eq!("json".parse::<OutputKind>().ok(), Some(OutputKind::Json));
+        assert!("JSON".parse::<OutputKind>().unwrap_err().to_string().contains("auto, text or json"));
+    }
+}

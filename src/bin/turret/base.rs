@@ -1,0 +1,191 @@
+//! `turret base`: import, fetch, random, inspect, features
+
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+use anyhow::{Context, bail};
+use clap::Subcommand;
+use indicatif::{ProgressBar, ProgressStyle};
+use turret::{
+    base::{
+        Architecture, Base, BaseWeights, BatchNormStatistics, Device, ResNet, Wanted,
+        fetch::{Fetch, KnownWeights, Progress},
+        set_cpu_threads,
+    },
+    config::processors,
+    features::FeatureSet,
+    image::{ImageLimits, ImageSource, PreparedImage, Preprocess, Resize, decode},
+};
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum BaseCommand {
+    /// Make a base file from a torchvision .pth or a .safetensors checkpoint (timm's too); nothing in it is executed
+    Import {
+        /// Checkpoint to read
+        #[arg(value_name = "IN")]
+        input: PathBuf,
+        /// Base file to write; never overwritten
+        #[arg(short, long, value_name = "OUT", default_value = "base.safetensors")]
+        output: PathBuf,
+    },
+    /// Download torchvision's official weights, check their digest and import them
+    Fetch {
+        /// Which weights: resnet34-imagenet1k-v1 or resnet18-imagenet1k-v1
+        #[arg(value_name = "NAME")]
+        name: String,
+        /// Base file to write; never overwritten
+        #[arg(short, long, value_name = "OUT", default_value = "base.safetensors")]
+        output: PathBuf,
+        /// Where the downloaded file is kept
+        #[arg(long, value_name = "DIR", default_value = ".", env = "TURRET_DOWNLOADS")]
+        directory: PathBuf,
+        /// Another place that has the file, for a mirror inside a factory
+        #[arg(long, value_name = "URL", env = "TURRET_WEIGHTS_URL")]
+        url: Option<String>,
+    },
+    /// Make a base with random weights: it needs no network and is no good for real work
+    Random {
+        /// resnet18 or resnet34
+        #[arg(value_name = "ARCHITECTURE")]
+        architecture: Architecture,
+        #[arg(long, value_name = "N", default_value_t = 0)]
+        seed: u64,
+        /// Base file to write; never overwritten
+        #[arg(short, long, value_name = "OUT", default_value = "base.safetensors")]
+        output: PathBuf,
+        /// Also draw the BatchNorm statistics at random, for tests
+        #[arg(long)]
+        random_statistics: bool,
+    },
+    /// Check a base file and tell what it is
+    Inspect {
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+        #[arg(long)]
+        json: bool,
+    },
+    /// Print the features of pictures, one JSON line each
+    Features {
+        #[arg(value_name = "IMAGE", required = true)]
+        images: Vec<PathBuf>,
+        #[arg(long, value_name = "FILE", env = "TURRET_BASE")]
+        base: PathBuf,
+        /// letterbox, centre_crop or stretch
+        #[arg(long, value_name = "NAME", default_value = "letterbox")]
+        preprocess: Resize,
+        #[arg(long, value_name = "DEVICE", default_value = "auto", env = "TURRET_DEVICE")]
+        device: Device,
+        /// Also write what the base was given, as PNG files named after the pictures
+        #[arg(long, value_name = "DIR")]
+        dump_pixels: Option<PathBuf>,
+        /// Kept for scripts: the output is always JSON
+        #[arg(long, hide = true)]
+        json: bool,
+    },
+}
+
+pub(crate) fn run(command: BaseCommand) -> anyhow::Result<ExitCode> {
+    match command {
+        BaseCommand::Import { input, output } => write(&BaseWeights::import(&input)?, &output)?,
+        BaseCommand::Fetch { name, output, directory, url } => fetch(&name, &output, &directory, url)?,
+        BaseCommand::Random { architecture, seed, output, random_statistics } => {
+            let statistics =
+                if random_statistics { BatchNormStatistics::Random } else { BatchNormStatistics::Identity };
+            write(&BaseWeights::seeded(architecture, seed, statistics), &output)?;
+        }
+        BaseCommand::Inspect { file, json } => inspect(&file, json)?,
+        BaseCommand::Features { images, base, preprocess, device, dump_pixels, json: _ } => {
+            let preprocess = Preprocess { resize: preprocess, ..Preprocess::default() };
+            features(&images, &base, &preprocess, device, dump_pixels.as_deref())?;
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn write(weights: &BaseWeights, output: &Path) -> anyhow::Result<()> {
+    weights.save(output)?;
+    let identity = weights.identity();
+    println!("{}: {} {}, {}", output.display(), identity.architecture, identity.digest, weights.origin());
+    Ok(())
+}
+
+fn fetch(name: &str, output: &Path, directory: &Path, url: Option<String>) -> anyhow::Result<()> {
+    let weights = KnownWeights::named(name)?;
+    if output.exists() {
+        bail!("{} exists; a base is never overwritten: name another file or remove it", output.display());
+    }
+    let bar = ProgressBar::no_length().with_style(
+        ProgressStyle::with_template("{msg} {bytes} of {total_bytes}, {bytes_per_sec}, {eta} left")
+            .context("progress bar")?,
+    );
+    bar.set_message(weights.file);
+    let file =
+        Fetch { weights, url_override: url, directory }.fetch(&mut |Progress { received, total }| {
+            if let Some(total) = total {
+                bar.set_length(total);
+            }
+            bar.set_position(received);
+        })?;
+    bar.finish_and_clear();
+    write(&BaseWeights::import(&file)?, output)
+}
+
+fn inspect(file: &Path, json: bool) -> anyhow::Result<()> {
+    let weights = BaseWeights::load(file)?;
+    let identity = weights.identity();
+    let widths = weights.architecture().widths();
+    let numbers: usize =
+        weights.architecture().parameters().iter().map(|(_, shape)| shape.iter().product::<usize>()).sum();
+    if json {
+        println!(
+            "{}",
+            serde_json::json!({
+                "architecture": identity.architecture, "digest": identity.digest, "origin": weights.origin(),
+                "numbers": numbers, "gap": widths.gap, "pyramid": widths.pyramid,
+            })
+        );
+    } else {
+        println!("architecture  {}", identity.architecture);
+        println!("digest        {}", identity.digest);
+        println!("origin        {}", weights.origin());
+        println!("numbers       {numbers}, all finite");
+        println!("features      gap {}, pyramid {}", widths.gap, widths.pyramid);
+    }
+    Ok(())
+}
+
+fn features(
+    images: &[PathBuf],
+    base: &Path,
+    preprocess: &Preprocess,
+    device: Device,
+    dump: Option<&Path>,
+) -> anyhow::Result<()> {
+    set_cpu_threads(processors());
+    let mut base = ResNet::new(&BaseWeights::load(base)?, device)?;
+    let widths = base.widths();
+    for path in images {
+        let bytes = fs_err::read(path)?;
+        let picture = decode(&ImageSource::Encoded(bytes.into()), &ImageLimits::default());
+        let prepared = picture.and_then(|picture| preprocess.apply(&picture, None));
+        let prepared = prepared.with_context(|| path.display().to_string())?;
+        if let Some(folder) = dump {
+            dump_pixels(folder, path, &prepared)?;
+        }
+        let batch = base.forward(&[&prepared], Wanted { pyramid: true, map: false })?;
+        let row = |set| batch.row(set, 0, widths).unwrap_or_default();
+        let (gap, pyramid) = (row(FeatureSet::Gap), row(FeatureSet::Pyramid));
+        println!("{}", serde_json::json!({ "path": path, "gap": gap, "pyramid": pyramid }));
+    }
+    Ok(())
+}
+
+fn dump_pixels(folder: &Path, picture: &Path, prepared: &PreparedImage) -> anyhow::Result<()> {
+    let name = picture.file_stem().context("a picture needs a name")?;
+    let path = folder.join(name).with_extension("png");
+    let side = prepared.side;
+    image::save_buffer(&path, &prepared.pixels, side, side, image::ExtendedColorType::Rgb8)
+        .with_context(|| path.display().to_string())
+}

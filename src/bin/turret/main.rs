@@ -1,0 +1,59 @@
+//! `turret`: the server, its client, and what prepares a base.
+#![expect(clippy::print_stdout, reason = "a command line program speaks on standard output")]
+
+mod base;
+mod classify;
+mod heads;
+mod output;
+mod serve;
+
+use std::process::ExitCode;
+
+use clap::{Args, Command, FromArgMatches, Subcommand};
+use turret::config::{SERVE, settings::with_settings};
+
+/// A command was wrong: what was asked cannot be tried.
+const USAGE: u8 = 2;
+
+fn command() -> Command {
+    let serve = Command::new("serve").about("Serve the heads of a folder over gRPC").after_help(
+        "Every setting also as TURRET_* in the environment and in the TOML file that --config names.",
+    );
+    let command = Command::new("turret")
+        .about("A gRPC server for image classifiers: one frozen base, many heads, swapped while it serves")
+        .version(env!("CARGO_PKG_VERSION"))
+        .subcommand_required(true)
+        .arg_required_else_help(true)
+        .subcommand(with_settings(serve, SERVE))
+        .subcommand(classify::Options::augment_args(
+            Command::new("classify").about("Have pictures judged by a running server"),
+        ))
+        .subcommand(heads::Options::augment_args(
+            Command::new("heads")
+                .about("Show which heads a running server serves, and which files it refuses"),
+        ));
+    let base = Command::new("base").about("Prepare and look at base files").arg_required_else_help(true);
+    command.subcommand(base::BaseCommand::augment_subcommands(base).subcommand_required(true))
+}
+
+fn main() -> ExitCode {
+    let matches = command().get_matches();
+    let result = match matches.subcommand() {
+        Some(("serve", matches)) => return serve::run(matches),
+        Some(("classify", matches)) => {
+            classify::Options::from_arg_matches(matches).map_err(Into::into).and_then(classify::run)
+        }
+        Some(("heads", matches)) => {
+            heads::Options::from_arg_matches(matches).map_err(Into::into).and_then(heads::run)
+        }
+        Some(("base", matches)) => {
+            base::BaseCommand::from_arg_matches(matches).map_err(Into::into).and_then(base::run)
+        }
+        // clap lets no other through.
+        Some(_) | None => return ExitCode::from(USAGE),
+    };
+    result.unwrap_or_else(|error| {
+        output::tell_error(&error);
+        ExitCode::FAILURE
+    })
+}

@@ -1,0 +1,92 @@
+//! `turret serve`
+
+use std::{process::ExitCode, time::Instant};
+
+use anyhow::Context;
+use clap::ArgMatches;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tracing_subscriber::EnvFilter;
+use turret::{
+    base::{Base, BaseWeights, ResNet, set_cpu_threads},
+    config::{LogFormat, ServeConfig, processors},
+    metrics::Metrics,
+    server::Server,
+};
+
+use crate::{USAGE, output::tell_error};
+
+pub(crate) fn run(matches: &ArgMatches) -> ExitCode {
+    let config = match ServeConfig::from_matches(matches) {
+        Ok(config) => config,
+        Err(mistakes) => {
+            tell_error(&mistakes.into());
+            return ExitCode::from(USAGE);
+        }
+    };
+    match serve(config) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!("{error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn serve(config: ServeConfig) -> anyhow::Result<()> {
+    start_log(&config)?;
+    // Before any thread is started: libtorch copies the number into each thread at its first use.
+    set_cpu_threads(config.threads);
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(processors().clamp(2, 8))
+        .enable_all()
+        .build()
+        .context("the runtime cannot be started")?;
+    runtime.block_on(async {
+        // Before the base is loaded, so that a stop during start-up is a stop and not a kill.
+        let stop = stopped(signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+        let ServeConfig { base, device, server, .. } = config;
+        let load = move |metrics: &Metrics| load_base(&base, device, metrics);
+        let server = Server::start(server, load).await?;
+        tracing::info!(grpc = %server.grpc_address, admin = %server.admin_address, "listening");
+        Ok(server.run(stop).await?)
+    })
+}
+
+fn load_base(
+    path: &std::path::Path,
+    device: turret::base::Device,
+    metrics: &Metrics,
+) -> anyhow::Result<Box<dyn Base>> {
+    let begun = Instant::now();
+    let weights = BaseWeights::load(path)?;
+    let base = ResNet::new(&weights, device)?;
+    let identity = base.identity();
+    let device = base.device_name();
+    tracing::info!(
+        architecture = %identity.architecture,
+        digest = %identity.digest.short(),
+        origin = weights.origin(),
+        %device,
+        seconds = begun.elapsed().as_secs_f64(),
+        "base loaded"
+    );
+    metrics.set_base(&identity.architecture, &identity.digest.to_string(), &device, "fp32");
+    Ok(Box::new(base))
+}
+
+fn start_log(config: &ServeConfig) -> anyhow::Result<()> {
+    let filter = EnvFilter::try_new(&config.log).with_context(|| format!("--log {:?}", config.log))?;
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let started = match config.log_format {
+        LogFormat::Text => builder.try_init(),
+        LogFormat::Json => builder.json().flatten_event(true).try_init(),
+    };
+    started.map_err(|error| anyhow::anyhow!("the log cannot be started: {error}"))
+}
+
+async fn stopped(mut terminate: Signal, mut interrupt: Signal) {
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+}

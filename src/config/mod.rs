@@ -1,0 +1,172 @@
+//! What `turret serve` can be told, and what it makes of it.
+
+pub mod settings;
+
+use std::{net::SocketAddr, path::PathBuf, str::FromStr, time::Duration};
+
+use bytesize::ByteSize;
+use clap::ArgMatches;
+
+use crate::{base::Device, engine::EngineConfig, grpc::GrpcLimits, image::ImageLimits, server::ServerConfig};
+use settings::{ConfigMistakes, Reader, Setting};
+
+/// Every setting of `turret serve`. The README's table is made of these; a test keeps it so.
+pub const SERVE: &[Setting] = &[
+    Setting::new("base", "FILE", "Base file, as `turret base import` writes it"),
+    Setting::new("heads", "DIR", "Folder of heads, as `fine-tune` publishes them"),
+    Setting::new("listen", "ADDRESS", "Where gRPC is served").default("127.0.0.1:50051"),
+    Setting::new("admin", "ADDRESS", "Where /metrics, /livez and /readyz are served")
+        .default("127.0.0.1:9090"),
+    Setting::new("device", "DEVICE", "Where the base runs: auto, cpu or cuda:N").default("auto"),
+    Setting::new("precision", "NAME", "Arithmetic of the base: auto or fp32").default("auto"),
+    Setting::new("threads", "N", "Threads of one forward pass on the CPU; auto: one a processor")
+        .default("auto"),
+    Setting::new("decode-threads", "N", "Threads that decode pictures; auto: one a processor")
+        .default("auto"),
+    Setting::new("max-batch", "N", "Most images in one forward pass").default("32"),
+    Setting::new("max-delay", "TIME", "How long an idle device waits for more images").default("0ms"),
+    Setting::new("queue-images", "N", "Most images accepted and not yet answered").default("256"),
+    Setting::new("queue-bytes", "SIZE", "Most bytes of pictures accepted and not yet answered")
+        .default("512MiB"),
+    Setting::new("max-message", "SIZE", "Largest request").default("64MiB"),
+    Setting::new("max-pixels", "N", "Largest picture, in pixels").default("100000000"),
+    Setting::new("rescan", "TIME", "Look at the heads at least so often, also without file events")
+        .default("5s"),
+    Setting::new("drain", "TIME", "How long accepted requests may take after SIGTERM").default("20s"),
+    Setting::new("log", "FILTER", "What is logged: error, warn, info, debug or a filter by module")
+        .default("info"),
+    Setting::new("log-format", "FORMAT", "How it is logged: text or json").default("text"),
+];
+
+/// The settings of `turret serve`, checked.
+#[derive(Debug, Clone)]
+pub struct ServeConfig {
+    pub base: PathBuf,
+    pub device: Device,
+    pub threads: usize,
+    pub log: String,
+    pub log_format: LogFormat,
+    pub server: ServerConfig,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    Text,
+    Json,
+}
+
+/// The arithmetic of a forward pass.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Precision {
+    Fp32,
+}
+
+/// A number, or what the machine suggests.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Count(usize);
+
+impl ServeConfig {
+    /// # Errors
+    /// Every mistake at once, each with the place where it was made.
+    pub fn from_matches(matches: &ArgMatches) -> Result<Self, ConfigMistakes> {
+        let mut reader = Reader::gather(SERVE, matches);
+        let config = Self::read(&mut reader);
+        reader.finish(config)
+    }
+
+    fn read(reader: &mut Reader) -> Option<Self> {
+        // Everything is read before anything is given up, so that all mistakes are found.
+        let base = reader.get("base");
+        let heads = reader.get("heads");
+        let listen = reader.get::<SocketAddr>("listen");
+        let admin = reader.get::<SocketAddr>("admin");
+        let device = reader.get::<Device>("device");
+        let precision = reader.get::<Precision>("precision");
+        let threads = reader.get::<Count>("threads");
+        let decode_threads = reader.get::<Count>("decode-threads");
+        let max_batch = reader.get_where("max-batch", "1 to 1024", |n| (1..=1024).contains(n));
+        let max_delay = reader.get::<humantime::Duration>("max-delay");
+        let max_queue_images = reader.get_where("queue-images", "1 or more", |n| *n >= 1);
+        let queue_bytes = reader.get::<ByteSize>("queue-bytes");
+        let max_message = reader.get_where("max-message", "1KiB to 2GiB", |size: &ByteSize| {
+            (ByteSize::kib(1)..=ByteSize::gib(2)).contains(size)
+        });
+        let max_pixels = reader.get_where("max-pixels", "1 or more", |n| *n >= 1);
+        let rescan = reader.get_where("rescan", "10ms or more", |time: &humantime::Duration| {
+            **time >= Duration::from_millis(10)
+        });
+        let drain = reader.get::<humantime::Duration>("drain");
+        let log = reader.get("log");
+        let log_format = reader.get("log-format");
+        let max_message_bytes = usize::try_from(max_message?.as_u64()).ok()?;
+        let limits = ImageLimits {
+            max_encoded_bytes: max_message_bytes,
+            max_pixels: max_pixels?,
+            ..ImageLimits::default()
+        };
+        let Precision::Fp32 = precision?;
+        Some(Self {
+            base: base?,
+            device: device?,
+            threads: threads?.0,
+            log: log?,
+            log_format: log_format?,
+            server: ServerConfig {
+                listen: listen?,
+                admin: admin?,
+                heads: heads?,
+                rescan: rescan?.into(),
+                drain: drain?.into(),
+                engine: EngineConfig {
+                    max_batch: max_batch?,
+                    max_delay: max_delay?.into(),
+                    max_queue_images: max_queue_images?,
+                    max_queue_bytes: usize::try_from(queue_bytes?.as_u64()).ok()?,
+                    decode_threads: decode_threads?.0,
+                    limits,
+                },
+                grpc: GrpcLimits { max_message_bytes, ..GrpcLimits::default() },
+            },
+        })
+    }
+}
+
+/// Processors that this process may use, cgroup limits respected.
+pub fn processors() -> usize {
+    std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
+}
+
+impl FromStr for Count {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let count = if text == "auto" { Some(processors()) } else { text.parse().ok() };
+        count.filter(|count| (1..=1024).contains(count)).map(Self).ok_or("auto or 1 to 1024 is wanted")
+    }
+}
+
+impl FromStr for LogFormat {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "text" => Ok(Self::Text),
+            "json" => Ok(Self::Json),
+            _ => Err("text or json is wanted"),
+        }
+    }
+}
+
+impl FromStr for Precision {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "auto" | "fp32" => Ok(Self::Fp32),
+            "bf16" | "fp16" | "int8" => {
+                Err("this version of turret computes in fp32 only; auto or fp32 is wanted")
+            }
+            _ => Err("auto or fp32 is wanted"),
+        }
+    }
+}

@@ -1,0 +1,425 @@
+//! Settings from four places: flag, environment, file, default, the first that has a value.
+//!
+//! A binary lists its settings once, as constants; everything else follows from the name. `max-batch` is the flag
+//! `--max-batch`, the variable `TURRET_MAX_BATCH` and the key `max-batch` of the TOML file that `--config` or
+//! `TURRET_CONFIG` names. A switch is `--no-cache`, `TURRET_NO_CACHE=true`, `no-cache = true`. A repeatable setting is
+//! given as several flags, as one variable with commas, or as an array. An empty variable counts as absent. Variables
+//! that no setting knows are left alone, because Kubernetes sets `TURRET_*` of its own for a Service of that name;
+//! keys that no setting knows are mistakes.
+//!
+//! ```no_run
+//! use turret::config::settings::{ConfigMistakes, Reader, Setting, with_settings};
+//!
+//! const SETTINGS: &[Setting] = &[
+//!     Setting::new("base", "FILE", "base file, as `turret base import` writes it"),
+//!     Setting::new("max-batch", "N", "most images in one forward pass").default("32"),
+//!     Setting::new("good", "CLASS", "class that may pass").repeatable(),
+//!     Setting::switch("quiet", "print nothing"),
+//! ];
+//! let command = with_settings(clap::Command::new("serve"), SETTINGS);
+//! let matches = command.get_matches_from(["serve", "--base", "b.safetensors", "--good=ok", "--good=fine"]);
+//!
+//! let mut reader = Reader::gather(SETTINGS, &matches);
+//! let base = reader.get::<std::path::PathBuf>("base"); // missing or unreadable: noted, and None
+//! let max_batch = reader.get_where("max-batch", "from 1 to 1024", |n: &usize| (1..=1024).contains(n));
+//! let good = reader.list::<String>("good");
+//! let quiet = reader.switch("quiet");
+//! let read = base.zip(max_batch);
+//! let (base, max_batch) = reader.finish(read)?; // every mistake at once
+//! assert_eq!((max_batch, good.len(), quiet), (32, 2, false));
+//! # Ok::<(), ConfigMistakes>(())
+//! ```
+
+use std::{collections::BTreeMap, fmt, path::Path, str::FromStr};
+
+use clap::{Arg, ArgAction, ArgMatches, Command, parser::ValueSource};
+
+const CONFIG: Setting =
+    Setting::new("config", "FILE", "TOML file with settings, under the names of the flags");
+
+/// One setting of a command.
+#[derive(Debug, Clone, Copy)]
+pub struct Setting {
+    pub name: &'static str,
+    pub value_name: &'static str,
+    pub help: &'static str,
+    pub default: Option<&'static str>,
+    pub form: Form,
+}
+
+/// How often a setting takes a value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Form {
+    Single,
+    Repeatable,
+    /// True or false; the flag alone means true.
+    Switch,
+}
+
+impl Setting {
+    pub const fn new(name: &'static str, value_name: &'static str, help: &'static str) -> Self {
+        Self { name, value_name, help, default: None, form: Form::Single }
+    }
+
+    pub const fn switch(name: &'static str, help: &'static str) -> Self {
+        Self { name, value_name: "BOOL", help, default: None, form: Form::Switch }
+    }
+
+    pub const fn default(self, default: &'static str) -> Self {
+        Self { default: Some(default), ..self }
+    }
+
+    pub const fn repeatable(self) -> Self {
+        Self { form: Form::Repeatable, ..self }
+    }
+
+    /// `max-batch` is `TURRET_MAX_BATCH`.
+    pub fn variable(&self) -> String {
+        format!("TURRET_{}", self.name.to_uppercase().replace('-', "_"))
+    }
+
+    fn arg(&self) -> Arg {
+        let default = self.default.map(|default| format!(" [default: {default}]")).unwrap_or_default();
+        let arg = Arg::new(self.name).long(self.name).value_name(self.value_name).help(format!(
+            "{}{default} [env: {}]",
+            self.help,
+            self.variable()
+        ));
+        match self.form {
+            Form::Single => arg,
+            Form::Repeatable => arg.action(ArgAction::Append),
+            Form::Switch => arg.num_args(0..=1).require_equals(true).default_missing_value("true"),
+        }
+    }
+}
+
+/// Adds the flags of the settings, and `--config`.
+pub fn with_settings(command: Command, settings: &[Setting]) -> Command {
+    command.args(settings.iter().chain([&CONFIG]).map(Setting::arg))
+}
+
+/// Where a value was given, as a person would look for it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Origin {
+    Flag,
+    Variable,
+    File(String),
+    Default,
+}
+
+#[derive(Debug)]
+struct Given {
+    values: Vec<String>,
+    origin: Origin,
+}
+
+/// Reads typed values and notes every mistake on the way.
+#[derive(Debug)]
+pub struct Reader {
+    settings: &'static [Setting],
+    given: BTreeMap<&'static str, Given>,
+    mistakes: Vec<String>,
+}
+
+/// Everything that is wrong with the settings, one line each.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub struct ConfigMistakes {
+    pub mistakes: Vec<String>,
+}
+
+impl fmt::Display for ConfigMistakes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} of the settings must be mended:", self.mistakes.len())?;
+        self.mistakes.iter().try_for_each(|mistake| write!(f, "\n  {mistake}"))
+    }
+}
+
+impl Reader {
+    /// `matches` are those of a command made by [`with_settings`] from the same settings.
+    pub fn gather(settings: &'static [Setting], matches: &ArgMatches) -> Self {
+        Self::gather_with(settings, matches, |variable| std::env::var(variable).ok())
+    }
+
+    fn gather_with(
+        settings: &'static [Setting],
+        matches: &ArgMatches,
+        environment: impl Fn(&str) -> Option<String>,
+    ) -> Self {
+        let mut reader = Self { settings, given: BTreeMap::new(), mistakes: Vec::new() };
+        let from_program =
+            |setting: &Setting| from_flags(setting, matches).or_else(|| from_variable(setting, &environment));
+        let file = from_program(&CONFIG).and_then(|given| given.values.into_iter().next());
+        let mut from_file = file.map(|path| reader.read_file(&path)).unwrap_or_default();
+        for setting in settings {
+            let default = || setting.default.map(|value| (vec![value.to_owned()], Origin::Default));
+            let in_file = from_file.remove(setting.name);
+            let given = from_program(setting)
+                .or(in_file)
+                .or_else(|| default().map(|(values, origin)| Given { values, origin }));
+            if let Some(given) = given {
+                reader.given.insert(setting.name, given);
+            }
+        }
+        reader
+    }
+
+    /// The values of a file, and notes of what is wrong with it.
+    fn read_file(&mut self, path: &str) -> BTreeMap<&'static str, Given> {
+        let table = fs_err::read_to_string(Path::new(path))
+            .map_err(|error| error.to_string())
+            .and_then(|text| text.parse::<toml::Table>().map_err(|error| format!("{path}: {error}")));
+        let table = match table {
+            Ok(table) => table,
+            Err(mistake) => {
+                self.mistakes.push(mistake);
+                return BTreeMap::new();
+            }
+        };
+        let mut found = BTreeMap::new();
+        for (key, value) in table {
+            match self.settings.iter().find(|setting| setting.name == key) {
+                None => self.mistakes.push(self.unknown_key(path, &key)),
+                Some(setting) => match texts(setting, &value) {
+                    Ok(values) => {
+                        found.insert(setting.name, Given { values, origin: Origin::File(path.to_owned()) });
+                    }
+                    Err(reason) => self.mistakes.push(format!("{path}: {key}: {reason}")),
+                },
+            }
+        }
+        found
+    }
+
+    fn unknown_key(&self, path: &str, key: &str) -> String {
+        let names = self.settings.iter().map(|setting| setting.name);
+        let nearest = names
+            .clone()
+            .max_by(|a, b| strsim::jaro_winkler(a, key).total_cmp(&strsim::jaro_winkler(b, key)));
+        let known = names.collect::<Vec<_>>().join(", ");
+        let nearest = nearest.unwrap_or_default();
+        format!("{path}: unknown key {key:?}, perhaps {nearest:?} is meant; the known keys are {known}")
+    }
+
+    /// A setting that must have a value; missing or unreadable is noted.
+    pub fn get<T: FromStr<Err: fmt::Display>>(&mut self, name: &'static str) -> Option<T> {
+        if !self.given.contains_key(name) {
+            let mistake = match self.settings.iter().find(|setting| setting.name == name) {
+                Some(setting) => {
+                    let (value_name, variable) = (setting.value_name, setting.variable());
+                    format!(
+                        "--{name} {value_name} is missing (or {variable}, or {name} in the file): {}",
+                        setting.help
+                    )
+                }
+                None => format!("--{name} is no setting of this command"),
+            };
+            self.mistakes.push(mistake);
+        }
+        self.optional(name)
+    }
+
+    /// Like [`get`](Self::get), and the value must pass `test`; `wanted` says what passes.
+    pub fn get_where<T: FromStr<Err: fmt::Display>>(
+        &mut self,
+        name: &'static str,
+        wanted: &str,
+        test: impl FnOnce(&T) -> bool,
+    ) -> Option<T> {
+        let value = self.get::<T>(name)?;
+        if test(&value) {
+            return Some(value);
+        }
+        self.refuse(name, format!("{wanted} is wanted"));
+        None
+    }
+
+    /// A setting that may be absent; unreadable is noted.
+    pub fn optional<T: FromStr<Err: fmt::Display>>(&mut self, name: &'static str) -> Option<T> {
+        self.list(name).pop()
+    }
+
+    /// Every value of a repeatable setting; each unreadable one is noted.
+    pub fn list<T: FromStr<Err: fmt::Display>>(&mut self, name: &'static str) -> Vec<T> {
+        let texts = self.given.get(name).map(|given| given.values.clone()).unwrap_or_default();
+        let mut values = Vec::with_capacity(texts.len());
+        for text in texts {
+            match text.parse() {
+                Ok(value) => values.push(value),
+                Err(error) => self.refuse(name, error),
+            }
+        }
+        values
+    }
+
+    /// False when absent.
+    pub fn switch(&mut self, name: &'static str) -> bool {
+        self.optional(name).unwrap_or(false)
+    }
+
+    /// Notes that a value cannot be used, naming the place that gave it.
+    pub fn refuse(&mut self, name: &'static str, reason: impl fmt::Display) {
+        let Some(given) = self.given.get(name) else {
+            self.mistakes.push(format!("--{name}: {reason}"));
+            return;
+        };
+        let value = given.values.join(",");
+        let variable = || self.settings.iter().find(|s| s.name == name).map(Setting::variable);
+        let place = match &given.origin {
+            Origin::Flag => format!("--{name} {value:?}"),
+            Origin::Variable => format!("{}={value:?}", variable().unwrap_or_default()),
+            Origin::File(path) => format!("{path}: {name} = {value:?}"),
+            Origin::Default => format!("default of --{name}, {value:?}"),
+        };
+        self.mistakes.push(format!("{place}: {reason}"));
+    }
+
+    /// The settings in force, as text: for a log or a record.
+    pub fn in_force(&self) -> BTreeMap<&'static str, String> {
+        self.given.iter().map(|(name, given)| (*name, given.values.join(","))).collect()
+    }
+
+    /// What was built from the values, or all mistakes. `None` without a mistake cannot come from this reader's methods
+    /// and gives an empty list.
+    pub fn finish<T>(self, built: Option<T>) -> Result<T, ConfigMistakes> {
+        match built {
+            Some(value) if self.mistakes.is_empty() => Ok(value),
+            Some(_) | None => Err(ConfigMistakes { mistakes: self.mistakes }),
+        }
+    }
+}
+
+fn from_flags(setting: &Setting, matches: &ArgMatches) -> Option<Given> {
+    if matches.value_source(setting.name) != Some(ValueSource::CommandLine) {
+        return None;
+    }
+    let values = matches.get_many::<String>(setting.name)?.cloned().collect();
+    Some(Given { values, origin: Origin::Flag })
+}
+
+fn from_variable(setting: &Setting, environment: impl Fn(&str) -> Option<String>) -> Option<Given> {
+    let text = environment(&setting.variable()).filter(|text| !text.is_empty())?;
+    let values = match setting.form {
+        Form::Repeatable => text.split(',').map(|part| part.trim().to_owned()).collect(),
+        Form::Single | Form::Switch => vec![text],
+    };
+    Some(Given { values, origin: Origin::Variable })
+}
+
+/// A value of the file as the text that a flag would have had.
+fn texts(setting: &Setting, value: &toml::Value) -> Result<Vec<String>, String> {
+    use toml::Value;
+    match value {
+        Value::String(text) => Ok(vec![text.clone()]),
+        Value::Integer(_) | Value::Float(_) | Value::Boolean(_) => Ok(vec![value.to_string()]),
+        Value::Array(values) if setting.form == Form::Repeatable => {
+            let nested = values.iter().map(|value| texts(setting, value));
+            nested.collect::<Result<Vec<_>, _>>().map(|lists| lists.concat())
+        }
+        Value::Array(_) => Err("one value is wanted, found an array".to_owned()),
+        Value::Table(_) | Value::Datetime(_) => {
+            Err(format!("text, a number or true/false is wanted, found a {}", value.type_str()))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SETTINGS: &[Setting] = &[
+        Setting::new("base", "FILE", "base file"),
+        Setting::new("max-batch", "N", "most images in one forward pass").default("32"),
+        Setting::new("good", "CLASS", "class that may pass").repeatable(),
+        Setting::switch("no-cache", "keep nothing"),
+    ];
+
+    fn reader(flags: &[&str], variables: &[(&str, &str)], file: Option<&str>) -> Reader {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("turret.toml");
+        let mut arguments = vec!["program".to_owned()];
+        arguments.extend(flags.iter().map(|flag| (*flag).to_owned()));
+        if let Some(text) = file {
+            fs_err::write(&path, text).unwrap();
+            arguments.extend(["--config".to_owned(), path.display().to_string()]);
+        }
+        let matches = with_settings(Command::new("program"), SETTINGS).get_matches_from(arguments);
+        Reader::gather_with(SETTINGS, &matches, |name| {
+            variables.iter().find(|(variable, _)| *variable == name).map(|(_, value)| (*value).to_owned())
+        })
+    }
+
+    #[test]
+    fn takes_the_flag_before_the_variable_before_the_file_before_the_default() {
+        let flag: &[&str] = &["--max-batch", "1"];
+        let variable: &[(&str, &str)] = &[("TURRET_MAX_BATCH", "2")];
+        let file = Some("max-batch = 3");
+        let batch = |mut reader: Reader| reader.get::<usize>("max-batch");
+        assert_eq!(batch(reader(flag, variable, file)), Some(1));
+        assert_eq!(batch(reader(&[], variable, file)), Some(2));
+        assert_eq!(batch(reader(&[], &[("TURRET_MAX_BATCH", "")], file)), Some(3));
+        assert_eq!(batch(reader(&[], &[], None)), Some(32));
+    }
+
+    #[test]
+    fn reads_lists_and_switches_from_every_place() {
+        let good = |mut reader: Reader| (reader.list::<String>("good"), reader.switch("no-cache"));
+        let expected = (vec!["ok".to_owned(), "fine".to_owned()], true);
+        assert_eq!(good(reader(&["--good", "ok", "--no-cache", "--good", "fine"], &[], None)), expected);
+        assert_eq!(
+            good(reader(&[], &[("TURRET_GOOD", "ok, fine"), ("TURRET_NO_CACHE", "true")], None)),
+            expected
+        );
+        assert_eq!(good(reader(&[], &[], Some("good = ['ok', 'fine']\nno-cache = true"))), expected);
+        assert!(!reader(&["--no-cache=false"], &[], Some("no-cache = true")).switch("no-cache"));
+        assert_eq!(good(reader(&[], &[], None)), (Vec::new(), false));
+    }
+
+    #[test]
+    fn names_every_mistake_and_its_place_at_once() {
+        let file = "max-bathc = 1\ngood = [{}]\n";
+        let mut reader = reader(&["--no-cache=maybe"], &[("TURRET_MAX_BATCH", "ten")], Some(file));
+        let base = reader.get::<String>("base");
+        let batch = reader.get::<usize>("max-batch");
+        reader.switch("no-cache");
+        let mistakes = reader.finish(base.zip(batch)).unwrap_err().mistakes;
+        assert_eq!(mistakes.len(), 5, "{mistakes:#?}");
+        let told = mistakes.join("\n");
+        for part in [
+            "unknown key \"max-bathc\", perhaps \"max-batch\"",
+            "good: text, a number or true/false is wanted, found a table",
+            "--base FILE is missing (or TURRET_BASE, or base in the file)",
+            "TURRET_MAX_BATCH=\"ten\": invalid digit",
+            "--no-cache \"maybe\"",
+        ] {
+            assert!(told.contains(part), "{part:?} is not in:\n{told}");
+        }
+    }
+
+    #[test]
+    fn refuses_values_out_of_range_and_files_that_are_not_there_or_no_toml() {
+        let mut out_of_range = reader(&["--max-batch", "0"], &[], None);
+        let batch = out_of_range.get_where("max-batch", "1 or more", |n: &usize| *n > 0);
+        let told = out_of_range.finish(batch).unwrap_err().to_string();
+        assert!(told.contains("--max-batch \"0\": 1 or more is wanted"), "{told}");
+        let missing = reader(&[], &[("TURRET_CONFIG", "/nowhere/turret.toml")], None);
+        assert!(missing.finish(Some(())).unwrap_err().to_string().contains("/nowhere/turret.toml"));
+        assert!(reader(&[], &[], Some("base = ")).finish(Some(())).is_err());
+        assert!(reader(&[], &[], Some("base = ['a', 'b']")).finish(Some(())).is_err());
+    }
+
+    #[test]
+    fn shows_variable_and_default_of_every_flag_in_the_help() {
+        let help = with_settings(Command::new("program"), SETTINGS).render_help().to_string();
+        for part in ["--max-batch <N>", "[default: 32]", "[env: TURRET_MAX_BATCH]", "--config <FILE>"] {
+            assert!(help.contains(part), "{part:?} is not in:\n{help}");
+        }
+    }
+
+    #[test]
+    fn records_what_is_in_force() {
+        let in_force = reader(&["--good", "a", "--good", "b"], &[], None).in_force();
+        assert_eq!(in_force.get("good").map(String::as_str), Some("a,b"));
+        assert_eq!(in_force.get("max-batch").map(String::as_str), Some("32"));
+        assert!(!in_force.contains_key("base"));
+    }
+}

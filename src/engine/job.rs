@@ -1,0 +1,121 @@
+//! What travels through the engine.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use tokio::sync::oneshot;
+
+use super::{EngineError, admission::Place};
+use crate::{
+    head::{Head, Judgement},
+    image::{ImageSource, PreparedImage, Roi},
+};
+
+/// One picture that the heads of a [`Slot`](super::Slot) shall judge.
+#[derive(Debug)]
+pub struct Request {
+    pub source: ImageSource,
+    pub roi: Option<Roi>,
+    pub deadline: Option<Instant>,
+    /// Also give back the features that each head read.
+    pub want_features: bool,
+}
+
+/// One judgement a head, in the order of the request's heads.
+#[derive(Debug)]
+pub struct Answer {
+    pub judgements: Vec<Judgement>,
+    /// One vector a head; empty unless wanted.
+    pub features: Vec<Vec<f32>>,
+    pub times: StageTimes,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct StageTimes {
+    /// Bytes to prepared pixels.
+    pub decode: Duration,
+    /// Waiting: for a decode thread, and for a place in a batch.
+    pub queue: Duration,
+    pub forward: Duration,
+    pub head: Duration,
+    /// From acceptance to answer.
+    pub total: Duration,
+    /// Images in the forward pass that this one was part of.
+    pub batch_size: usize,
+}
+
+/// A request on its way, and the promise to answer it.
+#[derive(Debug)]
+pub(super) struct Job {
+    pub(super) heads: Vec<Arc<Head>>,
+    pub(super) want_features: bool,
+    pub(super) accepted_at: Instant,
+    pub(super) times: StageTimes,
+    deadline: Option<Instant>,
+    reply: oneshot::Sender<Result<Answer, EngineError>>,
+    place: Place,
+}
+
+/// Whether a job is still worth any work.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Fate {
+    Live,
+    Expired { late: Duration },
+    Cancelled,
+}
+
+/// A job whose picture is still bytes.
+#[derive(Debug)]
+pub(super) struct Arrival {
+    pub(super) job: Job,
+    pub(super) source: ImageSource,
+    pub(super) roi: Option<Roi>,
+}
+
+/// A job whose picture is ready for the base.
+#[derive(Debug)]
+pub(super) struct Prepared {
+    pub(super) job: Job,
+    /// One for each different preprocessing.
+    pub(super) images: Vec<PreparedImage>,
+    /// For each head the image that it reads.
+    pub(super) image_of_head: Vec<usize>,
+    pub(super) ready_at: Instant,
+}
+
+impl Job {
+    pub(super) fn new(
+        heads: Vec<Arc<Head>>,
+        deadline: Option<Instant>,
+        want_features: bool,
+        reply: oneshot::Sender<Result<Answer, EngineError>>,
+        place: Place,
+    ) -> Self {
+        let (accepted_at, times) = (Instant::now(), StageTimes::default());
+        Self { heads, want_features, accepted_at, times, deadline, reply, place }
+    }
+
+    pub(super) fn fate(&self, now: Instant) -> Fate {
+        if self.reply.is_closed() {
+            return Fate::Cancelled;
+        }
+        match self.deadline {
+            Some(deadline) if deadline <= now => Fate::Expired { late: now - deadline },
+            Some(_) | None => Fate::Live,
+        }
+    }
+
+    /// Rows that it takes of a batch.
+    pub(super) fn images(&self) -> usize {
+        self.place.images()
+    }
+
+    /// Gives the place back first: a caller that has its answer finds room for its next request.
+    pub(super) fn answer(self, answer: Result<Answer, EngineError>) {
+        drop(self.place);
+        // The caller may have gone away meanwhile.
+        let _caller_is_gone = self.reply.send(answer);
+    }
+}

@@ -1,0 +1,100 @@
+//! The prepare threads: bytes to pixels to what the base reads, beside the forward pass.
+
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+    thread::{self, JoinHandle},
+    time::Instant,
+};
+
+use super::{
+    EngineError,
+    job::{Arrival, Fate, Prepared},
+    queue::Queue,
+};
+use crate::{
+    head::Head,
+    image::{ImageError, ImageLimits, ImageSource, PreparedImage, Preprocess, Roi, decode},
+    metrics::Metrics,
+};
+
+pub(super) fn spawn(
+    number: usize,
+    queue: Arc<Queue>,
+    limits: ImageLimits,
+    metrics: Arc<Metrics>,
+) -> JoinHandle<()> {
+    let work = move || {
+        while let Some((id, arrival)) = queue.next_arrival() {
+            if let Some(prepared) = prepare(arrival, &limits, &metrics) {
+                queue.push_prepared(id, prepared);
+            }
+        }
+    };
+    spawn_named(format!("prepare-{number}"), work)
+}
+
+/// A thread with a name that `top -H` shows.
+///
+/// # Panics
+/// If the system has no thread left at start-up: there is nothing that the server could do without it.
+pub(super) fn spawn_named(name: String, work: impl FnOnce() + Send + 'static) -> JoinHandle<()> {
+    #[expect(clippy::expect_used, reason = "only at start-up, before anything is accepted")]
+    thread::Builder::new().name(name).spawn(work).expect("the system must have room for the engine's threads")
+}
+
+/// `None` if the job ended here.
+fn prepare(arrival: Arrival, limits: &ImageLimits, metrics: &Metrics) -> Option<Prepared> {
+    let Arrival { mut job, source, roi } = arrival;
+    let begun = Instant::now();
+    match job.fate(begun) {
+        Fate::Live => {}
+        Fate::Cancelled => return None,
+        Fate::Expired { late } => {
+            job.answer(Err(EngineError::DeadlinePassed { late }));
+            return None;
+        }
+    }
+    let (preprocesses, image_of_head) = different_preprocesses(&job.heads);
+    let images = catch_unwind(AssertUnwindSafe(|| prepare_images(&source, roi, limits, &preprocesses)));
+    drop(preprocesses);
+    let ready_at = Instant::now();
+    job.times.queue = begun.saturating_duration_since(job.accepted_at);
+    job.times.decode = ready_at.saturating_duration_since(begun);
+    metrics.stage_duration.with_label_values(&["decode"]).observe(job.times.decode.as_secs_f64());
+    match images {
+        Ok(Ok(images)) => Some(Prepared { job, images, image_of_head, ready_at }),
+        Ok(Err(error)) => {
+            job.answer(Err(error.into()));
+            None
+        }
+        Err(_panic) => {
+            job.answer(Err(EngineError::Failed { detail: "preparing an image panicked".to_owned() }));
+            None
+        }
+    }
+}
+
+fn prepare_images(
+    source: &ImageSource,
+    roi: Option<Roi>,
+    limits: &ImageLimits,
+    preprocesses: &[&Preprocess],
+) -> Result<Vec<PreparedImage>, ImageError> {
+    let picture = decode(source, limits)?;
+    preprocesses.iter().map(|preprocess| preprocess.apply(&picture, roi)).collect()
+}
+
+/// The preprocessings that differ, and for each head which of them it reads: heads that agree share the image.
+pub(super) fn different_preprocesses(heads: &[Arc<Head>]) -> (Vec<&Preprocess>, Vec<usize>) {
+    let mut different: Vec<&Preprocess> = Vec::new();
+    let image_of_head = heads.iter().map(|head| {
+        let known = different.iter().position(|preprocess| **preprocess == head.preprocess);
+        known.unwrap_or_else(|| {
+            different.push(&head.preprocess);
+            different.len() - 1
+        })
+    });
+    let image_of_head = image_of_head.collect();
+    (different, image_of_head)
+}

@@ -1,0 +1,133 @@
+//! `turret.v1.Heads`: what is being served.
+
+use std::{pin::Pin, sync::Arc, time::Instant};
+
+use tokio::sync::{broadcast::error::RecvError, mpsc};
+use tokio_stream::{Stream, wrappers::ReceiverStream};
+use tonic::{Request, Response, Status};
+
+use super::{
+    Edge,
+    proto::{self, heads_server::Heads},
+};
+use crate::{
+    registry::{HeadEntry, HeadEvent, HeadState},
+    task::{Digest, TaskName},
+};
+
+/// Events on their way to one watcher.
+const EVENTS_AHEAD: usize = 64;
+
+#[derive(Debug, Clone)]
+pub struct HeadsService {
+    edge: Arc<Edge>,
+}
+
+impl HeadsService {
+    pub fn new(edge: Arc<Edge>) -> Self {
+        Self { edge }
+    }
+
+    fn count(&self, rpc: &'static str, begun: Instant, code: &'static str) {
+        self.edge.metrics.requests(rpc, "", code).inc();
+        self.edge.metrics.request_duration.with_label_values(&[rpc]).observe(begun.elapsed().as_secs_f64());
+    }
+}
+
+#[tonic::async_trait]
+impl Heads for HeadsService {
+    type WatchHeadsStream = Pin<Box<dyn Stream<Item = Result<proto::HeadEvent, Status>> + Send>>;
+
+    async fn list_heads(
+        &self,
+        request: Request<proto::ListHeadsRequest>,
+    ) -> Result<Response<proto::ListHeadsResponse>, Status> {
+        let begun = Instant::now();
+        let task = request.into_inner().task;
+        let only = match task.as_str() {
+            "" => None,
+            name => match name.parse::<TaskName>() {
+                Ok(task) => Some(task),
+                Err(error) => {
+                    self.count("ListHeads", begun, "INVALID_ARGUMENT");
+                    return Err(Status::invalid_argument(format!("task: {error}")));
+                }
+            },
+        };
+        let table = self.edge.registry.snapshot();
+        let base = self.edge.engine.get().map(|engine| engine.identity().digest.to_string());
+        let response = proto::ListHeadsResponse {
+            heads: table.entries(only.as_ref()).into_iter().map(to_proto).collect(),
+            generation: table.generation,
+            base_digest: base.unwrap_or_default(),
+        };
+        self.count("ListHeads", begun, "OK");
+        Ok(Response::new(response))
+    }
+
+    async fn watch_heads(
+        &self,
+        _request: Request<proto::WatchHeadsRequest>,
+    ) -> Result<Response<Self::WatchHeadsStream>, Status> {
+        self.count("WatchHeads", Instant::now(), "OK");
+        let (events, receiver) = mpsc::channel(EVENTS_AHEAD);
+        tokio::spawn(send_events(self.edge.clone(), events));
+        Ok(Response::new(Box::pin(ReceiverStream::new(receiver))))
+    }
+}
+
+/// Sends the state, then each change; a watcher that fell behind is sent the state again. Ends with the watcher or when
+/// the server drains.
+async fn send_events(edge: Arc<Edge>, watcher: mpsc::Sender<Result<proto::HeadEvent, Status>>) {
+    let work = async {
+        loop {
+            let (table, mut events) = edge.registry.watch();
+            let generation = table.generation;
+            for entry in table.entries(None) {
+                send(&watcher, HeadEvent { entry, generation }).await?;
+            }
+            loop {
+                match events.recv().await {
+                    Ok(event) => send(&watcher, event).await?,
+                    Err(RecvError::Lagged(_)) => break,
+                    Err(RecvError::Closed) => return Some(()),
+                }
+            }
+        }
+    };
+    tokio::select! {
+        () = edge.draining.cancelled() => {}
+        () = watcher.closed() => {}
+        _ended = work => {}
+    }
+}
+
+/// `None` when the watcher is gone.
+async fn send(watcher: &mpsc::Sender<Result<proto::HeadEvent, Status>>, event: HeadEvent) -> Option<()> {
+    let HeadEvent { entry, generation } = event;
+    watcher.send(Ok(proto::HeadEvent { head: Some(to_proto(entry)), generation })).await.ok()
+}
+
+fn to_proto(entry: HeadEntry) -> proto::Head {
+    let state = match entry.state {
+        HeadState::Serving => proto::HeadState::Serving,
+        HeadState::Rejected => proto::HeadState::Rejected,
+        HeadState::Retired => proto::HeadState::Retired,
+    };
+    let classes = entry.classes.iter().map(|class| proto::Class {
+        label: class.label.to_string(),
+        code: class.code,
+        good: class.good,
+    });
+    proto::Head {
+        task: entry.task.to_string(),
+        version: entry.version,
+        digest: entry.digest.as_ref().map(Digest::to_string).unwrap_or_default(),
+        state: state.into(),
+        reason: entry.reason,
+        classes: classes.collect(),
+        size_bytes: entry.size_bytes,
+        since_unix_ms: entry.since_unix_ms,
+        branch: String::new(),
+    }
+}

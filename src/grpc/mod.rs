@@ -1,0 +1,109 @@
+//! The gRPC edge: requests in, verdicts out. Nothing here computes.
+
+mod classify;
+mod deadline;
+mod heads;
+mod observe;
+mod request;
+mod response;
+mod status;
+mod stream;
+
+pub use classify::ClassifierService;
+pub use heads::HeadsService;
+pub use status::to_code;
+
+/// The generated protocol, `proto/turret/v1/turret.proto`.
+pub mod proto {
+
+    tonic::include_proto!("turret.v1");
+
+    /// The encoded descriptors, for reflection.
+    pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/turret_v1.bin"));
+}
+
+use std::{future::Future, io, sync::Arc, time::Duration};
+
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tonic::{
+    service::Routes,
+    transport::{Server, server::TcpIncoming},
+};
+
+use crate::{engine::Engine, metrics::Metrics, registry::Registry};
+use proto::{classifier_server::ClassifierServer, heads_server::HeadsServer};
+
+/// The service whose health tells whether this server judges.
+pub const CLASSIFIER_SERVICE: &str = "turret.v1.Classifier";
+
+/// What the handlers share.
+#[derive(Debug)]
+pub struct Edge {
+    pub registry: Arc<Registry>,
+    pub metrics: Arc<Metrics>,
+    /// Not there until the base is warm.
+    pub engine: std::sync::OnceLock<Engine>,
+    /// Ends streams that would otherwise outlive the server.
+    pub draining: CancellationToken,
+}
+
+#[derive(Debug, Clone, Copy)]
+pub struct GrpcLimits {
+    /// Bytes of one message. tonic's own 4 MiB would refuse a 5-megapixel camera.
+    pub max_message_bytes: usize,
+    /// Requests in flight on one connection.
+    pub max_streams: u32,
+}
+
+impl Default for GrpcLimits {
+    fn default() -> Self {
+        Self { max_message_bytes: 64 << 20, max_streams: 256 }
+    }
+}
+
+/// Bytes that a client may send ahead: one camera frame on a stream, several on a connection.
+const STREAM_WINDOW: u32 = 2 << 20;
+const CONNECTION_WINDOW: u32 = 16 << 20;
+
+/// A peer that vanished without a word is noticed after these.
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(30);
+const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Serves until `shutdown` completes and the connections have ended.
+///
+/// # Errors
+/// If the reflection descriptors are broken or the listener fails.
+pub async fn serve(
+    listener: TcpListener,
+    edge: Arc<Edge>,
+    limits: GrpcLimits,
+    health: Routes,
+    shutdown: impl Future<Output = ()>,
+) -> io::Result<()> {
+    let reflection = || {
+        tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(proto::DESCRIPTORS)
+            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+    };
+    let classifier = ClassifierServer::new(ClassifierService::new(edge.clone()))
+        .max_decoding_message_size(limits.max_message_bytes)
+        .max_encoding_message_size(limits.max_message_bytes);
+    let routes = health
+        .add_service(classifier)
+        .add_service(HeadsServer::new(HeadsService::new(edge)))
+        .add_service(reflection().build_v1().map_err(io::Error::other)?)
+        .add_service(reflection().build_v1alpha().map_err(io::Error::other)?);
+    let incoming =
+        TcpIncoming::from(listener).with_nodelay(Some(true)).with_keepalive(Some(KEEPALIVE_INTERVAL));
+    Server::builder()
+        .max_concurrent_streams(Some(limits.max_streams))
+        .initial_stream_window_size(Some(STREAM_WINDOW))
+        .initial_connection_window_size(Some(CONNECTION_WINDOW))
+        .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
+        .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
+        .add_routes(routes)
+        .serve_with_incoming_shutdown(incoming, shutdown)
+        .await
+        .map_err(io::Error::other)
+}

@@ -1,0 +1,232 @@
+//! From a request's fields to words of ours, each checked.
+
+use std::{collections::HashSet, sync::Arc};
+
+use super::proto;
+use crate::{
+    engine::EngineError,
+    error::{ErrorKind, Problem},
+    head::Head,
+    image::{ImageError, ImageSource, RawFrame, Roi},
+    registry::HeadTable,
+    task::{Digest, InvalidTaskName, TaskName, Version},
+};
+
+/// Tasks of one request.
+const MOST_TASKS: usize = 1024;
+/// Bytes of a part's serial number, and of a request's key.
+const LONGEST_ID: usize = 128;
+/// Names suggested for an unknown task.
+const SUGGESTIONS: usize = 3;
+
+/// A request that makes sense, with the heads that will answer it.
+#[derive(Debug)]
+pub(super) struct Ask {
+    pub(super) heads: Vec<Arc<Head>>,
+    pub(super) source: ImageSource,
+    pub(super) roi: Option<Roi>,
+    pub(super) want: Want,
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Want {
+    pub(super) logits: bool,
+    pub(super) embedding: bool,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ClassifyError {
+    #[error("tasks is empty: name at least one; there is no default task")]
+    NoTask,
+    #[error("{found} tasks are asked, at most {MOST_TASKS} may be")]
+    TooManyTasks { found: usize },
+    #[error("task {task} is named twice")]
+    DoubledTask { task: TaskName },
+    #[error(transparent)]
+    TaskName(#[from] InvalidTaskName),
+    #[error("task {task} is not served here{}", did_you_mean(nearest))]
+    UnknownTask { task: TaskName, nearest: Vec<TaskName> },
+    #[error("image is missing: set image.encoded or image.raw")]
+    NoImage,
+    #[error("{field} is {found} bytes long, at most {LONGEST_ID} are allowed")]
+    LongId { field: &'static str, found: usize },
+    #[error("require_head goes with a single task, {tasks} are asked")]
+    RequireWithManyTasks { tasks: usize },
+    #[error("require_head {text:?} is neither a version number nor a digest of 64 hexadecimal digits")]
+    BadRequirement { text: String },
+    #[error("head {required} of task {task} is required, but version {version} ({digest}) serves")]
+    OtherHeadServes { task: TaskName, required: String, version: Version, digest: Digest },
+    #[error("want: {name} is not built in this version of turret; ask without it")]
+    NotBuilt { name: &'static str },
+    #[error("want: {value} is not a known extra")]
+    UnknownExtra { value: i32 },
+    #[error("the server is starting: the base is not warm yet; try again shortly")]
+    Starting,
+    #[error(transparent)]
+    Image(#[from] ImageError),
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+}
+
+fn did_you_mean(nearest: &[TaskName]) -> String {
+    if nearest.is_empty() {
+        return String::new();
+    }
+    let names: Vec<&str> = nearest.iter().map(TaskName::as_str).collect();
+    format!("; did you mean {}?", names.join(" or "))
+}
+
+impl Problem for ClassifyError {
+    fn kind(&self) -> ErrorKind {
+        match self {
+            Self::NoTask
+            | Self::TooManyTasks { .. }
+            | Self::DoubledTask { .. }
+            | Self::TaskName(_)
+            | Self::NoImage
+            | Self::LongId { .. }
+            | Self::RequireWithManyTasks { .. }
+            | Self::BadRequirement { .. }
+            | Self::NotBuilt { .. }
+            | Self::UnknownExtra { .. } => ErrorKind::InvalidArgument,
+            Self::UnknownTask { .. } => ErrorKind::NotFound,
+            Self::OtherHeadServes { .. } => ErrorKind::FailedPrecondition,
+            Self::Starting => ErrorKind::Unavailable,
+            Self::Image(error) => error.kind(),
+            Self::Engine(error) => error.kind(),
+        }
+    }
+
+    fn reason(&self) -> &'static str {
+        match self {
+            Self::NoTask => "TASKS_EMPTY",
+            Self::TooManyTasks { .. } => "TASKS_TOO_MANY",
+            Self::DoubledTask { .. } => "TASK_DOUBLED",
+            Self::TaskName(_) => "TASK_NAME_INVALID",
+            Self::UnknownTask { .. } => "TASK_UNKNOWN",
+            Self::NoImage => "IMAGE_MISSING",
+            Self::LongId { .. } => "ID_TOO_LONG",
+            Self::RequireWithManyTasks { .. } => "REQUIRE_HEAD_WITH_MANY_TASKS",
+            Self::BadRequirement { .. } => "REQUIRE_HEAD_INVALID",
+            Self::OtherHeadServes { .. } => "OTHER_HEAD_SERVES",
+            Self::NotBuilt { .. } => "EXTRA_NOT_BUILT",
+            Self::UnknownExtra { .. } => "EXTRA_UNKNOWN",
+            Self::Starting => "STARTING",
+            Self::Image(error) => error.reason(),
+            Self::Engine(error) => error.reason(),
+        }
+    }
+
+    fn field(&self) -> Option<&'static str> {
+        match self {
+            Self::NoTask
+            | Self::TooManyTasks { .. }
+            | Self::DoubledTask { .. }
+            | Self::TaskName(_)
+            | Self::UnknownTask { .. } => Some("tasks"),
+            Self::NoImage => Some("image"),
+            Self::LongId { field, .. } => Some(field),
+            Self::RequireWithManyTasks { .. }
+            | Self::BadRequirement { .. }
+            | Self::OtherHeadServes { .. } => Some("require_head"),
+            Self::NotBuilt { .. } | Self::UnknownExtra { .. } => Some("want"),
+            Self::Starting => None,
+            Self::Image(error) => error.field(),
+            Self::Engine(error) => error.field(),
+        }
+    }
+}
+
+/// The heads that the request names, all of one snapshot.
+pub(super) fn find_heads(names: &[String], table: &HeadTable) -> Result<Vec<Arc<Head>>, ClassifyError> {
+    if names.is_empty() {
+        return Err(ClassifyError::NoTask);
+    }
+    if names.len() > MOST_TASKS {
+        return Err(ClassifyError::TooManyTasks { found: names.len() });
+    }
+    let mut seen = HashSet::new();
+    let heads = names.iter().map(|name| {
+        let task: TaskName = name.parse()?;
+        if !seen.insert(task.clone()) {
+            return Err(ClassifyError::DoubledTask { task });
+        }
+        match table.get(&task) {
+            Some(head) => Ok(head.clone()),
+            None => Err(ClassifyError::UnknownTask { nearest: nearest(&task, table), task }),
+        }
+    });
+    heads.collect()
+}
+
+/// Checks the rest of the request; its picture's bytes are shared, not copied.
+pub(super) fn parse(request: proto::ClassifyRequest, heads: Vec<Arc<Head>>) -> Result<Ask, ClassifyError> {
+    for (field, id) in [("request_id", &request.request_id), ("part_id", &request.part_id)] {
+        if id.len() > LONGEST_ID {
+            return Err(ClassifyError::LongId { field, found: id.len() });
+        }
+    }
+    check_requirement(&request.require_head, &heads)?;
+    let want = wanted(&request.want)?;
+    let roi = request.roi.map(|roi| Roi { x: roi.x, y: roi.y, width: roi.width, height: roi.height });
+    let source = match request.image.and_then(|image| image.data).ok_or(ClassifyError::NoImage)? {
+        proto::image::Data::Encoded(bytes) => ImageSource::Encoded(bytes),
+        proto::image::Data::Raw(frame) => ImageSource::Raw(RawFrame {
+            pixels: frame.pixels,
+            width: frame.width,
+            height: frame.height,
+            stride_bytes: frame.stride_bytes,
+            pixel_format: frame.pixel_format.parse()?,
+        }),
+    };
+    Ok(Ask { heads, source, roi, want })
+}
+
+fn check_requirement(required: &str, heads: &[Arc<Head>]) -> Result<(), ClassifyError> {
+    if required.is_empty() {
+        return Ok(());
+    }
+    let [head] = heads else { return Err(ClassifyError::RequireWithManyTasks { tasks: heads.len() }) };
+    let serves = if let Ok(version) = required.parse::<Version>() {
+        version == head.version
+    } else if let Ok(digest) = required.parse::<Digest>() {
+        digest == head.digest
+    } else {
+        let text = required.chars().take(LONGEST_ID).collect();
+        return Err(ClassifyError::BadRequirement { text });
+    };
+    if serves {
+        return Ok(());
+    }
+    let (version, digest) = (head.version, head.digest);
+    Err(ClassifyError::OtherHeadServes {
+        task: head.task.clone(),
+        required: required.to_owned(),
+        version,
+        digest,
+    })
+}
+
+fn wanted(extras: &[i32]) -> Result<Want, ClassifyError> {
+    let mut want = Want::default();
+    for &value in extras {
+        match proto::Extra::try_from(value) {
+            Ok(proto::Extra::Logits) => want.logits = true,
+            Ok(proto::Extra::Embedding) => want.embedding = true,
+            Ok(proto::Extra::Heatmap) => return Err(ClassifyError::NotBuilt { name: "EXTRA_HEATMAP" }),
+            Ok(proto::Extra::Unspecified) | Err(_) => return Err(ClassifyError::UnknownExtra { value }),
+        }
+    }
+    Ok(want)
+}
+
+fn nearest(task: &TaskName, table: &HeadTable) -> Vec<TaskName> {
+    let distance = |head: &Arc<Head>| strsim::damerau_levenshtein(task.as_str(), head.task.as_str());
+    let mut near: Vec<_> = table
+        .heads()
+        .map(|head| (distance(head), head.task.clone()))
+        .filter(|(distance, name)| *distance <= name.as_str().len().max(task.as_str().len()) / 2)
+        .collect();
+    near.sort();
+    near.into_iter().take(SUGGESTIONS).map(|(_, name)| name).collect()
+}

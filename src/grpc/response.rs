@@ -1,0 +1,130 @@
+//! From judgements to the protocol's messages.
+
+use std::time::Duration;
+
+use super::{
+    proto,
+    request::Want,
+    status::{message, to_code},
+};
+use crate::{
+    engine::{Answer, StageTimes},
+    error::Problem,
+    head::{Decision, Head, Judgement, Reason},
+};
+
+/// What a response repeats of its request.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Echo {
+    pub(super) request_id: String,
+    pub(super) part_id: String,
+}
+
+impl Echo {
+    pub(super) fn of(request: &proto::ClassifyRequest) -> Self {
+        Self { request_id: request.request_id.clone(), part_id: request.part_id.clone() }
+    }
+
+    fn response(self, verdicts: Vec<proto::Verdict>) -> proto::ClassifyResponse {
+        proto::ClassifyResponse {
+            // Version 7 sorts by time: a ledger of verdicts stays in order.
+            result_id: uuid::Uuid::now_v7().to_string(),
+            request_id: self.request_id,
+            part_id: self.part_id,
+            verdicts,
+            ..Default::default()
+        }
+    }
+}
+
+pub(super) fn judged<'h>(
+    echo: Echo,
+    heads: impl Iterator<Item = &'h Head>,
+    answer: Answer,
+    want: Want,
+    base_digest: String,
+) -> proto::ClassifyResponse {
+    let mut features = answer.features.into_iter();
+    let verdicts = heads.zip(answer.judgements).map(|(head, judgement)| {
+        let mut verdict = verdict(head, &judgement, want);
+        verdict.embedding = features.next().unwrap_or_default();
+        verdict
+    });
+    let verdicts = verdicts.collect();
+    let times = Some(stage_times(&answer.times));
+    proto::ClassifyResponse { base_digest, times, ..echo.response(verdicts) }
+}
+
+/// For a stream: the error takes the place of every verdict.
+pub(super) fn not_judged(
+    echo: Echo,
+    mut tasks: Vec<String>,
+    problem: &dyn Problem,
+) -> proto::ClassifyResponse {
+    let error = proto::Error {
+        code: to_code(problem.kind()).into(),
+        reason: problem.reason().to_owned(),
+        message: message(problem),
+    };
+    if tasks.is_empty() {
+        // Without a verdict there would be no place for the error.
+        tasks.push(String::new());
+    }
+    let verdicts = tasks.into_iter().map(|task| proto::Verdict {
+        task,
+        decision: proto::Decision::NotJudged.into(),
+        error: Some(error.clone()),
+        ..Default::default()
+    });
+    echo.response(verdicts.collect())
+}
+
+fn verdict(head: &Head, judgement: &Judgement, want: Want) -> proto::Verdict {
+    let mut scores: Vec<proto::ClassScore> = head
+        .classes
+        .iter()
+        .zip(judgement.probabilities.iter().zip(&judgement.logits))
+        .map(|(class, (&probability, &logit))| proto::ClassScore {
+            label: class.label.to_string(),
+            class_code: class.code,
+            probability,
+            logit: want.logits.then_some(logit),
+        })
+        .collect();
+    scores.sort_by(|a, b| b.probability.total_cmp(&a.probability));
+    let winner = &head.classes[judgement.winner];
+    let decision = match judgement.decision {
+        Decision::Pass => proto::Decision::Pass,
+        Decision::Reject => proto::Decision::Reject,
+        Decision::Review => proto::Decision::Review,
+    };
+    let reason = match judgement.reason {
+        Reason::Clear => proto::Reason::Clear,
+        Reason::LowConfidence => proto::Reason::LowConfidence,
+    };
+    proto::Verdict {
+        task: head.task.to_string(),
+        decision: decision.into(),
+        reasons: vec![reason.into()],
+        label: winner.label.to_string(),
+        class_code: winner.code,
+        probability: judgement.probabilities[judgement.winner],
+        margin: judgement.margin,
+        scores,
+        head_version: head.version,
+        head_digest: head.digest.to_string(),
+        ..Default::default()
+    }
+}
+
+fn stage_times(times: &StageTimes) -> proto::StageTimes {
+    let microseconds = |time: Duration| u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
+    proto::StageTimes {
+        decode: microseconds(times.decode),
+        queue: microseconds(times.queue),
+        forward: microseconds(times.forward),
+        head: microseconds(times.head),
+        total: microseconds(times.total),
+        batch_size: u32::try_from(times.batch_size).unwrap_or(u32::MAX),
+    }
+}

@@ -1,0 +1,78 @@
+//! The only place where an error becomes a gRPC status.
+
+use std::time::Duration;
+
+use tonic::{Code, Status};
+use tonic_types::{ErrorDetails, StatusExt};
+
+use crate::error::{ErrorKind, Problem};
+
+const DOMAIN: &str = "turret";
+/// A few forward passes: by then there is room again, or the load is too high to say when.
+const RETRY_AFTER: Duration = Duration::from_millis(100);
+const OUR_FAULT: &str = "internal error; the server's log has the detail";
+
+/// The gRPC code of each kind of error.
+pub fn to_code(kind: ErrorKind) -> Code {
+    match kind {
+        ErrorKind::InvalidArgument => Code::InvalidArgument,
+        ErrorKind::OutOfRange => Code::OutOfRange,
+        ErrorKind::NotFound => Code::NotFound,
+        ErrorKind::FailedPrecondition => Code::FailedPrecondition,
+        ErrorKind::ResourceExhausted => Code::ResourceExhausted,
+        ErrorKind::DeadlineExceeded => Code::DeadlineExceeded,
+        ErrorKind::Cancelled => Code::Cancelled,
+        ErrorKind::Unavailable => Code::Unavailable,
+        ErrorKind::Unimplemented => Code::Unimplemented,
+        ErrorKind::Internal => Code::Internal,
+    }
+}
+
+/// The code's name in the gRPC specification: a metric label.
+pub(super) fn code_name(kind: ErrorKind) -> &'static str {
+    match kind {
+        ErrorKind::InvalidArgument => "INVALID_ARGUMENT",
+        ErrorKind::OutOfRange => "OUT_OF_RANGE",
+        ErrorKind::NotFound => "NOT_FOUND",
+        ErrorKind::FailedPrecondition => "FAILED_PRECONDITION",
+        ErrorKind::ResourceExhausted => "RESOURCE_EXHAUSTED",
+        ErrorKind::DeadlineExceeded => "DEADLINE_EXCEEDED",
+        ErrorKind::Cancelled => "CANCELLED",
+        ErrorKind::Unavailable => "UNAVAILABLE",
+        ErrorKind::Unimplemented => "UNIMPLEMENTED",
+        ErrorKind::Internal => "INTERNAL",
+    }
+}
+
+/// What the caller may read: everything but the detail of our own faults, which goes to the log.
+pub(super) fn message(problem: &dyn Problem) -> String {
+    match problem.kind() {
+        ErrorKind::Internal => {
+            tracing::error!(error = %problem, "a request failed by our fault");
+            OUR_FAULT.to_owned()
+        }
+        ErrorKind::InvalidArgument
+        | ErrorKind::OutOfRange
+        | ErrorKind::NotFound
+        | ErrorKind::FailedPrecondition
+        | ErrorKind::ResourceExhausted
+        | ErrorKind::DeadlineExceeded
+        | ErrorKind::Cancelled
+        | ErrorKind::Unavailable
+        | ErrorKind::Unimplemented => problem.to_string(),
+    }
+}
+
+/// The status with google.rpc details: ErrorInfo always, BadRequest with a field, RetryInfo where retrying helps.
+pub(super) fn to_status(problem: &dyn Problem) -> Status {
+    let message = message(problem);
+    let mut details = ErrorDetails::new();
+    details.set_error_info(problem.reason(), DOMAIN, []);
+    if let Some(field) = problem.field() {
+        details.add_bad_request_violation(field, &message);
+    }
+    if problem.kind() == ErrorKind::ResourceExhausted {
+        details.set_retry_info(Some(RETRY_AFTER));
+    }
+    Status::with_error_details(to_code(problem.kind()), message, details)
+}

@@ -1,0 +1,106 @@
+//! From logits to a verdict: softmax, the winner's threshold, pass, reject or review.
+
+use serde::{Deserialize, Serialize};
+
+use super::Class;
+
+/// How a head decides.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DecisionRule {
+    /// Logits are divided by it before the softmax (Guo et al. 2017); 1 leaves them as they are.
+    pub temperature: f32,
+    /// One probability a class: the winner has to reach its own, otherwise a person should look.
+    pub thresholds: Box<[f32]>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Decision {
+    /// A class marked good, at or above its threshold.
+    Pass,
+    /// A class not marked good, at or above its threshold.
+    Reject,
+    /// A person should look.
+    Review,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Reason {
+    Clear,
+    LowConfidence,
+}
+
+/// The answer of one head for one image.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Judgement {
+    pub decision: Decision,
+    pub reason: Reason,
+    /// Index of the most probable class.
+    pub winner: usize,
+    /// First minus second probability.
+    pub margin: f32,
+    /// One a class, in the order of the head's classes.
+    pub probabilities: Vec<f32>,
+    pub logits: Vec<f32>,
+}
+
+impl DecisionRule {
+    /// The same threshold for every class.
+    pub fn uniform(threshold: f32, classes: usize) -> Self {
+        Self { temperature: 1.0, thresholds: vec![threshold; classes].into() }
+    }
+
+    pub(super) fn judge(&self, classes: &[Class], logits: Vec<f32>) -> Judgement {
+        let probabilities = softmax(&logits, self.temperature);
+        let mut ranking: Vec<usize> = (0..probabilities.len()).collect();
+        ranking.sort_by(|&a, &b| probabilities[b].total_cmp(&probabilities[a]));
+        let winner = ranking[0];
+        let second = ranking.get(1).map_or(0.0, |&class| probabilities[class]);
+        let (decision, reason) = if probabilities[winner] < self.thresholds[winner] {
+            (Decision::Review, Reason::LowConfidence)
+        } else if classes[winner].good {
+            (Decision::Pass, Reason::Clear)
+        } else {
+            (Decision::Reject, Reason::Clear)
+        };
+        Judgement { decision, reason, winner, margin: probabilities[winner] - second, probabilities, logits }
+    }
+}
+
+/// Shifted by the largest logit, so that it cannot overflow.
+fn softmax(logits: &[f32], temperature: f32) -> Vec<f32> {
+    let largest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let weights: Vec<f32> = logits.iter().map(|logit| ((logit - largest) / temperature).exp()).collect();
+    let sum: f32 = weights.iter().sum();
+    weights.into_iter().map(|weight| weight / sum).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn judge(threshold: f32, logits: &[f32]) -> Judgement {
+        let classes = [("ok", true), ("scratch", false), ("dent", false)].map(|(label, good)| Class {
+            label: label.into(),
+            code: 1,
+            good,
+        });
+        DecisionRule::uniform(threshold, 3).judge(&classes, logits.to_vec())
+    }
+
+    #[test]
+    fn passes_only_a_good_class_that_reaches_its_threshold() {
+        assert_eq!(judge(0.5, &[3.0, 0.0, 0.0]).decision, Decision::Pass);
+        assert_eq!(judge(0.5, &[0.0, 3.0, 0.0]).decision, Decision::Reject);
+        let unsure = judge(0.99, &[3.0, 0.0, 0.0]);
+        assert_eq!((unsure.decision, unsure.reason), (Decision::Review, Reason::LowConfidence));
+    }
+
+    #[test]
+    fn probabilities_sum_to_one_even_for_huge_logits() {
+        let judgement = judge(0.5, &[1e30, -1e30, 5e29]);
+        assert!((judgement.probabilities.iter().sum::<f32>() - 1.0).abs() < 1e-6);
+        assert_eq!(judgement.winner, 0);
+        assert!((judgement.margin - 1.0).abs() < 1e-6);
+    }
+}

@@ -1,0 +1,278 @@
+//! The head file: safetensors with JSON metadata, checked whole before anything is believed.
+
+use std::collections::{BTreeMap, HashSet};
+
+use serde::de::DeserializeOwned;
+
+use super::{Class, DecisionRule, Linear};
+use crate::{
+    features::{BaseIdentity, FeatureSet},
+    image::Preprocess,
+    task::{TaskName, Version},
+    tensor_file::{self, NewTensor, TensorFile, TensorFileError},
+};
+
+/// What this build writes and reads. A later format that older servers must not read gets another name.
+pub const FORMAT: &str = "turret-head/1";
+
+/// A larger file is refused before it is read.
+pub const MAX_HEAD_FILE_BYTES: u64 = 64 << 20;
+
+const WEIGHT: &str = "linear.weight";
+const BIAS: &str = "linear.bias";
+/// A metadata key with this first letter must be understood by whoever serves the head.
+const CRITICAL: char = '!';
+
+/// Everything in a head file.
+#[derive(Debug, Clone, PartialEq)]
+pub struct HeadContent {
+    pub task: TaskName,
+    pub version: Version,
+    /// RFC 3339, in UTC.
+    pub created_at: String,
+    pub base: BaseIdentity,
+    pub features: FeatureSet,
+    /// Empty for a linear head; else the layer from which the head has its own convolutions.
+    pub branch: String,
+    pub preprocess: Preprocess,
+    pub classes: Vec<Class>,
+    pub decision: DecisionRule,
+    /// What was measured: accuracy, confusion matrix, number of pictures. For people; never read when serving.
+    pub evidence: serde_json::Value,
+    /// How it was made: command, seed, data digest, program version. For people; never read when serving.
+    pub provenance: serde_json::Value,
+    pub linear: Linear,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum HeadFileError {
+    #[error("the file is {found} bytes, more than the {limit} that a head may have")]
+    TooLarge { found: u64, limit: u64 },
+    #[error(transparent)]
+    Tensors(#[from] TensorFileError),
+    #[error("metadata key {key} is missing")]
+    MissingKey { key: &'static str },
+    #[error("metadata key {key} is not valid: {detail}")]
+    BadValue { key: &'static str, detail: String },
+    #[error("its format is {found:?}, this build reads {FORMAT:?}")]
+    OtherFormat { found: String },
+    #[error("metadata key {key:?} is marked as critical and this build does not know it; update turret")]
+    UnknownCriticalKey { key: String },
+    #[error("it branches at {branch:?}; this build serves linear heads only")]
+    UnknownBranch { branch: String },
+}
+
+impl HeadContent {
+    /// The file's bytes: the same content gives the same bytes.
+    pub fn to_bytes(&self) -> Result<Vec<u8>, HeadFileError> {
+        let metadata = BTreeMap::from([
+            ("format".to_owned(), FORMAT.to_owned()),
+            ("task".to_owned(), self.task.to_string()),
+            ("version".to_owned(), self.version.to_string()),
+            ("created_at".to_owned(), self.created_at.clone()),
+            ("base".to_owned(), json(&self.base)),
+            ("features".to_owned(), self.features.to_string()),
+            ("branch".to_owned(), self.branch.clone()),
+            ("preprocess".to_owned(), json(&self.preprocess)),
+            ("classes".to_owned(), json(&self.classes)),
+            ("decision".to_owned(), json(&self.decision)),
+            ("evidence".to_owned(), self.evidence.to_string()),
+            ("provenance".to_owned(), self.provenance.to_string()),
+        ]);
+        let (classes, width) = (self.linear.classes(), self.linear.width());
+        let tensors = [
+            NewTensor { name: WEIGHT, shape: &[classes, width], values: self.linear.weight() },
+            NewTensor { name: BIAS, shape: &[classes], values: self.linear.bias() },
+        ];
+        Ok(tensor_file::to_bytes(&tensors, &metadata)?)
+    }
+
+    /// Reads a file and checks all that can be checked without knowing the server.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, HeadFileError> {
+        let found = bytes.len() as u64;
+        if found > MAX_HEAD_FILE_BYTES {
+            return Err(HeadFileError::TooLarge { found, limit: MAX_HEAD_FILE_BYTES });
+        }
+        let file = TensorFile::parse(bytes)?;
+        let format = text(&file, "format")?;
+        if format != FORMAT {
+            return Err(HeadFileError::OtherFormat { found: format.to_owned() });
+        }
+        if let Some(key) = file.metadata.keys().filter(|key| key.starts_with(CRITICAL)).min() {
+            return Err(HeadFileError::UnknownCriticalKey { key: key.clone() });
+        }
+        let branch = text(&file, "branch")?.to_owned();
+        if !branch.is_empty() {
+            return Err(HeadFileError::UnknownBranch { branch });
+        }
+        let classes: Vec<Class> = parsed(&file, "classes")?;
+        check_classes(&classes)?;
+        let content = Self {
+            task: word(&file, "task")?,
+            version: word(&file, "version")?,
+            created_at: text(&file, "created_at")?.to_owned(),
+            base: parsed(&file, "base")?,
+            features: word(&file, "features")?,
+            branch,
+            preprocess: parsed(&file, "preprocess")?,
+            decision: parsed(&file, "decision")?,
+            evidence: parsed(&file, "evidence")?,
+            provenance: parsed(&file, "provenance")?,
+            linear: linear(&file, classes.len())?,
+            classes,
+        };
+        content.check_values()?;
+        Ok(content)
+    }
+
+    fn check_values(&self) -> Result<(), HeadFileError> {
+        if self.version == 0 {
+            return Err(bad("version", "versions start at 1"));
+        }
+        self.preprocess.validate().map_err(|error| bad("preprocess", error))?;
+        let rule = &self.decision;
+        if !(rule.temperature.is_finite() && rule.temperature > 0.0) {
+            return Err(bad("decision", format!("temperature {} is not above zero", rule.temperature)));
+        }
+        if rule.thresholds.len() != self.classes.len() {
+            let detail = format!("{} thresholds for {} classes", rule.thresholds.len(), self.classes.len());
+            return Err(bad("decision", detail));
+        }
+        match rule.thresholds.iter().find(|threshold| !(0.0..=1.0).contains(*threshold)) {
+            Some(threshold) => Err(bad("decision", format!("threshold {threshold} is not a probability"))),
+            None => Ok(()),
+        }
+    }
+}
+
+fn check_classes(classes: &[Class]) -> Result<(), HeadFileError> {
+    if classes.is_empty() {
+        return Err(bad("classes", "there is no class"));
+    }
+    let (mut labels, mut codes) = (HashSet::new(), HashSet::new());
+    for Class { label, code, .. } in classes {
+        if label.is_empty() || *code == 0 {
+            return Err(bad(
+                "classes",
+                format!("class {label:?} with code {code}: neither may be empty or 0"),
+            ));
+        }
+        if !labels.insert(label) || !codes.insert(code) {
+            return Err(bad("classes", format!("class {label:?} with code {code} is there twice")));
+        }
+    }
+    Ok(())
+}
+
+fn linear(file: &TensorFile<'_>, classes: usize) -> Result<Linear, HeadFileError> {
+    file.refuse_others(|name| name == WEIGHT || name == BIAS)?;
+    let shape = file.shape(WEIGHT).ok_or_else(|| TensorFileError::Missing { name: WEIGHT.to_owned() })?;
+    let width = match *shape {
+        [rows, width] if rows == classes => width,
+        [_, width] => {
+            let expected = vec![classes, width];
+            return Err(TensorFileError::Shape { name: WEIGHT.to_owned(), expected, found: shape }.into());
+        }
+        ref other => return Err(bad("classes", format!("{WEIGHT} has shape {other:?}, expected two sides"))),
+    };
+    let weight = file.values(WEIGHT, &[classes, width])?;
+    let bias = file.values(BIAS, &[classes])?;
+    Linear::new(weight, bias, width).map_err(|error| bad("classes", error))
+}
+
+fn json<T: serde::Serialize>(value: &T) -> String {
+    // Our own plain structs: text and numbers always serialise. A null is refused when the file is read back.
+    serde_json::to_string(value).unwrap_or_else(|_| "null".to_owned())
+}
+
+fn bad(key: &'static str, detail: impl ToString) -> HeadFileError {
+    HeadFileError::BadValue { key, detail: detail.to_string() }
+}
+
+fn text<'f>(file: &'f TensorFile<'_>, key: &'static str) -> Result<&'f str, HeadFileError> {
+    file.metadata.get(key).map(String::as_str).ok_or(HeadFileError::MissingKey { key })
+}
+
+fn word<T: std::str::FromStr<Err: ToString>>(
+    file: &TensorFile<'_>,
+    key: &'static str,
+) -> Result<T, HeadFileError> {
+    text(file, key)?.parse().map_err(|error: T::Err| bad(key, error))
+}
+
+fn parsed<T: DeserializeOwned>(file: &TensorFile<'_>, key: &'static str) -> Result<T, HeadFileError> {
+    serde_json::from_str(text(file, key)?).map_err(|error| bad(key, error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::task::Digest;
+
+    fn content() -> HeadContent {
+        HeadContent {
+            task: "bracket".parse().unwrap(),
+            version: 3,
+            created_at: "2026-01-01T00:00:00Z".to_owned(),
+            base: BaseIdentity { architecture: "resnet18".to_owned(), digest: Digest::of(b"base") },
+            features: FeatureSet::Gap,
+            branch: String::new(),
+            preprocess: Preprocess::default(),
+            classes: vec![
+                Class { label: "ok".into(), code: 1, good: true },
+                Class { label: "scratch".into(), code: 2, good: false },
+            ],
+            decision: DecisionRule::uniform(0.5, 2),
+            evidence: serde_json::json!({ "accuracy": 0.97 }),
+            provenance: serde_json::json!({ "seed": 1 }),
+            linear: Linear::new((0..8).map(|i| i as f32).collect(), vec![0.5, -0.5], 4).unwrap(),
+        }
+    }
+
+    #[test]
+    fn reads_back_what_it_wrote() {
+        let content = content();
+        assert_eq!(HeadContent::from_bytes(&content.to_bytes().unwrap()).unwrap(), content);
+    }
+
+    #[test]
+    fn refuses_values_that_would_serve_wrongly() {
+        let broken: [fn(&mut HeadContent); 9] = [
+            |head| head.version = 0,
+            |head| head.classes[1].code = 1,
+            |head| head.classes[1].label = "ok".into(),
+            |head| head.classes[1].code = 0,
+            |head| head.classes.truncate(1),
+            |head| head.decision.temperature = 0.0,
+            |head| head.decision.thresholds = vec![0.5].into(),
+            |head| head.decision.thresholds = vec![0.5, 1.5].into(),
+            |head| head.branch = "layer4".to_owned(),
+        ];
+        for (number, breaking) in broken.into_iter().enumerate() {
+            let mut head = content();
+            breaking(&mut head);
+            assert!(
+                HeadContent::from_bytes(&head.to_bytes().unwrap()).is_err(),
+                "case {number} was accepted"
+            );
+        }
+    }
+
+    #[test]
+    fn refuses_unknown_critical_keys_and_passes_other_unknown_keys() {
+        let bytes = content().to_bytes().unwrap();
+        let file = TensorFile::parse(&bytes).unwrap();
+        let with = |key: &str| {
+            let mut metadata: BTreeMap<_, _> = file.metadata.clone().into_iter().collect();
+            metadata.insert(key.to_owned(), "1".to_owned());
+            let weight = content().linear.weight().to_vec();
+            let tensors = [
+                NewTensor { name: WEIGHT, shape: &[2, 4], values: &weight },
+                NewTensor { name: BIAS, shape: &[2], values: &[0.0, 0.0] },
+            ];
+            HeadContent::from_bytes(&tensor_file::to_bytes(&tensors, &metadata).unwrap())
+        };
+        assert!(with("note").is_ok());
+        assert!(matches!(with("!mask"), Err(HeadFileError::UnknownCriticalKey { .. })));
+    }
+}

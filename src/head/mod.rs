@@ -1,0 +1,129 @@
+//! One head: a task's classifier with its labels, preprocessing and thresholds. One file, one version, immutable.
+//!
+//! A [`Head`] is plain numbers in ordinary memory: it can be shared between threads, dropped anywhere and held in any
+//! number. It owns its labels, so whoever holds it can never mix one version's scores with another's names.
+
+mod codes;
+mod decision;
+mod file;
+mod linear;
+
+pub use codes::{ClassCodes, CodeConflict};
+pub use decision::{Decision, DecisionRule, Judgement, Reason};
+pub use file::{FORMAT, HeadContent, HeadFileError, MAX_HEAD_FILE_BYTES};
+pub use linear::Linear;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    features::{BaseIdentity, FeatureSet, FeatureWidths},
+    image::Preprocess,
+    task::{Digest, TaskName, Version},
+};
+
+/// A class of a task. Its code is given when the task is first published and never moves or is reused.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Class {
+    pub label: Box<str>,
+    /// 1, 2, 3 ...; 0 means "no class" in the protocol.
+    pub code: u32,
+    /// A picture of this class may pass.
+    pub good: bool,
+}
+
+/// What is served for one task.
+#[derive(Debug)]
+pub struct Head {
+    pub task: TaskName,
+    pub version: Version,
+    /// SHA-256 of the head file.
+    pub digest: Digest,
+    pub classes: Box<[Class]>,
+    pub features: FeatureSet,
+    pub preprocess: Preprocess,
+    pub decision: DecisionRule,
+    pub linear: Linear,
+    pub size_bytes: u64,
+}
+
+/// Why a whole and valid head file cannot serve here.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub enum HeadMisfit {
+    #[error(
+        "it was trained on base {} {}, this server runs {} {}; train it again on this base",
+        trained_on.architecture, trained_on.digest.short(), serving.architecture, serving.digest.short()
+    )]
+    OtherBase { trained_on: BaseIdentity, serving: BaseIdentity },
+    #[error("it reads {found} {set} features, this base gives {expected}")]
+    OtherWidth { set: FeatureSet, expected: usize, found: usize },
+    #[error("it is for task {found}, but lies in the folder of task {expected}")]
+    OtherTask { expected: TaskName, found: TaskName },
+    #[error("it says it is version {found}, but its file name says {expected}")]
+    OtherVersion { expected: Version, found: Version },
+}
+
+impl Head {
+    /// Reads and checks a whole head file.
+    pub fn from_bytes(bytes: &[u8]) -> Result<(Self, BaseIdentity), HeadFileError> {
+        let content = HeadContent::from_bytes(bytes)?;
+        let base = content.base.clone();
+        Ok((Self::from_content(content, Digest::of(bytes), bytes.len() as u64), base))
+    }
+
+    fn from_content(content: HeadContent, digest: Digest, size_bytes: u64) -> Self {
+        Self {
+            task: content.task,
+            version: content.version,
+            digest,
+            classes: content.classes.into(),
+            features: content.features,
+            preprocess: content.preprocess,
+            decision: content.decision,
+            linear: content.linear,
+            size_bytes,
+        }
+    }
+
+    /// Reads a head file that must be this version of this task and fit the base that is served.
+    pub fn load(
+        bytes: &[u8],
+        task: &TaskName,
+        version: Version,
+        serving: &BaseIdentity,
+        widths: FeatureWidths,
+    ) -> Result<Self, HeadError> {
+        let (head, trained_on) = Self::from_bytes(bytes)?;
+        if head.task != *task {
+            return Err(HeadMisfit::OtherTask { expected: task.clone(), found: head.task }.into());
+        }
+        if head.version != version {
+            return Err(HeadMisfit::OtherVersion { expected: version, found: head.version }.into());
+        }
+        if trained_on != *serving {
+            return Err(HeadMisfit::OtherBase { trained_on, serving: serving.clone() }.into());
+        }
+        let expected = widths.of(head.features);
+        if head.linear.width() != expected {
+            let (set, found) = (head.features, head.linear.width());
+            return Err(HeadMisfit::OtherWidth { set, expected, found }.into());
+        }
+        Ok(head)
+    }
+
+    /// Judges one image by its features.
+    ///
+    /// `features` has the width of this head's feature set.
+    pub fn judge(&self, features: &[f32]) -> Judgement {
+        self.decision.judge(&self.classes, self.linear.logits(features))
+    }
+}
+
+/// A head file that is refused: broken in itself, or no fit for this server.
+#[derive(Debug, thiserror::Error)]
+pub enum HeadError {
+    #[error(transparent)]
+    File(#[from] HeadFileError),
+    #[error(transparent)]
+    Misfit(#[from] HeadMisfit),
+}

@@ -1,0 +1,149 @@
+//! Why an image was turned away.
+
+use std::fmt::Display;
+
+use super::{FileFormat, PixelFormat, Roi, format::ACCEPTED_FORMATS};
+use crate::error::{ErrorKind, Problem};
+
+/// Why an image, its region or its preprocessing was turned away.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub enum ImageError {
+    #[error("the image has no bytes; send a whole {ACCEPTED_FORMATS} file")]
+    Empty,
+    #[error("the file has {found} bytes, the limit is {limit}; send a smaller or more compressed image")]
+    TooManyBytes { found: usize, limit: usize },
+    #[error("the first bytes, \"{start}\", are of no accepted format; send a {ACCEPTED_FORMATS} file")]
+    UnknownFormat { start: String },
+    #[error("the {format} file cannot be decoded: {detail}")]
+    Undecodable { format: FileFormat, detail: String },
+    #[error("the {format} file is not supported: {found}; send grey or RGB with 8 or 16 bits per channel")]
+    Unsupported { format: FileFormat, found: String },
+    #[error(
+        "the image is {width}x{height}, {pixels} pixels; the limit is {limit}; scale it down or cut it into parts"
+    )]
+    TooManyPixels { width: u32, height: u32, pixels: u64, limit: u64 },
+    #[error(
+        "decoding the {width}x{height} image takes {needed} bytes of memory, the limit is {limit}; send fewer \
+         pixels or 8-bit RGB"
+    )]
+    TooMuchMemory { width: u32, height: u32, needed: u64, limit: u64 },
+    #[error("pixel format \"{found}\" is not known; the known ones are {}", known_pixel_formats())]
+    UnknownPixelFormat { found: String },
+    #[error("the raw frame is {width}x{height}; width and height must be at least 1")]
+    RawFrameEmpty { width: u32, height: u32 },
+    #[error(
+        "the raw frame's stride is {found} bytes, a row of {width} {pixel_format} pixels has {row_bytes}; give at \
+         least that, or 0 for rows packed tight"
+    )]
+    RawStrideTooSmall { found: u32, row_bytes: u64, width: u32, pixel_format: PixelFormat },
+    #[error(
+        "the raw frame has {found} bytes, {width}x{height} {pixel_format} with a stride of {stride_bytes} has \
+         {expected}, or {expected_unpadded} with its last row unpadded"
+    )]
+    RawFrameSizeMismatch {
+        found: usize,
+        expected: u64,
+        expected_unpadded: u64,
+        width: u32,
+        height: u32,
+        stride_bytes: u64,
+        pixel_format: PixelFormat,
+    },
+    #[error("the region {roi} of the {width}x{height} image is empty; width and height must be at least 1")]
+    RoiEmpty { roi: Roi, width: u32, height: u32 },
+    #[error("the region {roi} is not inside the image, {width}x{height} at (0, 0)")]
+    RoiOutsideImage { roi: Roi, width: u32, height: u32 },
+    #[error(
+        "{width}x{height} pixels are too elongated to resize; one side may be at most {limit} times the other"
+    )]
+    TooElongated { width: u32, height: u32, limit: u32 },
+    #[error("preprocessing {field} is {found}; it must be {wanted}")]
+    InvalidPreprocess { field: &'static str, found: String, wanted: &'static str },
+    #[error(
+        "\"{found}\" is no way to resize; known are letterbox, centre_crop and stretch, also with sizes: \
+         letterbox:224, centre_crop:256:224, stretch:224"
+    )]
+    UnknownResize { found: String },
+    #[error("resizing failed: {detail}")]
+    ResizeFailed { detail: String },
+}
+
+impl ImageError {
+    pub(super) fn undecodable(format: FileFormat, detail: impl Display) -> Self {
+        Self::Undecodable { format, detail: detail.to_string() }
+    }
+
+    pub(super) fn unsupported(format: FileFormat, found: impl Display) -> Self {
+        Self::Unsupported { format, found: found.to_string() }
+    }
+}
+
+fn known_pixel_formats() -> String {
+    PixelFormat::ALL.map(PixelFormat::name).join(", ")
+}
+
+impl Problem for ImageError {
+    fn kind(&self) -> ErrorKind {
+        match self {
+            Self::TooManyBytes { .. } | Self::TooManyPixels { .. } | Self::TooMuchMemory { .. } => {
+                ErrorKind::OutOfRange
+            }
+            Self::Empty
+            | Self::UnknownFormat { .. }
+            | Self::Undecodable { .. }
+            | Self::Unsupported { .. }
+            | Self::UnknownPixelFormat { .. }
+            | Self::RawFrameEmpty { .. }
+            | Self::RawStrideTooSmall { .. }
+            | Self::RawFrameSizeMismatch { .. }
+            | Self::RoiEmpty { .. }
+            | Self::RoiOutsideImage { .. }
+            | Self::TooElongated { .. }
+            | Self::InvalidPreprocess { .. }
+            | Self::UnknownResize { .. } => ErrorKind::InvalidArgument,
+            Self::ResizeFailed { .. } => ErrorKind::Internal,
+        }
+    }
+
+    fn reason(&self) -> &'static str {
+        match self {
+            Self::Empty => "IMAGE_EMPTY",
+            Self::TooManyBytes { .. } => "IMAGE_TOO_MANY_BYTES",
+            Self::UnknownFormat { .. } => "IMAGE_FORMAT_UNKNOWN",
+            Self::Undecodable { .. } => "IMAGE_UNDECODABLE",
+            Self::Unsupported { .. } => "IMAGE_UNSUPPORTED",
+            Self::TooManyPixels { .. } => "IMAGE_TOO_MANY_PIXELS",
+            Self::TooMuchMemory { .. } => "IMAGE_TOO_MUCH_MEMORY",
+            Self::UnknownPixelFormat { .. } => "PIXEL_FORMAT_UNKNOWN",
+            Self::RawFrameEmpty { .. } => "RAW_FRAME_EMPTY",
+            Self::RawStrideTooSmall { .. } => "RAW_STRIDE_TOO_SMALL",
+            Self::RawFrameSizeMismatch { .. } => "RAW_FRAME_SIZE_MISMATCH",
+            Self::RoiEmpty { .. } => "ROI_EMPTY",
+            Self::RoiOutsideImage { .. } => "ROI_OUTSIDE_IMAGE",
+            Self::TooElongated { .. } => "IMAGE_TOO_ELONGATED",
+            Self::InvalidPreprocess { .. } => "PREPROCESS_INVALID",
+            Self::UnknownResize { .. } => "RESIZE_UNKNOWN",
+            Self::ResizeFailed { .. } => "RESIZE_FAILED",
+        }
+    }
+
+    fn field(&self) -> Option<&'static str> {
+        match self {
+            Self::Empty
+            | Self::TooManyBytes { .. }
+            | Self::UnknownFormat { .. }
+            | Self::Undecodable { .. }
+            | Self::Unsupported { .. } => Some("image.encoded"),
+            Self::TooManyPixels { .. } | Self::TooMuchMemory { .. } | Self::TooElongated { .. } => {
+                Some("image")
+            }
+            Self::UnknownPixelFormat { .. } => Some("image.raw.pixel_format"),
+            Self::RawFrameEmpty { .. } => Some("image.raw"),
+            Self::RawStrideTooSmall { .. } => Some("image.raw.stride_bytes"),
+            Self::RawFrameSizeMismatch { .. } => Some("image.raw.pixels"),
+            Self::RoiEmpty { .. } | Self::RoiOutsideImage { .. } => Some("roi"),
+            Self::InvalidPreprocess { .. } | Self::UnknownResize { .. } => Some("preprocess"),
+            Self::ResizeFailed { .. } => None,
+        }
+    }
+}

@@ -1,0 +1,221 @@
+//! How a head wants its pictures: resizing and normalisation, part of the head's file.
+
+use std::{fmt, str::FromStr};
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use super::{
+    ImageError, Picture, Roi,
+    resize::{centre_crop_offset, longer_side_at, resize_region, shorter_side_at},
+};
+
+/// Mean of ImageNet's training pictures per channel, RGB, of values 0 to 1 (torchvision's).
+const IMAGENET_MEAN: [f32; 3] = [0.485, 0.456, 0.406];
+/// Standard deviation, as [`IMAGENET_MEAN`].
+const IMAGENET_STD: [f32; 3] = [0.229, 0.224, 0.225];
+/// [`IMAGENET_MEAN`] as a pixel: letterbox bars of it are near zero after normalisation.
+const PADDING: [u8; 3] = [124, 116, 104];
+
+/// Sides that a base takes and a batch can hold, in pixels.
+const SIDES: std::ops::RangeInclusive<u32> = 32..=1024;
+const DEFAULT_SIDE: u32 = 224;
+const DEFAULT_CENTRE_CROP: Resize = Resize::CentreCrop { resize: 256, crop: DEFAULT_SIDE };
+
+/// How a picture becomes the input of the base. Part of a head and never changed after training.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub struct Preprocess {
+    pub resize: Resize,
+    pub filter: Filter,
+    /// Subtracted from each channel, R, G, B, of values 0 to 1.
+    pub mean: [f32; 3],
+    /// Divides each channel afterwards.
+    pub std: [f32; 3],
+}
+
+/// How a picture of any shape becomes a square.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum Resize {
+    /// The longer side at `size`, the rest filled with ImageNet's mean colour on both sides: nothing is cut
+    /// off.
+    Letterbox { size: u32 },
+    /// The shorter side at `resize`, the middle `crop` x `crop` kept: torchvision's `Resize` and
+    /// `CenterCrop`.
+    CentreCrop { resize: u32, crop: u32 },
+    /// Both sides at `size`: nothing is cut off, the aspect is not kept.
+    Stretch { size: u32 },
+}
+
+/// How new pixels are made from old ones.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Filter {
+    /// Pillow's antialiased `BILINEAR`: a triangle whose support grows as the picture shrinks.
+    Bilinear,
+}
+
+/// The pixels that the base takes: `side` rows of `side` RGB8 pixels, packed tight (HWC).
+///
+/// The base's input is `(pixel / 255 - mean) / std` per channel.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PreparedImage {
+    pub side: u32,
+    pub pixels: Vec<u8>,
+    pub mean: [f32; 3],
+    pub std: [f32; 3],
+}
+
+impl Default for Preprocess {
+    /// Letterbox at 224, bilinear, ImageNet's mean and standard deviation.
+    fn default() -> Self {
+        Self {
+            resize: Resize::Letterbox { size: DEFAULT_SIDE },
+            filter: Filter::Bilinear,
+            mean: IMAGENET_MEAN,
+            std: IMAGENET_STD,
+        }
+    }
+}
+
+impl Preprocess {
+    /// Side of the square that comes out, in pixels.
+    pub const fn side(&self) -> u32 {
+        match self.resize {
+            Resize::Letterbox { size } | Resize::Stretch { size } => size,
+            Resize::CentreCrop { crop, .. } => crop,
+        }
+    }
+
+    /// Cuts the region of interest (without one the whole picture) out of the picture and resizes it.
+    ///
+    /// # Errors
+    /// A region that is empty, outside the picture or too elongated, and what [`validate`](Self::validate)
+    /// refuses.
+    pub fn apply(&self, picture: &Picture, roi: Option<Roi>) -> Result<PreparedImage, ImageError> {
+        self.validate()?;
+        let roi = roi.unwrap_or(Roi::whole(picture));
+        roi.check_inside(picture)?;
+        let side = self.side();
+        let pixels = match self.resize {
+            Resize::Stretch { size } => resize_region(picture, roi, (size, size), self.filter)?.pixels,
+            Resize::Letterbox { size } => {
+                padded_to(size, &resize_region(picture, roi, longer_side_at(size, roi), self.filter)?)
+            }
+            Resize::CentreCrop { resize, crop } => {
+                cropped_to(crop, &resize_region(picture, roi, shorter_side_at(resize, roi), self.filter)?)
+            }
+        };
+        Ok(PreparedImage { side, pixels, mean: self.mean, std: self.std })
+    }
+
+    /// That sizes are 32 to 1024, a crop is not larger than what it is cut from, and numbers can normalise.
+    pub fn validate(&self) -> Result<(), ImageError> {
+        let side = |field, size: u32| check(SIDES.contains(&size), field, size, "32 to 1024 pixels");
+        match self.resize {
+            Resize::Letterbox { size } => side("resize.letterbox.size", size)?,
+            Resize::Stretch { size } => side("resize.stretch.size", size)?,
+            Resize::CentreCrop { resize, crop } => {
+                side("resize.centre_crop.resize", resize)?;
+                side("resize.centre_crop.crop", crop)?;
+                check(crop <= resize, "resize.centre_crop.crop", crop, "at most resize")?;
+            }
+        }
+        for mean in self.mean {
+            check(mean.is_finite(), "mean", mean, "finite")?;
+        }
+        for std in self.std {
+            check(std.is_finite() && std > 0.0, "std", std, "finite and above 0")?;
+        }
+        Ok(())
+    }
+
+    /// SHA-256, in hex, of the canonical JSON (no spaces, fields in the order declared, shortest decimals):
+    /// equal digests mean that two tasks can share a prepared image.
+    #[expect(clippy::expect_used, reason = "names and numbers cannot fail to become JSON")]
+    pub fn digest(&self) -> String {
+        let canonical = serde_json::to_vec(self).expect("a struct of names and numbers is always JSON");
+        hex::encode(Sha256::digest(canonical))
+    }
+}
+
+fn check(
+    holds: bool,
+    field: &'static str,
+    found: impl fmt::Display,
+    wanted: &'static str,
+) -> Result<(), ImageError> {
+    if holds {
+        Ok(())
+    } else {
+        Err(ImageError::InvalidPreprocess { field, found: found.to_string(), wanted })
+    }
+}
+
+/// Puts the picture, at most `side` x `side`, in the middle of a square of [`PADDING`].
+fn padded_to(side: u32, picture: &Picture) -> Vec<u8> {
+    let (side, width, height) = (side as usize, picture.width as usize, picture.height as usize);
+    let (left, top) = ((side - width) / 2, (side - height) / 2);
+    let mut square = PADDING.repeat(side * side);
+    for (target, row) in
+        square.chunks_exact_mut(side * 3).skip(top).zip(picture.pixels.chunks_exact(width * 3))
+    {
+        target[left * 3..][..width * 3].copy_from_slice(row);
+    }
+    square
+}
+
+/// Cuts the middle `side` x `side` out of the picture, which is at least as large.
+fn cropped_to(side: u32, picture: &Picture) -> Vec<u8> {
+    let left = centre_crop_offset(picture.width, side) as usize;
+    let top = centre_crop_offset(picture.height, side) as usize;
+    let (side, width) = (side as usize, picture.width as usize);
+    let rows = picture.pixels.chunks_exact(width * 3).skip(top).take(side);
+    rows.flat_map(|row| &row[left * 3..][..side * 3]).copied().collect()
+}
+
+impl fmt::Display for Resize {
+    /// As on a command line: the name, and the sizes where they are not the usual ones.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            Self::Letterbox { size: DEFAULT_SIDE } => write!(f, "letterbox"),
+            Self::Letterbox { size } => write!(f, "letterbox:{size}"),
+            DEFAULT_CENTRE_CROP => write!(f, "centre_crop"),
+            Self::CentreCrop { resize, crop } => write!(f, "centre_crop:{resize}:{crop}"),
+            Self::Stretch { size: DEFAULT_SIDE } => write!(f, "stretch"),
+            Self::Stretch { size } => write!(f, "stretch:{size}"),
+        }
+    }
+}
+
+impl FromStr for Resize {
+    type Err = ImageError;
+
+    /// Reads what [`Display`](fmt::Display) writes: `letterbox`, `centre_crop`, `stretch` (224, 256 -> 224,
+    /// 224) or the name with sizes in pixels, `letterbox:320`, `centre_crop:320:288`, `stretch:320`.
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let unknown = || ImageError::UnknownResize { found: text.to_owned() };
+        let (name, sizes) = match text.split_once(':') {
+            None => (text, None),
+            Some((name, sizes)) => (name, Some(sizes)),
+        };
+        let number = |digits: &str| digits.parse::<u32>().map_err(|_| unknown());
+        let side = sizes.map_or(Ok(DEFAULT_SIDE), number);
+        match name {
+            "letterbox" => Ok(Self::Letterbox { size: side? }),
+            "stretch" => Ok(Self::Stretch { size: side? }),
+            "centre_crop" => match sizes {
+                None => Ok(DEFAULT_CENTRE_CROP),
+                Some(sizes) => {
+                    let (resize, crop) = sizes.split_once(':').ok_or_else(unknown)?;
+                    Ok(Self::CentreCrop { resize: number(resize)?, crop: number(crop)? })
+                }
+            },
+            _ => Err(unknown()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

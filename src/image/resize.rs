@@ -1,0 +1,88 @@
+//! Resizing as Pillow does it, and the sizes and offsets that torchvision and letterboxing ask for.
+
+use std::fmt::Display;
+
+use fast_image_resize::{
+    FilterType, IntoImageView, PixelType, ResizeAlg, ResizeOptions, Resizer,
+    images::{CroppedImage, Image, ImageRef},
+};
+
+use super::{Filter, ImageError, Picture, Roi};
+
+/// Longest side over shortest. Beyond it the picture between the two passes could be far larger than the
+/// source.
+const MAX_ELONGATION: u32 = 100;
+
+/// Resizes the region of a picture to `width` x `height` RGB8 pixels. The region is cut first: pixels outside
+/// it do not bleed in.
+///
+/// Pillow resizes rows first and rounds to 8 bits before it resizes columns; fast_image_resize does columns
+/// first. Two calls of one direction each give Pillow's order.
+pub(super) fn resize_region(
+    picture: &Picture,
+    roi: Roi,
+    (width, height): (u32, u32),
+    filter: Filter,
+) -> Result<Picture, ImageError> {
+    let (long, short) = (roi.width.max(roi.height), roi.width.min(roi.height));
+    if u64::from(long) > u64::from(short) * u64::from(MAX_ELONGATION) {
+        return Err(ImageError::TooElongated { width: roi.width, height: roi.height, limit: MAX_ELONGATION });
+    }
+    let source =
+        ImageRef::new(picture.width, picture.height, &picture.pixels, PixelType::U8x3).map_err(failed)?;
+    let region = CroppedImage::new(&source, roi.x, roi.y, roi.width, roi.height).map_err(failed)?;
+    let rows_done = resized(&region, width, roi.height, filter)?;
+    let pixels = resized(&rows_done, width, height, filter)?.into_vec();
+    Ok(Picture { width, height, pixels })
+}
+
+fn resized(
+    source: &impl IntoImageView,
+    width: u32,
+    height: u32,
+    filter: Filter,
+) -> Result<Image<'static>, ImageError> {
+    let algorithm = match filter {
+        Filter::Bilinear => ResizeAlg::Convolution(FilterType::Bilinear),
+    };
+    let mut target = Image::new(width, height, PixelType::U8x3);
+    let options = ResizeOptions::new().resize_alg(algorithm).use_alpha(false);
+    Resizer::new().resize(source, &mut target, &options).map_err(failed)?;
+    Ok(target)
+}
+
+fn failed(detail: impl Display) -> ImageError {
+    ImageError::ResizeFailed { detail: detail.to_string() }
+}
+
+/// Width and height with the shorter side at `size`, the longer truncated:
+/// `torchvision.transforms.Resize(size)`.
+pub(super) fn shorter_side_at(size: u32, roi: Roi) -> (u32, u32) {
+    let longer = |long: u32, short: u32| (u64::from(size) * u64::from(long) / u64::from(short)) as u32;
+    if roi.width <= roi.height {
+        (size, longer(roi.height, roi.width))
+    } else {
+        (longer(roi.width, roi.height), size)
+    }
+}
+
+/// Width and height with the longer side at `size`, the shorter rounded half up, at least 1.
+pub(super) fn longer_side_at(size: u32, roi: Roi) -> (u32, u32) {
+    let shorter = |short: u32, long: u32| {
+        let (size, short, long) = (u64::from(size), u64::from(short), u64::from(long));
+        ((2 * size * short + long) / (2 * long)).max(1) as u32
+    };
+    if roi.width <= roi.height {
+        (shorter(roi.width, roi.height), size)
+    } else {
+        (size, shorter(roi.height, roi.width))
+    }
+}
+
+/// Pixels cut off before the crop: Python's `round((side - crop) / 2.0)`, half to even, as in
+/// `torchvision.transforms.CenterCrop`. `crop` is at most `side`.
+pub(super) fn centre_crop_offset(side: u32, crop: u32) -> u32 {
+    let surplus = side - crop;
+    let half = surplus / 2;
+    half + surplus % 2 * (half % 2)
+}

@@ -1,0 +1,287 @@
+use std::io::Cursor;
+
+use bytes::Bytes;
+use image::{DynamicImage, ImageFormat};
+use proptest::prelude::*;
+
+use super::*;
+use crate::error::{ErrorKind, Problem};
+
+const BASELINE_JPEG: &[u8] = include_bytes!("../../tests/data/baseline.jpg");
+const PROGRESSIVE_JPEG: &[u8] = include_bytes!("../../tests/data/progressive.jpg");
+const RESTART_JPEG: &[u8] = include_bytes!("../../tests/data/restart.jpg");
+const GREY_JPEG: &[u8] = include_bytes!("../../tests/data/grey.jpg");
+const CMYK_JPEG: &[u8] = include_bytes!("../../tests/data/cmyk.jpg");
+
+/// Written by `jpegtran -scans`; the others by Pillow.
+const SCANS_JPEG: &[u8] = include_bytes!("../../tests/data/scan_per_channel.jpg");
+
+const FORMATS: [ImageFormat; 4] = [ImageFormat::Png, ImageFormat::Bmp, ImageFormat::Tiff, ImageFormat::WebP];
+
+fn decode_file(file: &[u8]) -> Result<Picture, ImageError> {
+    decode(&ImageSource::Encoded(Bytes::copy_from_slice(file)), &ImageLimits::default())
+}
+
+fn encode(image: &DynamicImage, format: ImageFormat) -> Vec<u8> {
+    let mut file = Cursor::new(Vec::new());
+    image.write_to(&mut file, format).unwrap();
+    file.into_inner()
+}
+
+fn colourful(width: u32, height: u32) -> DynamicImage {
+    image::RgbImage::from_fn(width, height, |x, y| image::Rgb([(x * 7) as u8, (y * 5) as u8, (x * y) as u8]))
+        .into()
+}
+
+/// A PNG of one pixel whose header, with the right checksum, claims another size.
+fn png_claiming(width: u32, height: u32) -> Vec<u8> {
+    let mut file = encode(&colourful(1, 1), ImageFormat::Png);
+    file[16..20].copy_from_slice(&width.to_be_bytes());
+    file[20..24].copy_from_slice(&height.to_be_bytes());
+    let mut crc = u32::MAX;
+    for &byte in &file[12..29] {
+        crc ^= u32::from(byte);
+        for _ in 0..8 {
+            crc = (crc >> 1) ^ (0xEDB8_8320 * (crc & 1));
+        }
+    }
+    file[29..33].copy_from_slice(&(!crc).to_be_bytes());
+    file
+}
+
+fn position(file: &[u8], marker: u8) -> usize {
+    file.windows(2).position(|pair| pair == [0xFF, marker]).unwrap()
+}
+
+#[test]
+fn lossless_formats_give_back_their_pixels() {
+    let image = colourful(13, 9);
+    for format in FORMATS {
+        let picture = decode_file(&encode(&image, format)).unwrap();
+        assert_eq!((picture.width, picture.height), (13, 9), "{format:?}");
+        assert_eq!(picture.pixels, image.as_bytes(), "{format:?}");
+    }
+}
+
+#[test]
+fn grey_becomes_three_equal_channels() {
+    let image = DynamicImage::from(colourful(13, 9).to_luma8());
+    for format in [ImageFormat::Png, ImageFormat::Bmp, ImageFormat::Tiff] {
+        let picture = decode_file(&encode(&image, format)).unwrap();
+        let expected: Vec<u8> = image.as_bytes().iter().flat_map(|&grey| [grey; 3]).collect();
+        assert_eq!(picture.pixels, expected, "{format:?}");
+    }
+}
+
+#[test]
+fn alpha_is_dropped_and_not_composited() {
+    let transparent = image::RgbaImage::from_pixel(3, 2, image::Rgba([200, 100, 50, 0]));
+    for format in FORMATS {
+        let picture = decode_file(&encode(&transparent.clone().into(), format)).unwrap();
+        assert_eq!(picture.pixels, [200, 100, 50].repeat(6), "{format:?}");
+    }
+    let grey = image::GrayAlphaImage::from_pixel(3, 2, image::LumaA([77, 0]));
+    assert_eq!(decode_file(&encode(&grey.into(), ImageFormat::Png)).unwrap().pixels, [77; 18]);
+}
+
+#[test]
+fn sixteen_bits_are_rounded_to_eight_over_the_full_range() {
+    let values = [0, 128, 129, 257, 32_767, 32_768, 65_406, 65_407, 65_535];
+    let expected: Vec<u8> = values.map(|v: u16| (f64::from(v) / 257.0).round() as u8).into();
+    let grey = image::ImageBuffer::<image::Luma<u16>, _>::from_raw(9, 1, values.to_vec()).unwrap();
+    let colour = image::ImageBuffer::<image::Rgb<u16>, _>::from_raw(3, 1, values.to_vec()).unwrap();
+    for format in [ImageFormat::Png, ImageFormat::Tiff] {
+        let picture = decode_file(&encode(&grey.clone().into(), format)).unwrap();
+        assert_eq!(picture.pixels, expected.iter().flat_map(|&v| [v; 3]).collect::<Vec<_>>(), "{format:?}");
+        let picture = decode_file(&encode(&colour.clone().into(), format)).unwrap();
+        assert_eq!(picture.pixels, expected, "{format:?}");
+    }
+}
+
+#[test]
+fn jpegs_decode_to_within_a_few_levels_of_pillow() {
+    // From Pillow 13: the mean of all bytes and the pixel at (37, 30).
+    for (name, file, mean, pixel) in [
+        ("baseline", BASELINE_JPEG, 128.085, [158, 188, 56]),
+        ("progressive", PROGRESSIVE_JPEG, 128.085, [158, 188, 56]),
+        ("restart", RESTART_JPEG, 128.085, [158, 188, 56]),
+        ("grey", GREY_JPEG, 128.278, [164; 3]),
+    ] {
+        let picture = decode_file(file).unwrap();
+        assert_eq!((picture.width, picture.height), (75, 61), "{name}");
+        let sum: f64 = picture.pixels.iter().map(|&byte| f64::from(byte)).sum();
+        assert!((sum / picture.pixels.len() as f64 - mean).abs() < 0.2, "{name}");
+        for (found, wanted) in picture.pixels[(30 * 75 + 37) * 3..].iter().zip(pixel) {
+            assert!(found.abs_diff(wanted) <= 4, "{name}: {found} is not {wanted}");
+        }
+    }
+}
+
+#[test]
+fn refuses_jpeg_that_is_cut_anywhere() {
+    for file in [BASELINE_JPEG, PROGRESSIVE_JPEG, RESTART_JPEG, GREY_JPEG] {
+        for cut in 1..file.len() - 2 {
+            assert!(decode_file(&file[..cut]).is_err(), "{cut} of {} bytes gave a picture", file.len());
+        }
+    }
+}
+
+#[test]
+fn refuses_sequential_jpeg_that_is_cut_and_then_closed() {
+    for file in [BASELINE_JPEG, RESTART_JPEG, GREY_JPEG] {
+        // The very last byte may hold nothing but padding.
+        for cut in position(file, 0xDA)..file.len() - 3 {
+            let closed = [&file[..cut], &[0xFF, 0xD9]].concat();
+            assert!(decode_file(&closed).is_err(), "{cut} of {} bytes gave a picture", file.len());
+        }
+    }
+}
+
+#[test]
+fn takes_jpeg_with_anything_behind_its_end() {
+    let trailing = [BASELINE_JPEG, b"a preview, say", GREY_JPEG].concat();
+    assert_eq!(decode_file(&trailing), decode_file(BASELINE_JPEG));
+}
+
+#[test]
+fn refuses_sequential_jpeg_with_a_scan_for_each_channel() {
+    let error = decode_file(SCANS_JPEG).unwrap_err();
+    assert_eq!(error.reason(), "IMAGE_UNSUPPORTED");
+    assert!(error.to_string().contains("scan of its own"), "{error}");
+}
+
+#[test]
+fn refuses_cmyk_jpeg_by_name() {
+    let error = decode_file(CMYK_JPEG).unwrap_err();
+    assert_eq!(error.reason(), "IMAGE_UNSUPPORTED");
+    assert!(error.to_string().contains("CMYK"), "{error}");
+}
+
+#[test]
+fn refuses_lossless_files_that_are_cut() {
+    let image = colourful(40, 30);
+    for format in FORMATS {
+        let file = encode(&image, format);
+        for eighth in 1..8 {
+            let cut = file.len() * eighth / 8;
+            let error = decode_file(&file[..cut]).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::InvalidArgument, "{format:?} cut at {cut}: {error}");
+        }
+    }
+}
+
+#[test]
+fn refuses_float_tiff() {
+    let image = DynamicImage::ImageRgb32F(image::ImageBuffer::from_pixel(2, 2, image::Rgb([0.5; 3])));
+    let error = decode_file(&encode(&image, ImageFormat::Tiff)).unwrap_err();
+    assert_eq!(error.reason(), "IMAGE_UNSUPPORTED");
+    assert!(error.to_string().contains("floating-point"), "{error}");
+}
+
+#[test]
+fn refuses_nothing_text_and_unknown_formats_with_the_accepted_ones() {
+    assert_eq!(decode_file(b""), Err(ImageError::Empty));
+    for file in [&b"hello"[..], b"GIF89a....", b"RIFF....WAVE", b"\0"] {
+        let error = decode_file(file).unwrap_err();
+        assert_eq!(error.reason(), "IMAGE_FORMAT_UNKNOWN");
+        assert_eq!(error.field(), Some("image.encoded"));
+        assert!(error.to_string().contains("JPEG, PNG, BMP, TIFF or WebP"), "{error}");
+    }
+}
+
+#[test]
+fn refuses_png_that_would_fill_memory() {
+    // Sizes are refused before the data is looked at: it would be found to be too short.
+    let bomb = png_claiming(50_000, 50_000);
+    let error = decode_file(&bomb).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::OutOfRange);
+    assert_eq!(
+        error,
+        ImageError::TooManyPixels {
+            width: 50_000,
+            height: 50_000,
+            pixels: 2_500_000_000,
+            limit: ImageLimits::default().max_pixels
+        }
+    );
+
+    let many_pixels = ImageLimits { max_pixels: u64::MAX, ..ImageLimits::default() };
+    let error = decode(&ImageSource::Encoded(bomb.into()), &many_pixels).unwrap_err();
+    assert_eq!((error.kind(), error.reason()), (ErrorKind::OutOfRange, "IMAGE_TOO_MUCH_MEMORY"));
+}
+
+#[test]
+fn refuses_jpeg_that_claims_more_pixels_than_allowed() {
+    let mut file = BASELINE_JPEG.to_vec();
+    let size = position(&file, 0xC0) + 5;
+    file[size..size + 4].copy_from_slice(&[0xFF; 4]);
+    assert_eq!(decode_file(&file).unwrap_err().reason(), "IMAGE_TOO_MANY_PIXELS");
+}
+
+#[test]
+fn counts_what_decoding_holds_besides_the_picture() {
+    let decodes_within = |file: &[u8], max_decoded_bytes| {
+        let limits = ImageLimits { max_decoded_bytes, ..ImageLimits::default() };
+        decode(&ImageSource::Encoded(Bytes::copy_from_slice(file)), &limits).is_ok()
+    };
+    let rgb = encode(&colourful(100, 100), ImageFormat::Png);
+    let rgba = encode(&colourful(100, 100).to_rgba8().into(), ImageFormat::Png);
+    for (file, needed) in [(&rgb[..], 30_000), (&rgba, 70_000), (PROGRESSIVE_JPEG, 75 * 61 * 9)] {
+        assert!(!decodes_within(file, needed - 1));
+        // What a decoder uses for itself (windows, chunks) comes out of the same allowance.
+        assert!(decodes_within(file, needed + 100_000));
+    }
+}
+
+#[test]
+fn refuses_file_over_the_byte_limit_with_both_numbers() {
+    let limits = ImageLimits { max_encoded_bytes: 100, ..ImageLimits::default() };
+    let error = decode(&ImageSource::Encoded(Bytes::from_static(BASELINE_JPEG)), &limits).unwrap_err();
+    assert_eq!(error, ImageError::TooManyBytes { found: BASELINE_JPEG.len(), limit: 100 });
+    assert_eq!(error.kind(), ErrorKind::OutOfRange);
+}
+
+/// Valid files of all formats, to be damaged.
+fn valid_files() -> Vec<Vec<u8>> {
+    let image = colourful(24, 17);
+    let lossless = FORMATS.iter().map(|&format| encode(&image, format));
+    let jpegs = [BASELINE_JPEG, PROGRESSIVE_JPEG, RESTART_JPEG, GREY_JPEG, CMYK_JPEG];
+    lossless.chain(jpegs.map(<[u8]>::to_vec)).collect()
+}
+
+/// Decodes under limits that keep a damaged header from asking for much; a panic fails the test by itself.
+fn sizes_agree_if_it_decodes(file: Vec<u8>) -> bool {
+    let limits = ImageLimits { max_pixels: 1 << 20, max_decoded_bytes: 16 << 20, ..ImageLimits::default() };
+    match decode(&ImageSource::Encoded(file.into()), &limits) {
+        Ok(picture) => {
+            picture.pixels.len() as u64 == u64::from(picture.width) * u64::from(picture.height) * 3
+        }
+        Err(_) => true,
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 256, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn random_bytes_behind_any_magic_never_break_the_decoder(
+        start in prop::sample::select(valid_files()),
+        kept in 0_usize..64,
+        rest in prop::collection::vec(any::<u8>(), 0..512),
+    ) {
+        let file = [&start[..kept], &rest].concat();
+        prop_assert!(sizes_agree_if_it_decodes(file));
+    }
+
+    #[test]
+    fn damaged_files_never_break_the_decoder(
+        mut file in prop::sample::select(valid_files()),
+        damage in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..8),
+    ) {
+        for (place, byte) in damage {
+            let place = place.index(file.len());
+            file[place] = byte;
+        }
+        prop_assert!(sizes_agree_if_it_decodes(file));
+    }
+}

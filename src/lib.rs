@@ -1,0 +1,51 @@
+//! Turret serves image classifiers over gRPC: one frozen convolutional base, many small heads, swapped while it serves.
+//!
+//! # Layout
+//! Modules stand in layers; imports point down only, and a test keeps it so.
+//!
+//! | layer | modules |
+//! |---|---|
+//! | 0 words | [`task`] [`features`] [`error`] [`metrics`] [`tensor_file`] [`whole_file`] |
+//! | 1 parts | [`image`], then [`base`] and [`head`] |
+//! | 2 files | [`store`] |
+//! | 3 serving core | [`registry`], [`engine`] |
+//! | 4 control | [`reload`] |
+//! | 5 edge | [`grpc`], [`admin`] |
+//! | 6 program | [`server`], [`config`], the binaries `turret` and `fine-tune` |
+//!
+//! # The way of an image
+//! [`grpc`] parses the request and takes each task's [`head::Head`] from one snapshot of the [`registry`]. The
+//! [`engine`] gives a slot or refuses at once; its prepare threads turn bytes into pixels ([`image`]); its batcher
+//! forms batches of images of whatever tasks; its device thread runs the [`base`] once a batch and each row's own
+//! heads. The verdict goes back with the head's version and the time of each stage.
+//!
+//! # The way of a head
+//! `fine-tune` (`train`) computes features once a picture, fits a head and publishes it ([`store`]): one file that
+//! can only be seen whole. The server looks at the whole folder whenever something may have changed ([`reload`]),
+//! checks what is new and installs it ([`registry`]): one pointer. What does not validate changes nothing.
+
+pub mod error;
+pub mod features;
+pub mod metrics;
+pub mod task;
+pub mod tensor_file;
+pub mod whole_file;
+
+pub mod image;
+
+pub mod base;
+pub mod head;
+
+pub mod store;
+
+pub mod engine;
+pub mod registry;
+
+pub mod reload;
+pub mod train;
+
+pub mod admin;
+pub mod grpc;
+
+pub mod config;
+pub mod server;

@@ -1,0 +1,138 @@
+//! What to do about a look at the folder: a pure function of what is there and what is known.
+
+use std::collections::BTreeMap;
+
+use crate::{
+    head::ClassCodes,
+    store::{Fingerprint, TaskFolder, VersionFile},
+    task::{Digest, Version},
+};
+
+/// What is known of a task from earlier looks.
+#[derive(Debug, Clone, Default)]
+pub(super) struct TaskRecord {
+    pub(super) serving: Option<Known>,
+    pub(super) refused: BTreeMap<Version, Fingerprint>,
+    /// Every code that a valid version has given.
+    pub(super) codes: ClassCodes,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Known {
+    pub(super) version: Version,
+    pub(super) digest: Digest,
+    pub(super) fingerprint: Fingerprint,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Action {
+    /// Nothing to do.
+    Keep,
+    /// Oldest first. Each is checked, with the class codes of those before it respected; the newest that validates
+    /// serves. A server that starts goes through all versions this way, so it comes up with what its peers serve.
+    Load(Vec<(Version, VersionFile)>),
+    /// The file of the version that serves is another than the one that was read.
+    CheckServing(VersionFile),
+    /// The last version was taken away on purpose.
+    Withdraw,
+}
+
+/// What a look at one task's folder asks for.
+pub(super) fn plan(folder: &TaskFolder, record: &TaskRecord) -> Action {
+    let TaskFolder::Readable(versions) = folder else { return Action::Keep };
+    if versions.is_empty() {
+        return if record.serving.is_some() { Action::Withdraw } else { Action::Keep };
+    }
+    let present =
+        record.serving.and_then(|serving| versions.get(&serving.version).map(|file| (serving, file)));
+    // Without the file of the version that serves, older ones come into question again.
+    let above = present.map_or(0, |(serving, _)| serving.version + 1);
+    let candidates: Vec<_> = versions
+        .range(above..)
+        .filter(|(version, file)| is_news(**version, file, record))
+        .map(|(version, file)| (*version, file.clone()))
+        .collect();
+    match present {
+        _ if !candidates.is_empty() => Action::Load(candidates),
+        Some((serving, file))
+            if file.fingerprint != serving.fingerprint && is_news(serving.version, file, record) =>
+        {
+            Action::CheckServing(file.clone())
+        }
+        Some(_) | None => Action::Keep,
+    }
+}
+
+/// A file that was refused is not tried again until it changes.
+fn is_news(version: Version, file: &VersionFile, record: &TaskRecord) -> bool {
+    record.refused.get(&version) != Some(&file.fingerprint)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn file(inode: u64) -> VersionFile {
+        let fingerprint = Fingerprint { device: 1, inode, size: 1, modified: 0, changed: 0 };
+        VersionFile { path: format!("{inode}").into(), fingerprint }
+    }
+
+    fn folder(versions: &[Version]) -> TaskFolder {
+        TaskFolder::Readable(versions.iter().map(|version| (*version, file(*version))).collect())
+    }
+
+    fn serving(version: Version) -> TaskRecord {
+        let fingerprint = file(version).fingerprint;
+        let known = Known { version, digest: Digest::of(b""), fingerprint };
+        TaskRecord { serving: Some(known), ..TaskRecord::default() }
+    }
+
+    fn versions(action: Action) -> Vec<Version> {
+        match action {
+            Action::Load(files) => files.into_iter().map(|(v, _)| v).collect(),
+            Action::Keep | Action::CheckServing(_) | Action::Withdraw => panic!("{action:?}"),
+        }
+    }
+
+    #[test]
+    fn the_first_look_goes_through_all_versions_oldest_first() {
+        assert_eq!(versions(plan(&folder(&[3, 1, 2]), &TaskRecord::default())), [1, 2, 3]);
+    }
+
+    #[test]
+    fn later_looks_try_only_what_is_newer() {
+        assert_eq!(versions(plan(&folder(&[1, 2, 3, 4]), &serving(2))), [3, 4]);
+        assert_eq!(plan(&folder(&[1, 2]), &serving(2)), Action::Keep);
+    }
+
+    #[test]
+    fn a_refused_file_is_tried_again_only_when_it_changes() {
+        let mut record = serving(2);
+        record.refused.insert(3, file(3).fingerprint);
+        assert_eq!(plan(&folder(&[2, 3]), &record), Action::Keep);
+        record.refused.insert(3, file(99).fingerprint);
+        assert_eq!(versions(plan(&folder(&[2, 3]), &record)), [3]);
+    }
+
+    #[test]
+    fn an_unreadable_folder_changes_nothing_and_an_empty_one_withdraws() {
+        let unreadable = TaskFolder::Unreadable { reason: "permission denied".to_owned() };
+        assert_eq!(plan(&unreadable, &serving(2)), Action::Keep);
+        assert_eq!(plan(&folder(&[]), &serving(2)), Action::Withdraw);
+        assert_eq!(plan(&folder(&[]), &TaskRecord::default()), Action::Keep);
+    }
+
+    #[test]
+    fn goes_back_to_an_older_version_when_the_newest_is_taken_away() {
+        assert_eq!(versions(plan(&folder(&[1, 2]), &serving(3))), [1, 2]);
+    }
+
+    #[test]
+    fn notices_that_the_file_that_serves_was_replaced() {
+        let mut record = serving(2);
+        if let Some(known) = &mut record.serving {
+            known.fingerprint = file(7).fingerprint;
+        }
+        assert_eq!(plan(&folder(&[2]), &record), Action::CheckServing(file(2)));
+    }
+}

@@ -1,0 +1,302 @@
+//! Carries out plans: reads, checks and installs heads, and lists what it refuses.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
+    sync::Arc,
+    time::{Instant, SystemTime, UNIX_EPOCH},
+};
+
+use super::plan::{Action, Known, TaskRecord, plan};
+use crate::{
+    features::{BaseIdentity, FeatureWidths},
+    head::Head,
+    metrics::Metrics,
+    registry::{Change, Refusal, Registry},
+    store::{HeadStore, Oddity, Scan, TaskFolder, VersionFile},
+    task::{Digest, TaskName, Version},
+};
+
+/// Changes that are made visible together; more at once would let the first wait for the last.
+const CHANGES_AT_ONCE: usize = 256;
+
+/// Under this number a task's listing tells that its folder cannot be read; heads start at 1.
+const FOLDER: Version = 0;
+
+#[derive(Debug)]
+pub struct Reconciler {
+    store: HeadStore,
+    registry: Arc<Registry>,
+    identity: BaseIdentity,
+    widths: FeatureWidths,
+    metrics: Arc<Metrics>,
+    tasks: BTreeMap<TaskName, TaskRecord>,
+    /// Why a folder cannot be read, for those that cannot; and the root's reason, under no name.
+    unreadable: BTreeMap<Option<TaskName>, String>,
+    oddities: BTreeSet<Oddity>,
+    pending: Vec<(Change, Instant)>,
+    retired: Vec<Arc<Head>>,
+    looked_well: bool,
+}
+
+impl Reconciler {
+    pub fn new(
+        store: HeadStore,
+        registry: Arc<Registry>,
+        identity: BaseIdentity,
+        widths: FeatureWidths,
+        metrics: Arc<Metrics>,
+    ) -> Self {
+        Self {
+            store,
+            registry,
+            identity,
+            widths,
+            metrics,
+            tasks: BTreeMap::new(),
+            unreadable: BTreeMap::new(),
+            oddities: BTreeSet::new(),
+            pending: Vec::new(),
+            retired: Vec::new(),
+            looked_well: false,
+        }
+    }
+
+    pub fn root(&self) -> &Path {
+        self.store.root()
+    }
+
+    /// Whether the folder could be read at least once, and what it held is installed.
+    pub fn has_looked_well(&self) -> bool {
+        self.looked_well
+    }
+
+    /// Looks at the whole folder and makes the registry agree with it.
+    pub fn look(&mut self) {
+        self.retired.retain(|head| Arc::strong_count(head) > 1);
+        let scan = self.store.scan();
+        let folders = match scan {
+            Ok(scan) => {
+                self.looked_well = true;
+                self.unreadable.remove(&None);
+                self.tell_oddities(&scan);
+                scan.tasks
+            }
+            Err(error) => {
+                self.tell_unreadable(None, &error.to_string());
+                let reason = format!("{error}; its head goes on serving");
+                let lost =
+                    |task: &TaskName| (task.clone(), TaskFolder::Unreadable { reason: reason.clone() });
+                self.tasks.keys().map(lost).collect()
+            }
+        };
+        self.reconcile(folders);
+        self.apply_pending();
+        self.metrics.heads_serving.set(self.registry.snapshot().heads().len() as i64);
+    }
+
+    fn reconcile(&mut self, mut folders: BTreeMap<TaskName, TaskFolder>) {
+        for task in self.tasks.keys() {
+            folders.entry(task.clone()).or_insert_with(|| TaskFolder::Unreadable {
+                reason: "its folder is gone; its head goes on serving until a restart. To withdraw a task, leave its \
+                         folder empty"
+                    .to_owned(),
+            });
+        }
+        for (task, folder) in folders {
+            let mut record = self.tasks.remove(&task).unwrap_or_default();
+            self.list_folder(&task, &folder);
+            self.forgive(&task, &folder, &mut record);
+            match plan(&folder, &record) {
+                Action::Keep => {}
+                Action::Load(files) => self.load(&task, files, &mut record),
+                Action::CheckServing(file) => self.check_serving(&task, &file, &mut record),
+                Action::Withdraw => {
+                    tracing::info!(%task, "task withdrawn: its folder holds no version any more");
+                    self.metrics.head_reloads.with_label_values(&["withdrawn"]).inc();
+                    record = TaskRecord::default();
+                    self.push(Change::Withdraw { task: task.clone() }, Instant::now());
+                }
+            }
+            if record.serving.is_some() || !record.refused.is_empty() {
+                self.tasks.insert(task, record);
+            }
+        }
+    }
+
+    /// Checks files, oldest first; the newest that is valid is installed.
+    fn load(&mut self, task: &TaskName, files: Vec<(Version, VersionFile)>, record: &mut TaskRecord) {
+        let begun = Instant::now();
+        let mut newest = None;
+        for (version, file) in files {
+            let read = self.store.read(&file).map_err(|error| (error.to_string(), None));
+            let checked = read.and_then(|bytes| {
+                let refused = |reason: String| (reason, Some(Digest::of(&bytes)));
+                let head = Head::load(&bytes, task, version, &self.identity, self.widths);
+                let head = head.map_err(|error| refused(error.to_string()))?;
+                record.codes.check(&head.classes).map_err(|error| refused(error.to_string()))?;
+                check_by_trying(&head).map_err(refused)?;
+                Ok(head)
+            });
+            match checked {
+                Ok(head) => {
+                    record.codes.record(&head.classes);
+                    newest = Some((head, file));
+                }
+                Err((reason, digest)) => self.refuse(task, version, &file, (reason, digest), record),
+            }
+        }
+        if let Some((head, file)) = newest {
+            let Head { version, digest, .. } = head;
+            tracing::info!(%task, version, digest = %digest.short(), "head installed");
+            self.metrics.head_reloads.with_label_values(&["installed"]).inc();
+            self.forget_lost_labels(&head);
+            record.serving = Some(Known { version, digest, fingerprint: file.fingerprint });
+            record.refused.remove(&version);
+            self.push(Change::Install(head), begun);
+        }
+    }
+
+    /// The file that serves was touched: the same content is no news, another content is refused.
+    fn check_serving(&mut self, task: &TaskName, file: &VersionFile, record: &mut TaskRecord) {
+        let Some(serving) = &mut record.serving else { return };
+        let (version, expected) = (serving.version, serving.digest);
+        let (reason, found) = match self.store.read(file) {
+            Ok(bytes) if Digest::of(&bytes) == expected => {
+                serving.fingerprint = file.fingerprint;
+                return;
+            }
+            Ok(bytes) => {
+                let found = Digest::of(&bytes);
+                let reason = format!(
+                    "the file changed from {} to {} after it was installed; a version never changes: publish a new one",
+                    expected.short(),
+                    found.short()
+                );
+                (reason, Some(found))
+            }
+            Err(error) => (error.to_string(), None),
+        };
+        self.refuse(task, version, file, (reason, found), record);
+    }
+
+    fn refuse(
+        &mut self,
+        task: &TaskName,
+        version: Version,
+        file: &VersionFile,
+        (reason, digest): (String, Option<Digest>),
+        record: &mut TaskRecord,
+    ) {
+        tracing::warn!(%task, version, path = %file.path.display(), %reason, "head refused; what serves goes on serving");
+        self.metrics.head_reloads.with_label_values(&["refused"]).inc();
+        record.refused.insert(version, file.fingerprint);
+        self.push_refusal(task, version, reason, digest, file.fingerprint.size);
+    }
+
+    /// Stops listing refused files that are gone, or are again the file that serves.
+    fn forgive(&mut self, task: &TaskName, folder: &TaskFolder, record: &mut TaskRecord) {
+        let TaskFolder::Readable(versions) = folder else { return };
+        let served = record.serving.map(|serving| serving.fingerprint);
+        let is_forgiven =
+            |version: &Version| versions.get(version).is_none_or(|file| Some(file.fingerprint) == served);
+        let forgiven: Vec<Version> = record.refused.keys().copied().filter(is_forgiven).collect();
+        for version in forgiven {
+            record.refused.remove(&version);
+            self.push(Change::Forgive { task: task.clone(), version }, Instant::now());
+        }
+    }
+
+    /// Lists a folder that cannot be read, once, until it can.
+    fn list_folder(&mut self, task: &TaskName, folder: &TaskFolder) {
+        match folder {
+            TaskFolder::Unreadable { reason } => {
+                if self.tell_unreadable(Some(task), reason) {
+                    self.push_refusal(task, FOLDER, reason.clone(), None, 0);
+                }
+            }
+            TaskFolder::Readable(_) => {
+                if self.unreadable.remove(&Some(task.clone())).is_some() {
+                    self.push(Change::Forgive { task: task.clone(), version: FOLDER }, Instant::now());
+                }
+            }
+        }
+    }
+
+    /// True the first time.
+    fn tell_unreadable(&mut self, task: Option<&TaskName>, reason: &str) -> bool {
+        let before = self.unreadable.insert(task.cloned(), reason.to_owned());
+        let is_new = before.as_deref() != Some(reason);
+        if is_new {
+            let task = task.map(TaskName::as_str);
+            tracing::error!(task, %reason, "a folder cannot be read; nothing is removed because of that");
+            self.metrics.head_reloads.with_label_values(&["scan_failed"]).inc();
+        }
+        is_new
+    }
+
+    fn tell_oddities(&mut self, scan: &Scan) {
+        let now: BTreeSet<Oddity> = scan.oddities.iter().cloned().collect();
+        for oddity in now.difference(&self.oddities) {
+            tracing::warn!(path = %oddity.path.display(), reason = %oddity.reason, "not a head; left alone");
+        }
+        self.oddities = now;
+    }
+
+    fn forget_lost_labels(&self, head: &Head) {
+        let table = self.registry.snapshot();
+        let old = table.get(&head.task).map(|old| &old.classes[..]).unwrap_or_default();
+        let is_kept = |label| head.classes.iter().any(|class| class.label == label);
+        for class in old.iter().filter(|class| !is_kept(class.label.clone())) {
+            self.metrics.forget_label(head.task.as_str(), &class.label);
+        }
+    }
+
+    fn push_refusal(
+        &mut self,
+        task: &TaskName,
+        version: Version,
+        reason: String,
+        digest: Option<Digest>,
+        size_bytes: u64,
+    ) {
+        let refusal = Refusal { reason, digest, size_bytes, since_unix_ms: unix_ms() };
+        self.push(Change::Refuse { task: task.clone(), version, refusal }, Instant::now());
+    }
+
+    fn push(&mut self, change: Change, begun: Instant) {
+        self.pending.push((change, begun));
+        if self.pending.len() >= CHANGES_AT_ONCE {
+            self.apply_pending();
+        }
+    }
+
+    fn apply_pending(&mut self) {
+        let (changes, begun): (Vec<_>, Vec<_>) = std::mem::take(&mut self.pending).into_iter().unzip();
+        let installs = changes.iter().zip(&begun).filter(|(change, _)| matches!(change, Change::Install(_)));
+        let installs: Vec<Instant> = installs.map(|(_, begun)| *begun).collect();
+        let withdrawn: Vec<TaskName> = changes.iter().filter_map(Change::withdraws).cloned().collect();
+        self.retired.extend(self.registry.apply(changes, unix_ms()));
+        for begun in installs {
+            self.metrics.head_install_duration.observe(begun.elapsed().as_secs_f64());
+        }
+        for task in withdrawn {
+            self.metrics.forget_task(task.as_str());
+        }
+    }
+}
+
+/// The first judgement is made here rather than for a caller; numbers that overflow show in it.
+fn check_by_trying(head: &Head) -> Result<(), String> {
+    let judgement = head.judge(&vec![1.0; head.linear.width()]);
+    if judgement.probabilities.iter().all(|probability| probability.is_finite()) {
+        Ok(())
+    } else {
+        Err("its weights are so large that a judgement overflows".to_owned())
+    }
+}
+
+fn unix_ms() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+}

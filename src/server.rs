@@ -1,0 +1,274 @@
+//! Wiring: what is started in which order, and how it ends.
+
+use std::{
+    future::Future,
+    io,
+    net::SocketAddr,
+    path::PathBuf,
+    sync::{Arc, Mutex, OnceLock, PoisonError},
+    time::Duration,
+};
+
+use tokio::{
+    net::TcpListener,
+    sync::{oneshot, watch},
+    task::JoinHandle,
+    time::{Instant, timeout_at},
+};
+use tokio_util::sync::CancellationToken;
+use tonic::service::Routes;
+use tonic_health::{ServingStatus, server::HealthReporter};
+
+use crate::{
+    admin::{self, HeadInfo, Phase},
+    base::{Base, BaseError},
+    engine::{Engine, EngineConfig},
+    grpc::{self, CLASSIFIER_SERVICE, Edge, GrpcLimits},
+    metrics::Metrics,
+    registry::Registry,
+    reload::{Reconciler, Reloader},
+    store::HeadStore,
+};
+
+/// After the last answer, connections have so long to carry it away. A health watcher would stay for ever.
+const FAREWELL: Duration = Duration::from_secs(2);
+
+/// The names under which gRPC health is asked.
+const HEALTH_NAMES: [&str; 2] = ["", CLASSIFIER_SERVICE];
+
+#[derive(Debug, Clone)]
+pub struct ServerConfig {
+    pub listen: SocketAddr,
+    pub admin: SocketAddr,
+    pub heads: PathBuf,
+    pub rescan: Duration,
+    /// How long accepted requests may take once the server stops.
+    pub drain: Duration,
+    pub engine: EngineConfig,
+    pub grpc: GrpcLimits,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum ServerError {
+    #[error("cannot listen on {address}: {source}")]
+    Listen { address: SocketAddr, source: io::Error },
+    #[error("metrics cannot be set up: {0}")]
+    Metrics(#[from] prometheus::Error),
+    #[error("the base cannot be loaded: {0}")]
+    LoadBase(Box<dyn std::error::Error + Send + Sync>),
+    #[error("the base cannot be warmed: {0}")]
+    Warm(#[from] BaseError),
+    #[error("{what} ended: {source}")]
+    Ended { what: &'static str, source: io::Error },
+}
+
+/// A running server.
+///
+/// Guarantees:
+/// 1. It is ready only when the base is warm and the first look at the heads is installed; a bad head never makes it
+///    unready.
+/// 2. From the moment it is told to stop it says so, takes no new request, and answers every accepted one within the
+///    drain time.
+#[derive(Debug)]
+pub struct Server {
+    pub grpc_address: SocketAddr,
+    pub admin_address: SocketAddr,
+    edge: Arc<Edge>,
+    health: HealthReporter,
+    phase: Arc<watch::Sender<Phase>>,
+    reloader: Arc<Mutex<Option<Reloader>>>,
+    grpc: JoinHandle<io::Result<()>>,
+    admin: JoinHandle<io::Result<()>>,
+    start_up: oneshot::Receiver<Result<(), ServerError>>,
+    drain: Duration,
+}
+
+impl Server {
+    /// Opens both ports at once and loads the base on a thread of its own meanwhile.
+    ///
+    /// # Errors
+    /// If a port is taken. What goes wrong later comes out of [`run`](Self::run).
+    pub async fn start<E>(
+        config: ServerConfig,
+        load_base: impl FnOnce(&Metrics) -> Result<Box<dyn Base>, E> + Send + 'static,
+    ) -> Result<Self, ServerError>
+    where
+        E: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        let (listener, grpc_address) = bind(config.listen).await?;
+        let (admin_listener, admin_address) = bind(config.admin).await?;
+        let (registry, metrics) = (Arc::new(Registry::default()), Arc::new(Metrics::new()?));
+        metrics.register(Box::new(HeadInfo::new(registry.clone())?))?;
+        let draining = CancellationToken::new();
+        let edge = Arc::new(Edge { registry, metrics, engine: OnceLock::new(), draining: draining.clone() });
+        let (phase, phase_seen) = watch::channel(Phase::Starting);
+        let phase = Arc::new(phase);
+
+        let (health, health_service) = tonic_health::server::health_reporter();
+        for name in HEALTH_NAMES {
+            health.set_service_status(name, ServingStatus::NotServing).await;
+        }
+        tokio::spawn(report_when_ready(health.clone(), phase_seen.clone()));
+        let grpc = tokio::spawn({
+            let shutdown = draining.clone().cancelled_owned();
+            let routes = Routes::new(health_service);
+            let edge = edge.clone();
+            async move { grpc::serve(listener, edge, config.grpc, routes, shutdown).await }
+        });
+        let routes = admin::routes(edge.clone(), phase_seen);
+        let admin = tokio::spawn(async move { axum::serve(admin_listener, routes).await });
+
+        let reloader = Arc::new(Mutex::new(None));
+        let (started, start_up) = oneshot::channel();
+        let drain = config.drain;
+        let work = {
+            let (edge, phase, reloader) = (edge.clone(), phase.clone(), reloader.clone());
+            move || {
+                let base = load_base(&edge.metrics).map_err(|error| ServerError::LoadBase(error.into()));
+                let result = base.and_then(|base| {
+                    let running = start_serving(base, &config, &edge, phase)?;
+                    *reloader.lock().unwrap_or_else(PoisonError::into_inner) = Some(running);
+                    Ok(())
+                });
+                // The server was dropped meanwhile.
+                let _nobody_waits = started.send(result);
+            }
+        };
+        let named = std::thread::Builder::new().name("start-up".to_owned());
+        named.spawn(work).map_err(|source| ServerError::Ended { what: "starting", source })?;
+        Ok(Self { grpc_address, admin_address, edge, health, phase, reloader, grpc, admin, start_up, drain })
+    }
+
+    /// Serves until `stop` completes, then drains and ends.
+    ///
+    /// # Errors
+    /// If the base cannot be loaded or a listener fails.
+    pub async fn run(mut self, stop: impl Future<Output = ()>) -> Result<(), ServerError> {
+        tokio::pin!(stop);
+        let mut started = false;
+        let result = loop {
+            tokio::select! {
+                () = &mut stop => break Ok(()),
+                result = &mut self.start_up, if !started => match result {
+                    Ok(Ok(())) => started = true,
+                    Ok(Err(error)) => break Err(error),
+                    Err(_) => break Err(ended("the start-up thread", Ok(Ok(())))),
+                },
+                result = &mut self.grpc => break Err(ended("the gRPC listener", result)),
+                result = &mut self.admin => break Err(ended("the admin listener", result)),
+            }
+        };
+        self.drain().await;
+        result
+    }
+
+    /// Waits until the server is ready.
+    pub async fn ready(&self) {
+        let mut phase = self.phase.subscribe();
+        // The sender lives in self, so waiting cannot fail.
+        let _still_there = phase.wait_for(|phase| *phase == Phase::Ready).await;
+    }
+
+    async fn drain(self) {
+        let deadline = Instant::now() + self.drain;
+        self.phase.send_replace(Phase::Draining);
+        for name in HEALTH_NAMES {
+            self.health.set_service_status(name, ServingStatus::NotServing).await;
+        }
+        tracing::info!(drain = ?self.drain, "stopping: no new requests, accepted ones are answered");
+        let engine = self.edge.engine.get().cloned();
+        if let Some(engine) = &engine {
+            engine.stop_accepting();
+        }
+        self.edge.draining.cancel();
+        if let Some(engine) = &engine
+            && timeout_at(deadline, engine.drained()).await.is_err()
+        {
+            tracing::warn!("the drain time is over; what is still queued is answered UNAVAILABLE");
+        }
+        let (reloader, admin) = (self.reloader, self.admin);
+        let ending = tokio::task::spawn_blocking(move || {
+            drop(reloader.lock().unwrap_or_else(PoisonError::into_inner).take());
+            if let Some(engine) = engine {
+                engine.shut_down();
+            }
+        });
+        let farewell =
+            deadline.min(Instant::now() + FAREWELL).max(Instant::now() + Duration::from_millis(200));
+        let abort = self.grpc.abort_handle();
+        if timeout_at(farewell, self.grpc).await.is_err() {
+            tracing::info!("connections that stayed open are closed");
+            abort.abort();
+        }
+        admin.abort();
+        if timeout_at(farewell, ending).await.is_err() {
+            tracing::warn!("a forward pass did not end; leaving without it");
+        }
+        tracing::info!("stopped");
+    }
+}
+
+/// What remains to be done once there is a base: warm it, read the heads, and say when the first look is installed.
+fn start_serving(
+    base: Box<dyn Base>,
+    config: &ServerConfig,
+    edge: &Arc<Edge>,
+    phase: Arc<watch::Sender<Phase>>,
+) -> Result<Reloader, ServerError> {
+    let engine = Engine::start(base, &config.engine, edge.metrics.clone())?;
+    let reconciler = Reconciler::new(
+        HeadStore::new(&config.heads),
+        edge.registry.clone(),
+        engine.identity().clone(),
+        engine.widths(),
+        edge.metrics.clone(),
+    );
+    // Set once, here.
+    let _first = edge.engine.set(engine);
+    let after_look = move |reconciler: &Reconciler| {
+        if reconciler.has_looked_well() {
+            phase.send_if_modified(|phase| {
+                let becomes_ready = *phase == Phase::Starting;
+                if becomes_ready {
+                    *phase = Phase::Ready;
+                }
+                becomes_ready
+            });
+        }
+    };
+    Reloader::start(reconciler, config.rescan, after_look)
+        .map_err(|source| ServerError::Ended { what: "starting the reload thread", source })
+}
+
+async fn report_when_ready(health: HealthReporter, mut phase: watch::Receiver<Phase>) {
+    if phase.wait_for(|phase| *phase == Phase::Ready).await.is_err() {
+        return;
+    }
+    for name in HEALTH_NAMES {
+        health.set_service_status(name, ServingStatus::Serving).await;
+    }
+    if *phase.borrow() == Phase::Draining {
+        // The stop came between; its word is the last.
+        for name in HEALTH_NAMES {
+            health.set_service_status(name, ServingStatus::NotServing).await;
+        }
+        return;
+    }
+    tracing::info!("ready");
+}
+
+async fn bind(address: SocketAddr) -> Result<(TcpListener, SocketAddr), ServerError> {
+    let listen = |source| ServerError::Listen { address, source };
+    let listener = TcpListener::bind(address).await.map_err(listen)?;
+    let bound = listener.local_addr().map_err(listen)?;
+    Ok((listener, bound))
+}
+
+fn ended(what: &'static str, result: Result<io::Result<()>, tokio::task::JoinError>) -> ServerError {
+    let source = match result {
+        Ok(Ok(())) => io::Error::other("it ended by itself"),
+        Ok(Err(error)) => error,
+        Err(error) => io::Error::other(error),
+    };
+    ServerError::Ended { what, source }
+}

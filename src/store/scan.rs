@@ -1,0 +1,203 @@
+//! One look at the whole folder: the desired state, never events.
+
+use std::{
+    collections::BTreeMap,
+    io,
+    os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
+};
+
+use super::{HeadStore, StoreError, version_of};
+use crate::task::{TaskName, Version};
+
+/// What the folder held at one moment.
+#[derive(Debug, Default)]
+pub struct Scan {
+    pub tasks: BTreeMap<TaskName, TaskFolder>,
+    /// Things that are not heads and not hidden: told to people, otherwise left alone.
+    pub oddities: Vec<Oddity>,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+pub enum TaskFolder {
+    /// By version. Empty means that somebody took the last file away on purpose: the task is withdrawn.
+    Readable(BTreeMap<Version, VersionFile>),
+    /// Nothing is known, so nothing changes.
+    Unreadable { reason: String },
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VersionFile {
+    pub path: PathBuf,
+    pub fingerprint: Fingerprint,
+}
+
+/// Tells whether a file is still the one that was looked at, without reading it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Fingerprint {
+    pub device: u64,
+    pub inode: u64,
+    pub size: u64,
+    /// Nanoseconds of the last change of the content.
+    pub modified: i128,
+    /// Nanoseconds of the last change of the file's entry; catches a content changed behind its date.
+    pub changed: i128,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Oddity {
+    pub path: PathBuf,
+    pub reason: String,
+}
+
+impl Fingerprint {
+    /// Of what the path leads to: Kubernetes swaps a link, not the file.
+    fn of(path: &Path) -> io::Result<Self> {
+        let metadata = fs_err::metadata(path)?;
+        if !metadata.is_file() {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
+        }
+        let nanoseconds = |seconds: i64, rest: i64| i128::from(seconds) * 1_000_000_000 + i128::from(rest);
+        Ok(Self {
+            device: metadata.dev(),
+            inode: metadata.ino(),
+            size: metadata.size(),
+            modified: nanoseconds(metadata.mtime(), metadata.mtime_nsec()),
+            changed: nanoseconds(metadata.ctime(), metadata.ctime_nsec()),
+        })
+    }
+}
+
+impl HeadStore {
+    /// Looks at everything.
+    ///
+    /// # Errors
+    /// [`StoreError::Root`] if the root itself cannot be listed: then nothing is known, which is not the same as
+    /// nothing being there.
+    pub fn scan(&self) -> Result<Scan, StoreError> {
+        let mut scan = Scan::default();
+        for (name, path) in visible_entries(&self.root).map_err(StoreError::Root)? {
+            match name.parse::<TaskName>() {
+                // A link to a folder counts as a folder.
+                Ok(task) if !path.is_file() => {
+                    let folder = scan.task_folder(&path);
+                    scan.tasks.insert(task, folder);
+                }
+                Ok(_) => scan.odd(path, "a file where task folders are expected"),
+                Err(error) => scan.odd(path, error),
+            }
+        }
+        Ok(scan)
+    }
+
+    /// The versions of one task; none if it has no folder.
+    pub(super) fn versions(&self, task: &TaskName) -> io::Result<BTreeMap<Version, VersionFile>> {
+        match Scan::default().versions(&self.task_folder(task)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(BTreeMap::new()),
+            other => other,
+        }
+    }
+}
+
+impl Scan {
+    fn task_folder(&mut self, path: &Path) -> TaskFolder {
+        match self.versions(path) {
+            Ok(versions) => TaskFolder::Readable(versions),
+            Err(error) => TaskFolder::Unreadable { reason: error.to_string() },
+        }
+    }
+
+    fn versions(&mut self, folder: &Path) -> io::Result<BTreeMap<Version, VersionFile>> {
+        let mut versions: BTreeMap<Version, VersionFile> = BTreeMap::new();
+        for (name, path) in visible_entries(folder)? {
+            let Some(version) = version_of(&name) else {
+                self.odd(path, "not the name of a head: a version number and .safetensors");
+                continue;
+            };
+            match Fingerprint::of(&path) {
+                Ok(fingerprint) if !versions.contains_key(&version) => {
+                    versions.insert(version, VersionFile { path, fingerprint });
+                }
+                Ok(_) => self.odd(path, format!("a second file for version {version}")),
+                // Gone since it was listed, or a link to nothing: the next look will tell.
+                Err(error) => self.odd(path, error),
+            }
+        }
+        Ok(versions)
+    }
+
+    fn odd(&mut self, path: PathBuf, reason: impl ToString) {
+        self.oddities.push(Oddity { path, reason: reason.to_string() });
+    }
+}
+
+/// Name and path of every entry without a leading dot, in the order of the names.
+fn visible_entries(folder: &Path) -> io::Result<BTreeMap<String, PathBuf>> {
+    let mut entries = BTreeMap::new();
+    for entry in fs_err::read_dir(folder)? {
+        let entry = entry?;
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if !name.starts_with('.') && name != "lost+found" {
+            entries.insert(name, entry.path());
+        }
+    }
+    Ok(entries)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn store_with(files: &[&str]) -> (tempfile::TempDir, HeadStore) {
+        let folder = tempfile::tempdir().unwrap();
+        for file in files {
+            let path = folder.path().join(file);
+            fs_err::create_dir_all(path.parent().unwrap()).unwrap();
+            fs_err::write(path, b"x").unwrap();
+        }
+        let store = HeadStore::new(folder.path());
+        (folder, store)
+    }
+
+    #[test]
+    fn sees_versions_by_number_and_passes_over_work_in_progress() {
+        let (_folder, store) = store_with(&[
+            "a/00000002.safetensors",
+            "a/00000010.safetensors",
+            "a/.writing-x",
+            "a/notes.txt",
+            "a/00000000.safetensors",
+            ".hidden/00000001.safetensors",
+            "Not A Task/00000001.safetensors",
+            "stray",
+        ]);
+        let scan = store.scan().unwrap();
+        let TaskFolder::Readable(versions) = &scan.tasks[&"a".parse().unwrap()] else { panic!("unreadable") };
+        assert_eq!(versions.keys().copied().collect::<Vec<_>>(), [2, 10]);
+        assert_eq!(scan.tasks.len(), 1);
+        assert_eq!(scan.oddities.len(), 4);
+    }
+
+    #[test]
+    fn a_missing_root_is_an_error_and_not_an_empty_set() {
+        let (folder, store) = store_with(&["a/00000001.safetensors"]);
+        drop(folder);
+        assert!(matches!(store.scan(), Err(StoreError::Root(_))));
+    }
+
+    #[test]
+    fn follows_the_link_that_kubernetes_swaps() {
+        let (folder, store) = store_with(&["a/..one/00000001.safetensors", "a/..two/00000001.safetensors"]);
+        let link = folder.path().join("a/00000001.safetensors");
+        let seen = || match &store.scan().unwrap().tasks[&"a".parse().unwrap()] {
+            TaskFolder::Readable(versions) => versions[&1].fingerprint,
+            TaskFolder::Unreadable { reason } => panic!("{reason}"),
+        };
+        std::os::unix::fs::symlink("..data/00000001.safetensors", &link).unwrap();
+        std::os::unix::fs::symlink("..one", folder.path().join("a/..data")).unwrap();
+        let before = seen();
+        std::os::unix::fs::symlink("..two", folder.path().join("a/..new")).unwrap();
+        fs_err::rename(folder.path().join("a/..new"), folder.path().join("a/..data")).unwrap();
+        assert_ne!(before, seen());
+    }
+}

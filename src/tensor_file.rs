@@ -1,0 +1,161 @@
+//! safetensors files with text metadata, read with suspicion and written with the same bytes every time.
+//!
+//! Reading checks what the format leaves open: exact names, shapes and element types, and that every number is finite.
+
+use std::collections::{BTreeMap, HashMap};
+
+use safetensors::{Dtype, SafeTensors, tensor::TensorView};
+
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub enum TensorFileError {
+    #[error("not a whole safetensors file: {detail}")]
+    NotSafetensors { detail: String },
+    #[error("tensor {name} is missing")]
+    Missing { name: String },
+    #[error("tensor {name} does not belong here")]
+    Unexpected { name: String },
+    #[error("tensor {name} holds {found}, expected F32")]
+    ElementType { name: String, found: String },
+    #[error("tensor {name} has shape {found:?}, expected {expected:?}")]
+    Shape { name: String, expected: Vec<usize>, found: Vec<usize> },
+    #[error("tensor {name} is not finite: element {index} is {value}")]
+    NotFinite { name: String, index: usize, value: f32 },
+}
+
+/// A parsed file; the tensors borrow its bytes.
+#[derive(Debug)]
+pub struct TensorFile<'bytes> {
+    pub metadata: HashMap<String, String>,
+    tensors: SafeTensors<'bytes>,
+}
+
+impl<'bytes> TensorFile<'bytes> {
+    pub fn parse(bytes: &'bytes [u8]) -> Result<Self, TensorFileError> {
+        let broken = |error: safetensors::SafeTensorError| TensorFileError::NotSafetensors {
+            detail: error.to_string(),
+        };
+        let (_, header) = SafeTensors::read_metadata(bytes).map_err(broken)?;
+        let tensors = SafeTensors::deserialize(bytes).map_err(broken)?;
+        Ok(Self { metadata: header.metadata().clone().unwrap_or_default(), tensors })
+    }
+
+    /// Shape of the tensor, if the file has it.
+    pub fn shape(&self, name: &str) -> Option<Vec<usize>> {
+        self.tensors.tensor(name).ok().map(|tensor| tensor.shape().to_vec())
+    }
+
+    /// The values of a tensor that must have exactly this shape, hold f32 and be finite.
+    pub fn values(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>, TensorFileError> {
+        let tensor =
+            self.tensors.tensor(name).map_err(|_| TensorFileError::Missing { name: name.to_owned() })?;
+        if tensor.dtype() != Dtype::F32 {
+            let found = format!("{:?}", tensor.dtype());
+            return Err(TensorFileError::ElementType { name: name.to_owned(), found });
+        }
+        if tensor.shape() != shape {
+            return Err(TensorFileError::Shape {
+                name: name.to_owned(),
+                expected: shape.to_vec(),
+                found: tensor.shape().to_vec(),
+            });
+        }
+        let values: Vec<f32> =
+            tensor.data().as_chunks::<4>().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect();
+        match values.iter().position(|value| !value.is_finite()) {
+            Some(index) => {
+                Err(TensorFileError::NotFinite { name: name.to_owned(), index, value: values[index] })
+            }
+            None => Ok(values),
+        }
+    }
+
+    /// Fails on the first tensor whose name `expected` does not accept.
+    pub fn refuse_others(&self, expected: impl Fn(&str) -> bool) -> Result<(), TensorFileError> {
+        match self.tensors.names().into_iter().filter(|name| !expected(name)).min() {
+            Some(name) => Err(TensorFileError::Unexpected { name: name.to_string() }),
+            None => Ok(()),
+        }
+    }
+}
+
+/// A tensor to be written: name, shape, values in row-major order.
+#[derive(Debug, Clone, Copy)]
+pub struct NewTensor<'a> {
+    pub name: &'a str,
+    pub shape: &'a [usize],
+    pub values: &'a [f32],
+}
+
+/// The file's bytes: the same for the same content, whatever the order of the hash map inside the library.
+///
+/// # Errors
+/// [`TensorFileError::NotSafetensors`] if a shape does not fit its values.
+pub fn to_bytes(
+    tensors: &[NewTensor<'_>],
+    metadata: &BTreeMap<String, String>,
+) -> Result<Vec<u8>, TensorFileError> {
+    let broken = |detail: String| TensorFileError::NotSafetensors { detail };
+    let data: Vec<Vec<u8>> =
+        tensors.iter().map(|tensor| tensor.values.iter().flat_map(|v| v.to_le_bytes()).collect()).collect();
+    let views = tensors
+        .iter()
+        .zip(&data)
+        .map(|(tensor, data)| {
+            let view = TensorView::new(Dtype::F32, tensor.shape.to_vec(), data);
+            view.map(|view| (tensor.name, view)).map_err(|error| broken(format!("{}: {error}", tensor.name)))
+        })
+        .collect::<Result<Vec<_>, _>>()?;
+    let bytes = safetensors::serialize(views, Some(metadata.clone().into_iter().collect::<HashMap<_, _>>()))
+        .map_err(|error| broken(error.to_string()))?;
+    with_sorted_header(&bytes).map_err(|error| broken(error.to_string()))
+}
+
+/// serde_json's own map is sorted by key, so parsing and writing the header again fixes its order.
+fn with_sorted_header(bytes: &[u8]) -> Result<Vec<u8>, Box<dyn std::error::Error>> {
+    let (length, rest) = bytes.split_first_chunk::<8>().ok_or("no header")?;
+    let (header, data) =
+        rest.split_at_checked(u64::from_le_bytes(*length).try_into()?).ok_or("header cut short")?;
+    let header: BTreeMap<String, serde_json::Value> = serde_json::from_slice(header)?;
+    let mut header = serde_json::to_vec(&header)?;
+    // The format wants the data aligned to eight bytes; spaces at the end of the header are allowed.
+    header.resize(header.len().next_multiple_of(8), b' ');
+    Ok([&(header.len() as u64).to_le_bytes(), header.as_slice(), data].concat())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn file(values: &[f32]) -> Vec<u8> {
+        let metadata = ["b", "a", "z", "k"].map(|key| (key.to_owned(), key.repeat(2))).into();
+        to_bytes(&[NewTensor { name: "w", shape: &[1, values.len()], values }], &metadata).unwrap()
+    }
+
+    #[test]
+    fn reads_back_what_it_wrote_and_writes_the_same_bytes_twice() {
+        let bytes = file(&[1.0, -2.5]);
+        assert_eq!(bytes, file(&[1.0, -2.5]));
+        let parsed = TensorFile::parse(&bytes).unwrap();
+        assert_eq!(parsed.values("w", &[1, 2]), Ok(vec![1.0, -2.5]));
+        assert_eq!(parsed.metadata["k"], "kk");
+    }
+
+    #[test]
+    fn refuses_what_would_broadcast_or_is_not_a_number() {
+        let bytes = file(&[1.0, f32::NAN]);
+        let parsed = TensorFile::parse(&bytes).unwrap();
+        assert!(matches!(parsed.values("w", &[2]), Err(TensorFileError::Shape { .. })));
+        assert!(matches!(parsed.values("w", &[1, 2]), Err(TensorFileError::NotFinite { index: 1, .. })));
+        assert!(matches!(parsed.values("v", &[1, 2]), Err(TensorFileError::Missing { .. })));
+        assert!(parsed.refuse_others(|name| name == "w").is_ok());
+        assert!(parsed.refuse_others(|name| name == "v").is_err());
+    }
+
+    #[test]
+    fn refuses_a_file_cut_at_any_byte() {
+        let bytes = file(&[1.0, 2.0, 3.0]);
+        for length in 0..bytes.len() {
+            assert!(TensorFile::parse(&bytes[..length]).is_err(), "a file cut at {length} was accepted");
+        }
+    }
+}

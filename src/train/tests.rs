@@ -1,0 +1,321 @@
+use fs_err as fs;
+
+use super::*;
+use crate::{
+    base::{FeatureBatch, Wanted},
+    features::{BaseIdentity, FeatureWidths},
+    head::{Decision, Head, HeadContent},
+    image::PreparedImage,
+};
+
+const WIDTHS: FeatureWidths = FeatureWidths { gap: 3, pyramid: 6 };
+
+/// `gap` is the mean colour, `pyramid` the mean colour twice. Counts what it is asked.
+struct MeanColour {
+    identity: BaseIdentity,
+    images_seen: usize,
+    broken: bool,
+}
+
+impl MeanColour {
+    fn new() -> Self {
+        let identity =
+            BaseIdentity { architecture: "resnet18".to_owned(), digest: Digest::of(b"mean colour") };
+        Self { identity, images_seen: 0, broken: false }
+    }
+}
+
+fn mean_colour(image: &PreparedImage) -> [f32; 3] {
+    let (pixels, _) = image.pixels.as_chunks::<3>();
+    [0, 1, 2].map(|channel| pixels.iter().map(|p| f32::from(p[channel])).sum::<f32>() / pixels.len() as f32)
+}
+
+impl Base for MeanColour {
+    fn identity(&self) -> &BaseIdentity {
+        &self.identity
+    }
+
+    fn widths(&self) -> FeatureWidths {
+        WIDTHS
+    }
+
+    fn forward(&mut self, images: &[&PreparedImage], wanted: Wanted) -> Result<FeatureBatch, BaseError> {
+        self.images_seen += images.len();
+        if self.broken {
+            return Err(BaseError::Device { detail: "unplugged".to_owned() });
+        }
+        let colours: Vec<[f32; 3]> = images.iter().map(|image| mean_colour(image)).collect();
+        let pyramid = colours.iter().flat_map(|colour| [*colour, *colour].concat());
+        Ok(FeatureBatch {
+            gap: colours.concat(),
+            pyramid: if wanted.pyramid { pyramid.collect() } else { Vec::new() },
+            map: Vec::new(),
+        })
+    }
+}
+
+/// A folder with `data`, `heads` and `cache` in it.
+struct Workshop {
+    folder: tempfile::TempDir,
+    base: MeanColour,
+}
+
+impl Workshop {
+    fn empty() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        fs::create_dir(folder.path().join("data")).unwrap();
+        Self { folder, base: MeanColour::new() }
+    }
+
+    /// Twelve light pictures named ok and twelve dark ones named dent.
+    fn with_two_classes() -> Self {
+        let workshop = Self::empty();
+        for number in 0..12 {
+            workshop.picture(&format!("ok/{number}.png"), 150 + number * 8);
+            workshop.picture(&format!("dent/{number}.png"), 20 + number * 8);
+        }
+        workshop
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn write(&self, path: &str, bytes: &[u8]) {
+        let path = self.path("data").join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, bytes).unwrap();
+    }
+
+    fn picture(&self, path: &str, grey: u8) {
+        let pixels = ::image::RgbImage::from_fn(20, 16, |x, _| ::image::Rgb([grey, grey, grey ^ x as u8]));
+        let mut png = std::io::Cursor::new(Vec::new());
+        pixels.write_to(&mut png, ::image::ImageFormat::Png).unwrap();
+        self.write(path, png.get_ref());
+    }
+
+    fn options(&self) -> TrainOptions {
+        TrainOptions {
+            data: self.path("data"),
+            task: "bracket-left".parse().unwrap(),
+            heads: self.path("heads"),
+            features: FeatureSet::Gap,
+            preprocess: Preprocess { resize: "letterbox:32".parse().unwrap(), ..Preprocess::default() },
+            good: Vec::new(),
+            threshold: 0.5,
+            validation_share: 0.25,
+            seed: 1,
+            fit: FitOptions { learning_rate: 0.05, ..FitOptions::default() },
+            cache: Some(self.path("cache")),
+            created_at: "2026-01-01T00:00:00Z".to_owned(),
+            base_origin: Some("a test".to_owned()),
+            command: BTreeMap::from([("task".to_owned(), "bracket-left".to_owned())]),
+        }
+    }
+
+    fn train(&mut self, options: &TrainOptions) -> Result<Outcome, TrainError> {
+        train(options, &mut self.base, &mut |_| {})
+    }
+
+    fn published_files(&self) -> usize {
+        let folder = self.path("heads/bracket-left");
+        if folder.exists() { fs::read_dir(folder).unwrap().count() } else { 0 }
+    }
+}
+
+fn content(outcome: &Outcome) -> HeadContent {
+    HeadContent::from_bytes(&fs::read(&outcome.published.path).unwrap()).unwrap()
+}
+
+#[test]
+fn a_trained_head_judges_as_the_folders_say() {
+    let mut workshop = Workshop::with_two_classes();
+    let options = workshop.options();
+    let outcome = workshop.train(&options).unwrap();
+    assert_eq!((outcome.published.version, outcome.evaluation.accuracy), (1, 1.0));
+    let bytes = fs::read(&outcome.published.path).unwrap();
+    let head = Head::load(&bytes, &options.task, 1, &workshop.base.identity, WIDTHS).unwrap();
+    assert_eq!(head.judge(&[220.0; 3]).decision, Decision::Pass);
+    assert_eq!(head.judge(&[30.0; 3]).decision, Decision::Reject);
+}
+
+#[test]
+fn the_second_run_computes_nothing_whichever_features_it_wants_and_gives_the_next_version() {
+    let mut workshop = Workshop::with_two_classes();
+    let options = workshop.options();
+    let first = workshop.train(&options).unwrap();
+    assert_eq!(workshop.base.images_seen, 24);
+    let second = workshop.train(&options).unwrap();
+    let pyramid = TrainOptions { features: FeatureSet::Pyramid, ..options };
+    assert_eq!(content(&workshop.train(&pyramid).unwrap()).linear.width(), WIDTHS.pyramid);
+    assert_eq!(workshop.base.images_seen, 24);
+    assert_eq!(content(&second), HeadContent { version: 2, ..content(&first) });
+}
+
+#[test]
+fn the_same_pictures_give_the_same_bytes_whatever_their_files_are_called() {
+    let mut workshop = Workshop::with_two_classes();
+    let options = workshop.options();
+    let first = workshop.train(&options).unwrap();
+    fs::rename(workshop.path("data/ok/0.png"), workshop.path("data/ok/zero")).unwrap();
+    let elsewhere = TrainOptions { heads: workshop.path("other"), cache: None, ..options.clone() };
+    let second = workshop.train(&elsewhere).unwrap();
+    assert_eq!(first.published.digest, second.published.digest);
+    workshop.picture("ok/new.png", 255);
+    let third = workshop.train(&TrainOptions { heads: workshop.path("third"), ..options }).unwrap();
+    assert_ne!(first.published.digest, third.published.digest);
+}
+
+#[test]
+fn files_that_are_no_pictures_are_named_and_the_rest_is_learned() {
+    let mut workshop = Workshop::with_two_classes();
+    workshop.write("ok/notes.txt", b"shift 3, camera cleaned");
+    let png = fs::read(workshop.path("data/ok/1.png")).unwrap();
+    workshop.write("dent/cut.png", &png[..png.len() / 2]);
+    let options = workshop.options();
+    let outcome = workshop.train(&options).unwrap();
+    let left_out: Vec<_> = outcome
+        .warnings
+        .iter()
+        .filter_map(|warning| match warning {
+            Warning::NoPicture { path, .. } => path.file_name(),
+            Warning::Unreadable { .. }
+            | Warning::Repeated { .. }
+            | Warning::OutsideClasses { .. }
+            | Warning::NestedFolder { .. }
+            | Warning::CacheNotWritten { .. }
+            | Warning::NothingPasses { .. } => None,
+        })
+        .collect();
+    assert_eq!(left_out, ["cut.png", "notes.txt"]);
+    assert_eq!(content(&outcome).evidence["pictures"]["ok"].as_object().unwrap().len(), 2);
+    assert_eq!(outcome.warnings.len(), 2);
+}
+
+#[test]
+fn a_class_whose_files_turn_out_to_be_no_pictures_is_refused_and_nothing_is_published() {
+    let mut workshop = Workshop::with_two_classes();
+    workshop.picture("rust/1.png", 99);
+    workshop.write("rust/2.png", b"not a picture");
+    let options = workshop.options();
+    let error = workshop.train(&options).unwrap_err().to_string();
+    assert!(error.contains("class \"rust\" has 1 readable pictures"), "{error}");
+    assert_eq!(workshop.published_files(), 0);
+}
+
+#[test]
+fn a_folder_that_cannot_be_written_is_refused_before_anything_is_computed() {
+    let mut workshop = Workshop::with_two_classes();
+    fs::write(workshop.path("heads"), b"a file where the folder should be").unwrap();
+    let options = workshop.options();
+    assert!(matches!(workshop.train(&options), Err(TrainError::HeadsFolder { .. })));
+    assert_eq!(workshop.base.images_seen, 0);
+}
+
+#[test]
+fn a_cache_that_cannot_be_written_is_one_warning_and_no_failure() {
+    let mut workshop = Workshop::with_two_classes();
+    fs::write(workshop.path("cache"), b"a file where the folder should be").unwrap();
+    let options = workshop.options();
+    let outcome = workshop.train(&options).unwrap();
+    assert!(
+        matches!(outcome.warnings.as_slice(), [Warning::CacheNotWritten { .. }]),
+        "{:?}",
+        outcome.warnings
+    );
+}
+
+#[test]
+fn a_damaged_cache_entry_is_computed_again() {
+    let mut workshop = Workshop::with_two_classes();
+    let options = workshop.options();
+    let first = workshop.train(&options).unwrap();
+    let digest = Digest::of(&fs::read(workshop.path("data/ok/3.png")).unwrap()).to_string();
+    let cache =
+        FeatureCache::new(&workshop.path("cache"), &workshop.base.identity, WIDTHS, &options.preprocess);
+    let entry = cache.folder().join(&digest[..2]).join(format!("{digest}.safetensors"));
+    fs::write(entry, b"damaged").unwrap();
+    let second = workshop.train(&options).unwrap();
+    assert_eq!(workshop.base.images_seen, 25);
+    assert_eq!(content(&second).linear, content(&first).linear);
+    workshop.train(&options).unwrap();
+    assert_eq!(workshop.base.images_seen, 25, "the damaged entry was not replaced");
+}
+
+#[test]
+fn a_base_that_fails_publishes_nothing() {
+    let mut workshop = Workshop::with_two_classes();
+    workshop.base.broken = true;
+    let options = workshop.options();
+    assert!(matches!(workshop.train(&options), Err(TrainError::Base(_))));
+    assert_eq!(workshop.published_files(), 0);
+}
+
+#[test]
+fn good_classes_are_those_named_or_else_those_called_ok_or_good() {
+    let mut workshop = Workshop::empty();
+    for number in 0..3 {
+        workshop.picture(&format!("OK/{number}.png"), 200 + number);
+        workshop.picture(&format!("scratch/{number}.png"), 10 + number);
+    }
+    let options = workshop.options();
+    let mut good = |names: &[&str]| {
+        let good = names.iter().map(|name| (*name).to_owned()).collect();
+        let outcome = workshop.train(&TrainOptions { good, ..options.clone() })?;
+        Ok::<_, TrainError>(content(&outcome).classes.iter().map(|class| class.good).collect::<Vec<_>>())
+    };
+    assert_eq!(good(&[]).unwrap(), [true, false]);
+    assert_eq!(good(&["scratch"]).unwrap(), [false, true]);
+    let error = good(&["ok"]).unwrap_err().to_string();
+    assert!(error.contains("\"ok\"") && error.contains("known are OK, scratch"), "{error}");
+}
+
+#[test]
+fn warns_when_nothing_will_ever_pass() {
+    let mut workshop = Workshop::empty();
+    for number in 0..3 {
+        workshop.picture(&format!("rust/{number}.png"), 200 + number);
+        workshop.picture(&format!("scratch/{number}.png"), 10 + number);
+    }
+    let options = workshop.options();
+    let warnings = workshop.train(&options).unwrap().warnings;
+    assert!(matches!(warnings.as_slice(), [Warning::NothingPasses { .. }]), "{warnings:?}");
+}
+
+#[test]
+fn the_file_says_what_was_measured_and_how_it_was_made() {
+    let mut workshop = Workshop::empty();
+    for number in 0..8 {
+        let half = if number < 5 { "train" } else { "val" };
+        workshop.picture(&format!("{half}/ok/{number}.png"), 200 + number);
+        workshop.picture(&format!("{half}/dent/{number}.png"), 10 + number);
+    }
+    let options = workshop.options();
+    let head = content(&workshop.train(&options).unwrap());
+    assert_eq!(
+        head.evidence["pictures"],
+        json!({"dent": {"train": 5, "val": 3}, "ok": {"train": 5, "val": 3}})
+    );
+    assert_eq!(head.evidence["validation"]["confusion"], json!([[3, 0], [0, 3]]));
+    assert_eq!(head.evidence["validation"]["accuracy"], json!(1.0));
+    assert_eq!(head.provenance["command"]["task"], "bracket-left");
+    assert_eq!((&head.provenance["seed"], &head.provenance["base_origin"]), (&json!(1), &json!("a test")));
+    assert!(head.provenance["dataset_digest"].as_str().unwrap().parse::<Digest>().is_ok());
+}
+
+#[test]
+fn events_come_as_lines_that_programs_can_read_and_progress_reaches_its_end() {
+    let mut workshop = Workshop::with_two_classes();
+    let mut lines = Vec::new();
+    let options = workshop.options();
+    train(&options, &mut workshop.base, &mut |event| lines.push(serde_json::to_value(event).unwrap()))
+        .unwrap();
+    let named = |name: &str| lines.iter().filter(|line| line["event"] == name).collect::<Vec<_>>();
+    assert_eq!(*named("features")[0], json!({"event": "features", "done": 0, "total": 24, "cached": 0}));
+    assert_eq!(named("features").last().unwrap()["done"], 24);
+    assert_eq!(named("good")[0]["classes"], json!(["ok"]));
+    assert_eq!(named("epoch")[0]["epoch"], 1);
+    let published = lines.last().unwrap();
+    assert_eq!((&published["event"], &published["version"]), (&json!("published"), &json!(1)));
+    assert!(published["digest"].is_string() && published["path"].is_string() && published["accuracy"] == 1.0);
+}

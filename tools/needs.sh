@@ -1,0 +1,23 @@
+#!/usr/bin/env bash
+# Names what is missing on this machine to build Turret, and what to install. Silent if nothing is.
+set -u
+missing=0
+say() { printf 'missing: %s\n' "$*" >&2; missing=1; }
+
+if ! command -v cargo >/dev/null; then
+    say "Rust 1.95 or later (cargo): install it with rustup, https://rustup.rs"
+elif ! rustc --version | awk '{ split($2, v, "."); exit !(v[1] > 1 || v[2] >= 95) }'; then
+    say "Rust 1.95 or later, found $(rustc --version): run rustup update"
+fi
+command -v c++ >/dev/null ||
+    say "a C++ compiler (c++): apt-get install g++, or dnf install gcc-c++"
+if [ -z "${LIBTORCH:-}" ]; then
+    if ! command -v python3 >/dev/null; then
+        say "Python 3.10 or later with venv: apt-get install python3 python3-venv (or set LIBTORCH to a libtorch 2.11.0)"
+    elif ! python3 -c 'import sys; sys.exit(sys.version_info < (3, 10))'; then
+        say "Python 3.10 or later, found $(python3 --version 2>&1) (or set LIBTORCH to a libtorch 2.11.0)"
+    elif ! python3 -c 'import venv, ensurepip' 2>/dev/null; then
+        say "Python's venv: apt-get install python3-venv (or set LIBTORCH to a libtorch 2.11.0)"
+    fi
+fi
+exit "$missing"

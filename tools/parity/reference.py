@@ -1,0 +1,85 @@
+"""What torchvision itself answers: the side everything of ours is compared with."""
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torchvision
+from PIL import Image
+from torchvision.transforms import v2
+
+import seeded
+
+ARCHITECTURES = ("resnet18", "resnet34")
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+Pixels = npt.NDArray[np.uint8]
+Features = dict[str, npt.NDArray[np.float32]]
+
+
+def bare_model(architecture: str) -> torchvision.models.ResNet:
+    return torchvision.models.get_model(architecture, weights=None).eval()
+
+
+def seeded_model(architecture: str, seed: int) -> torchvision.models.ResNet:
+    """torchvision's model with the weights of `seeded.py`; the classifier is zero."""
+    model = bare_model(architecture)
+    shapes = {name: tuple(value.shape) for name, value in model.state_dict().items()}
+    weights = {name: torch.from_numpy(value) for name, value in seeded.base_tensors(seed, shapes).items()}
+    missing, unexpected = model.load_state_dict(weights, strict=False)
+    assert not unexpected and all(n.startswith("fc.") or n.endswith("num_batches_tracked") for n in missing)
+    torch.nn.init.zeros_(model.fc.weight)
+    torch.nn.init.zeros_(model.fc.bias)
+    return model
+
+
+def random_model(architecture: str, seed: int) -> torchvision.models.ResNet:
+    """torchvision's own initialisation, and BatchNorm with statistics and scales as a trained network could have."""
+    generator = torch.Generator().manual_seed(seed)
+    torch.manual_seed(seed)
+    model = bare_model(architecture)
+    for module in model.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.weight.data.uniform_(0.5, 1.5, generator=generator)
+            module.bias.data.uniform_(-0.5, 0.5, generator=generator)
+            module.running_mean.uniform_(-0.5, 0.5, generator=generator)
+            module.running_var.uniform_(0.5, 1.5, generator=generator)
+            module.num_batches_tracked.fill_(1000)
+    return model
+
+
+@torch.inference_mode()
+def features(model: torchvision.models.ResNet, pixels: Pixels) -> Features:
+    """`gap` [512] and `pyramid` [1920 for 18 and 34 layers] of one [224, 224, 3] picture, ImageNet normalisation.
+
+    `pyramid` is, for layer1 to layer4 in turn, the average of each channel followed by the maximum of each channel.
+    """
+    mean, std = torch.tensor(IMAGENET_MEAN), torch.tensor(IMAGENET_STD)
+    image = ((torch.from_numpy(pixels.astype(np.float32)) / 255 - mean) / std).permute(2, 0, 1)[None]
+    x = model.maxpool(model.relu(model.bn1(model.conv1(image))))
+    pyramid = []
+    for layer in (model.layer1, model.layer2, model.layer3, model.layer4):
+        x = layer(x)
+        pyramid += [x.mean(dim=(2, 3)), x.amax(dim=(2, 3))]
+    gap = torch.flatten(model.avgpool(x), 1)
+    return {"gap": gap[0].numpy(), "pyramid": torch.cat(pyramid, dim=1)[0].numpy()}
+
+
+_CENTRE_CROP = v2.Compose([v2.Resize(256, antialias=True), v2.CenterCrop(224)])
+
+
+def centre_crop(image: Image.Image) -> Pixels:
+    """The pixels torchvision's classification preset prepares from a decoded picture: [224, 224, 3]."""
+    return np.asarray(_CENTRE_CROP(image.convert("RGB")))
+
+
+def relative_error(found: npt.ArrayLike, expected: npt.ArrayLike) -> float:
+    """The largest difference, as a part of the largest value."""
+    found, expected = np.asarray(found, np.float64), np.asarray(expected, np.float64)
+    return float(np.abs(found - expected).max() / np.abs(expected).max())
+
+
+def relative_distance(found: npt.ArrayLike, expected: npt.ArrayLike) -> float:
+    """The Euclidean distance, as a part of the expected vector's length."""
+    found, expected = np.asarray(found, np.float64), np.asarray(expected, np.float64)
+    return float(np.linalg.norm(found - expected) / np.linalg.norm(expected))
