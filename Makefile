@@ -2,7 +2,7 @@
 .DEFAULT_GOAL := help
 PARITY_PYTHON := .parity/venv/bin/python
 
-.PHONY: help needs libtorch build demo serve test check-fmt clippy rust-test deny parity golden clean-demo
+.PHONY: help needs libtorch build demo serve test check-fmt clippy rust-test deny parity golden bench-heads clean-demo
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -49,6 +49,9 @@ golden: .parity/venv/.installed ## write the golden files that `make test` compa
 	python3 -m venv .parity/venv
 	.parity/venv/bin/pip install --quiet --requirement $<
 	touch $@
+
+bench-heads: libtorch ## ten thousand heads: load time, memory, cost of a swap
+	cargo bench --locked --bench many_heads
 
 clean-demo: ## remove what the demo made
 	rm -rf .demo

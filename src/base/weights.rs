@@ -141,9 +141,13 @@ impl BaseWeights {
             .collect();
         let bytes = tensor_file::to_bytes(&tensors, &metadata)
             .map_err(|source| WeightsError::Tensors { path: path.to_owned(), source })?;
-        crate::whole_file::write_new(path, &bytes).map_err(|source| match source.kind() {
-            std::io::ErrorKind::AlreadyExists => WeightsError::Exists { path: path.to_owned() },
-            _ => WeightsError::Write { path: path.to_owned(), source },
+        crate::whole_file::write_new(path, &bytes).map_err(|source| {
+            let path = path.to_owned();
+            if source.kind() == std::io::ErrorKind::AlreadyExists {
+                WeightsError::Exists { path }
+            } else {
+                WeightsError::Write { path, source }
+            }
         })
     }
 

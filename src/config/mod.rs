@@ -61,9 +61,9 @@ pub enum Precision {
     Fp32,
 }
 
-/// A number, or what the machine suggests.
+/// A number of threads: `auto` is one a processor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Count(usize);
+pub struct Count(pub usize);
 
 impl ServeConfig {
     /// # Errors

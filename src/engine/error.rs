@@ -1,7 +1,5 @@
 //! Why a picture got no verdict.
 
-use std::time::Duration;
-
 use crate::{
     error::{ErrorKind, Problem},
     image::ImageError,
@@ -19,8 +17,8 @@ pub enum EngineError {
     BytesFull { needed: usize, in_use: usize, limit: usize },
     #[error("the request needs {needed} {unit}, more than the {limit} that this server ever takes at once")]
     NeverFits { needed: usize, limit: usize, unit: &'static str },
-    #[error("the deadline passed {} ms before the answer", late.as_millis())]
-    DeadlinePassed { late: Duration },
+    #[error("the deadline passed before the answer was there; nothing is computed for it any more")]
+    DeadlinePassed,
     #[error("the server is draining; ask another")]
     Draining,
     #[error("the device does not answer; ask another server")]
@@ -37,7 +35,7 @@ impl Problem for EngineError {
         match self {
             Self::QueueFull { .. } | Self::BytesFull { .. } => ErrorKind::ResourceExhausted,
             Self::NeverFits { .. } => ErrorKind::OutOfRange,
-            Self::DeadlinePassed { .. } => ErrorKind::DeadlineExceeded,
+            Self::DeadlinePassed => ErrorKind::DeadlineExceeded,
             Self::Draining | Self::DeviceLost => ErrorKind::Unavailable,
             Self::Image(error) => error.kind(),
             Self::Failed { .. } => ErrorKind::Internal,
@@ -49,7 +47,7 @@ impl Problem for EngineError {
             Self::QueueFull { .. } => "QUEUE_FULL",
             Self::BytesFull { .. } => "QUEUE_BYTES_FULL",
             Self::NeverFits { .. } => "REQUEST_TOO_LARGE",
-            Self::DeadlinePassed { .. } => "DEADLINE_PASSED",
+            Self::DeadlinePassed => "DEADLINE_PASSED",
             Self::Draining => "DRAINING",
             Self::DeviceLost => "DEVICE_LOST",
             Self::Image(error) => error.reason(),
@@ -63,7 +61,7 @@ impl Problem for EngineError {
             Self::NeverFits { .. } => Some("image"),
             Self::QueueFull { .. }
             | Self::BytesFull { .. }
-            | Self::DeadlinePassed { .. }
+            | Self::DeadlinePassed
             | Self::Draining
             | Self::DeviceLost
             | Self::Failed { .. } => None,
@@ -77,7 +75,7 @@ impl EngineError {
         match self {
             Self::QueueFull { .. } => Some("queue_full"),
             Self::BytesFull { .. } => Some("bytes_full"),
-            Self::DeadlinePassed { .. } => Some("deadline"),
+            Self::DeadlinePassed => Some("deadline"),
             Self::Draining => Some("draining"),
             Self::DeviceLost => Some("device_lost"),
             Self::NeverFits { .. } | Self::Image(_) | Self::Failed { .. } => None,

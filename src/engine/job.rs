@@ -62,7 +62,7 @@ pub(super) struct Job {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Fate {
     Live,
-    Expired { late: Duration },
+    Expired,
     Cancelled,
 }
 
@@ -102,7 +102,7 @@ impl Job {
             return Fate::Cancelled;
         }
         match self.deadline {
-            Some(deadline) if deadline <= now => Fate::Expired { late: now - deadline },
+            Some(deadline) if deadline <= now => Fate::Expired,
             Some(_) | None => Fate::Live,
         }
     }

@@ -27,7 +27,7 @@ pub use job::{Answer, Request, StageTimes};
 use std::{
     sync::{Arc, Mutex, PoisonError},
     thread::JoinHandle,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use tokio::sync::oneshot;
@@ -183,17 +183,20 @@ impl Slot {
         let deadline = request.deadline;
         let job = Job::new(self.heads, deadline, request.want_features, reply, self.place);
         let arrival = Arrival { job, source: request.source, roi: request.roi };
-        let ticket = self.queue.push(arrival)?;
-        let answer = match deadline {
-            Some(deadline) => tokio::time::timeout_at(deadline.into(), answer).await.unwrap_or_else(|_| {
-                Ok(Err(EngineError::DeadlinePassed {
-                    late: Instant::now().saturating_duration_since(deadline),
-                }))
-            }),
-            None => answer.await,
+        let _ticket = self.queue.push(arrival)?;
+        let passed = async {
+            match deadline {
+                Some(deadline) => tokio::time::sleep_until(deadline.into()).await,
+                None => std::future::pending().await,
+            }
         };
-        drop(ticket);
-        // A job that ended without an answer was dropped by a thread that is gone.
-        answer.unwrap_or(Err(EngineError::DeviceLost))
+        tokio::select! {
+            biased;
+            // A job that ended without an answer was dropped by a thread that is gone.
+            answer = answer => answer.unwrap_or(Err(EngineError::DeviceLost)),
+            () = passed => Err(EngineError::DeadlinePassed),
+            // In a forward pass that the drain time could not wait for.
+            () = self.queue.closed() => Err(EngineError::Draining),
+        }
     }
 }

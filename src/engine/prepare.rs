@@ -50,8 +50,8 @@ fn prepare(arrival: Arrival, limits: &ImageLimits, metrics: &Metrics) -> Option<
     match job.fate(begun) {
         Fate::Live => {}
         Fate::Cancelled => return None,
-        Fate::Expired { late } => {
-            job.answer(Err(EngineError::DeadlinePassed { late }));
+        Fate::Expired => {
+            job.answer(Err(EngineError::DeadlinePassed));
             return None;
         }
     }

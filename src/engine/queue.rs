@@ -6,6 +6,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use tokio_util::sync::CancellationToken;
+
 use super::{
     EngineError,
     batcher::{BatchRule, Batcher, Next},
@@ -15,6 +17,8 @@ use super::{
 /// Both queues under one lock that is held for moments only: a job can be taken back from wherever it waits.
 #[derive(Debug)]
 pub(super) struct Queue {
+    /// Cancelled when the queue is closed: from then on nobody waits for an answer.
+    closed: CancellationToken,
     state: Mutex<State>,
     arrived: Condvar,
     prepared: Condvar,
@@ -39,7 +43,12 @@ impl Queue {
     pub(super) fn new(rule: BatchRule) -> Self {
         let state =
             State { arrivals: VecDeque::new(), batcher: Batcher::new(rule), next_id: 0, closed: false };
-        Self { state: Mutex::new(state), arrived: Condvar::new(), prepared: Condvar::new() }
+        Self {
+            closed: CancellationToken::new(),
+            state: Mutex::new(state),
+            arrived: Condvar::new(),
+            prepared: Condvar::new(),
+        }
     }
 
     pub(super) fn push(self: &Arc<Self>, arrival: Arrival) -> Result<Ticket, EngineError> {
@@ -124,6 +133,12 @@ impl Queue {
         for job in jobs.chain(prepared.into_iter().map(|prepared| prepared.job)) {
             job.answer(Err(error()));
         }
+        self.closed.cancel();
+    }
+
+    /// Completes when the queue is closed.
+    pub(super) async fn closed(&self) {
+        self.closed.cancelled().await;
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -135,7 +150,7 @@ impl Queue {
 fn bury(dead: Vec<Prepared>, now: Instant) {
     for prepared in dead {
         match prepared.job.fate(now) {
-            Fate::Expired { late } => prepared.job.answer(Err(EngineError::DeadlinePassed { late })),
+            Fate::Expired => prepared.job.answer(Err(EngineError::DeadlinePassed)),
             Fate::Cancelled | Fate::Live => {}
         }
     }

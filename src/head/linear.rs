@@ -57,7 +57,8 @@ impl Linear {
     }
 }
 
-fn dot(a: &[f32], b: &[f32]) -> f32 {
+/// The scalar product of two vectors of one length.
+pub(crate) fn dot(a: &[f32], b: &[f32]) -> f32 {
     let (a_chunks, a_rest) = a.as_chunks::<LANES>();
     let (b_chunks, b_rest) = b.as_chunks::<LANES>();
     let mut sums = [0.0f32; LANES];

@@ -12,6 +12,7 @@ pub use codes::{ClassCodes, CodeConflict};
 pub use decision::{Decision, DecisionRule, Judgement, Reason};
 pub use file::{FORMAT, HeadContent, HeadFileError, MAX_HEAD_FILE_BYTES};
 pub use linear::Linear;
+pub(crate) use linear::dot;
 
 use serde::{Deserialize, Serialize};
 

@@ -9,7 +9,10 @@ use std::{
 use rayon::prelude::*;
 
 use super::Warning;
-use crate::{image::ImageLimits, task::Digest};
+use crate::{
+    image::{self, ImageLimits, ImageSource, Picture},
+    task::Digest,
+};
 
 /// The half of the data that a picture belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -228,9 +231,15 @@ fn unique_pictures(
             Entry::Vacant(vacant) => {
                 vacant.insert(PictureFile { class, path, digest, given_half: half });
             }
-            Entry::Occupied(first) if first.get().class != class => {
-                return Err(DatasetError::TwoClasses { first: first.get().path.clone(), second: path });
-            }
+            // Windows leaves the same desktop.ini in every folder: only pictures can contradict each other.
+            Entry::Occupied(first) if first.get().class != class => match read_picture(&path)
+                .and_then(decode_picture)
+            {
+                Ok(_) => {
+                    return Err(DatasetError::TwoClasses { first: first.get().path.clone(), second: path });
+                }
+                Err(reason) => warn(Warning::NoPicture { path, reason }),
+            },
             Entry::Occupied(first) => warn(Warning::Repeated { path, first: first.get().path.clone() }),
         }
     }
@@ -249,6 +258,12 @@ pub(super) fn read_picture(path: &Path) -> Result<Vec<u8>, String> {
         found if found > limit => Err(format!("it has {found} bytes, the limit is {limit}")),
         _ => fs_err::read(path).map_err(|error| error.to_string()),
     }
+}
+
+/// The picture, or why the bytes are none.
+pub(super) fn decode_picture(bytes: Vec<u8>) -> Result<Picture, String> {
+    image::decode(&ImageSource::Encoded(bytes.into()), &ImageLimits::default())
+        .map_err(|error| error.to_string())
 }
 
 #[cfg(test)]

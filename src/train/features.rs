@@ -2,18 +2,17 @@
 
 use std::{sync::mpsc::sync_channel, thread};
 
-use bytes::Bytes;
 use rayon::prelude::*;
 
 use super::{
     Event, TrainError, Warning,
     cache::{FeatureCache, PictureFeatures},
-    dataset::{PictureFile, read_picture},
+    dataset::{PictureFile, decode_picture, read_picture},
 };
 use crate::{
     base::{Base, FeatureBatch, Wanted},
     features::{FeatureSet, FeatureWidths},
-    image::{self, ImageLimits, ImageSource, PreparedImage, Preprocess},
+    image::{PreparedImage, Preprocess},
     task::Digest,
 };
 
@@ -92,9 +91,8 @@ fn prepare(picture: &PictureFile, preprocess: &Preprocess) -> Prepared {
     if Digest::of(&bytes) != picture.digest {
         return Err("it changed while it was read".to_owned());
     }
-    let source = ImageSource::Encoded(Bytes::from(bytes));
-    let decoded = image::decode(&source, &ImageLimits::default());
-    decoded.and_then(|decoded| preprocess.apply(&decoded, None)).map_err(|error| error.to_string())
+    let decoded = decode_picture(bytes)?;
+    preprocess.apply(&decoded, None).map_err(|error| error.to_string())
 }
 
 fn compute(base: &mut dyn Base, images: &[&PreparedImage]) -> Result<Vec<PictureFeatures>, TrainError> {

@@ -6,9 +6,8 @@ use rand_chacha::ChaCha8Rng;
 use serde::Serialize;
 
 use super::adam::Adam;
+use crate::head::dot;
 
-/// Partial sums kept side by side, so that the compiler can keep them in vector registers.
-const LANES: usize = 16;
 /// A feature that varies less than this over the training pictures is a constant: it is shifted and not scaled.
 const LEAST_DEVIATION: f64 = 1e-6;
 
@@ -279,17 +278,6 @@ impl Softmax {
 /// A probability that rounds to zero still has a finite loss. NaN stays NaN.
 fn cross_entropy(probabilities: &[f64], class: usize) -> f64 {
     -probabilities[class].clamp(f64::MIN_POSITIVE, 1.0).ln()
-}
-
-fn dot(a: &[f32], b: &[f32]) -> f32 {
-    let (a_chunks, a_rest) = a.as_chunks::<LANES>();
-    let (b_chunks, b_rest) = b.as_chunks::<LANES>();
-    let mut sums = [0.0f32; LANES];
-    for (a, b) in a_chunks.iter().zip(b_chunks) {
-        sums = std::array::from_fn(|lane| sums[lane] + a[lane] * b[lane]);
-    }
-    let rest: f32 = a_rest.iter().zip(b_rest).map(|(a, b)| a * b).sum();
-    sums.iter().sum::<f32>() + rest
 }
 
 #[cfg(test)]

@@ -1,1 +1,20 @@
+//! The server as its users see it: over gRPC and HTTP, with a base that the tests control, and as real processes.
 
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on has failed")]
+
+mod support;
+
+mod bad_heads;
+mod base_files;
+mod classify;
+mod commands;
+mod documents;
+mod golden;
+mod hot_swap;
+mod images;
+mod layering;
+mod manifests;
+mod many_heads;
+mod observing;
+mod overload;
+mod shutdown;

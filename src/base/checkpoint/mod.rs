@@ -57,7 +57,7 @@ pub fn read_checkpoint(path: &Path) -> Result<BTreeMap<String, NamedTensor>, Che
     let file_bytes;
     let stored = if containers::starts_like_safetensors(&start) {
         file_bytes =
-            std::fs::read(path).map_err(|source| CheckpointError::Read { path: path.to_owned(), source })?;
+            fs_err::read(path).map_err(|source| CheckpointError::Read { path: path.to_owned(), source })?;
         containers::safetensors(path, &file_bytes)?
     } else if starts_like_web_page(&start) {
         return Err(CheckpointError::WebPage { path: path.to_owned() });

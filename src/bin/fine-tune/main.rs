@@ -65,9 +65,7 @@ fn main() -> ExitCode {
 
 fn execute(run: Run) -> anyhow::Result<()> {
     let Run { mut options, base, device, threads, output } = run;
-    if let Some(threads) = threads {
-        set_cpu_threads(threads);
-    }
+    set_cpu_threads(threads);
     let (mut base, origin) = load_base(&base, device)?;
     options.base_origin = Some(origin);
     let mut output = Output::new(output);
@@ -114,14 +112,30 @@ mod tests {
 
     #[test]
     fn every_mistake_of_the_settings_is_told_at_once() {
-        let arguments =
-            ["fine-tune", "train", "d", "--task", "No Task", "--epochs", "0", "--features", "all"];
+        let arguments = [
+            "fine-tune",
+            "train",
+            "d",
+            "--task",
+            "No Task",
+            "--epochs",
+            "0",
+            "--features",
+            "all",
+            "--threads",
+            "0",
+        ];
         let matches = command().try_get_matches_from(arguments).unwrap();
         let (_, matches) = matches.subcommand().unwrap();
         let told = Run::read("d".into(), matches).unwrap_err().to_string();
-        for part in
-            ["--task \"No Task\"", "--base FILE is missing", "--heads DIR", "--epochs \"0\"", "\"all\""]
-        {
+        for part in [
+            "--task \"No Task\"",
+            "--base FILE is missing",
+            "--heads DIR",
+            "--epochs \"0\"",
+            "\"all\"",
+            "--threads",
+        ] {
             assert!(told.contains(part), "{part:?} is not in {told}");
         }
     }

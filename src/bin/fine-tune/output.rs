@@ -7,12 +7,10 @@ use std::{
 };
 
 use indicatif::{ProgressBar, ProgressStyle};
-use turret::train::{Event, Outcome, TrainOptions, Warning};
+use turret::train::{Event, Outcome, TrainOptions};
 
 use crate::report;
 
-/// Warnings of one kind that are shown one by one; the rest is counted.
-const SHOWN_OF_A_KIND: usize = 5;
 const REDRAW: Duration = Duration::from_millis(250);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,7 +46,7 @@ pub(crate) enum Output {
         /// Hidden by itself where the error stream is no terminal.
         bar: ProgressBar,
         stage: Stage,
-        warnings: Vec<Warning>,
+        warnings: usize,
     },
 }
 
@@ -70,7 +68,7 @@ impl Output {
         if !text {
             return Self::Json;
         }
-        Self::Text { bar: ProgressBar::hidden(), stage: Stage::None, warnings: Vec::new() }
+        Self::Text { bar: ProgressBar::hidden(), stage: Stage::None, warnings: 0 }
     }
 
     pub(crate) fn event(&mut self, event: &Event<'_>) {
@@ -108,11 +106,8 @@ impl Output {
                     bar.set_position(epoch.epoch as u64);
                 }
                 Event::Warning(warning) => {
-                    let alike = |other: &&Warning| same_kind(other, warning);
-                    if warnings.iter().filter(alike).count() < SHOWN_OF_A_KIND {
-                        bar.suspend(|| eprintln!("warning: {warning}"));
-                    }
-                    warnings.push(warning.clone());
+                    *warnings += 1;
+                    bar.suspend(|| eprintln!("warning: {warning}"));
                 }
                 // The report at the end has both.
                 Event::Evaluated(_) | Event::Published { .. } => {}
@@ -120,19 +115,12 @@ impl Output {
         }
     }
 
-    /// Ends the bars and counts what was not shown, whether the run went well or not.
+    /// Ends the bars and counts the warnings, whether the run went well or not.
     pub(crate) fn end(&self) {
         let Self::Text { bar, warnings, .. } = self else { return };
         bar.abandon();
-        let mut counted: Vec<(&Warning, usize)> = Vec::new();
-        for warning in warnings {
-            match counted.iter_mut().find(|(first, _)| same_kind(first, warning)) {
-                Some((_, count)) => *count += 1,
-                None => counted.push((warning, 1)),
-            }
-        }
-        for (first, count) in counted.into_iter().filter(|(_, count)| *count > SHOWN_OF_A_KIND) {
-            eprintln!("warning: {} more like this: {first}", count - SHOWN_OF_A_KIND);
+        if *warnings > 0 {
+            eprintln!("{warnings} warnings");
         }
     }
 
@@ -141,10 +129,6 @@ impl Output {
             print_line(&report::text(options, outcome));
         }
     }
-}
-
-fn same_kind(one: &Warning, other: &Warning) -> bool {
-    std::mem::discriminant(one) == std::mem::discriminant(other)
 }
 
 fn new_bar(length: usize) -> ProgressBar {
@@ -172,6 +156,8 @@ fn print_line(line: &str) {
 
 #[cfg(test)]
 mod tests {
+    use turret::train::Warning;
+
     use super::*;
 
     #[test]

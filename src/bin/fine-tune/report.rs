@@ -1,11 +1,13 @@
 //! The report at the end of a run, for people.
 
-use comfy_table::{CellAlignment, Table, presets::UTF8_HORIZONTAL_ONLY};
+use comfy_table::{CellAlignment, Table, presets::UTF8_BORDERS_ONLY};
 use turret::train::{Evaluation, Outcome, TrainOptions};
 
 pub(crate) fn text(options: &TrainOptions, outcome: &Outcome) -> String {
     let Outcome { published, evaluation, best, epochs_run, warnings: _ } = outcome;
     let [low, high] = evaluation.accuracy_interval.map(|share| 100.0 * share);
+    let still_better = best.epoch == options.fit.epochs;
+    let more_epochs = if still_better { " It was still getting better: try more --epochs." } else { "" };
     let heads = options.heads.display();
     [
         format!("\nOn the {} pictures kept back:", evaluation.pictures),
@@ -18,7 +20,7 @@ pub(crate) fn text(options: &TrainOptions, outcome: &Outcome) -> String {
             evaluation.right,
             evaluation.pictures
         ),
-        format!("Fitted in {epochs_run} epochs; the best was epoch {}.", best.epoch),
+        format!("Fitted in {epochs_run} epochs; the best was epoch {}.{more_epochs}", best.epoch),
         format!("\nPublished {} version {}: {}", options.task, published.version, published.path.display()),
         format!("Digest {}", published.digest),
         format!(
@@ -49,7 +51,7 @@ fn confusion_table(evaluation: &Evaluation) -> Table {
 /// All columns but the first stand to the right: they are numbers.
 fn table(header: Vec<String>, rows: impl Iterator<Item = Vec<String>>) -> Table {
     let mut table = Table::new();
-    table.load_style(UTF8_HORIZONTAL_ONLY).set_header(header);
+    table.load_style(UTF8_BORDERS_ONLY).set_header(header);
     table.add_rows(rows).discover_columns();
     table.column_iter_mut().skip(1).for_each(|column| column.set_cell_alignment(CellAlignment::Right));
     table
@@ -67,7 +69,7 @@ mod tests {
     fn tables_have_a_row_a_class_and_a_dash_where_nothing_was_answered() {
         let labels = ["ok", "rust"].map(str::to_owned);
         let evaluation = Evaluation::new(&labels, [(0, 0), (0, 0), (1, 0)]);
-        let rows = |table: Table| table.lines().map(|line| line.trim().to_owned()).collect::<Vec<_>>();
+        let rows = |table: Table| table.lines().map(|line| line.replace('│', " ")).collect::<Vec<_>>();
         let words = |line: &String| line.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
         let classes = rows(class_table(&evaluation));
         assert!(

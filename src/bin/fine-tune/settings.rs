@@ -5,7 +5,10 @@ use std::{path::PathBuf, time::SystemTime};
 use clap::ArgMatches;
 use turret::{
     base::Device,
-    config::settings::{ConfigMistakes, Reader, Setting},
+    config::{
+        Count,
+        settings::{ConfigMistakes, Reader, Setting},
+    },
     image::{Preprocess, Resize},
     train::{FitOptions, TrainOptions},
 };
@@ -32,7 +35,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
     Setting::new("cache", "DIR", "folder of the feature cache [default: turret in the user's cache folder]"),
     Setting::switch("no-cache", "keep no features between runs"),
     Setting::new("device", "DEVICE", "where the base runs: auto, cpu or cuda:N").default("auto"),
-    Setting::new("threads", "N", "threads of the base on the CPU [default: one per core]"),
+    Setting::new("threads", "N", "threads of the base on the CPU; auto: one a processor").default("auto"),
     Setting::new("output", "WAY", "text, json, or auto: text on a terminal").default("auto"),
 ];
 
@@ -42,7 +45,7 @@ pub(crate) struct Run {
     pub(crate) options: TrainOptions,
     pub(crate) base: PathBuf,
     pub(crate) device: Device,
-    pub(crate) threads: Option<usize>,
+    pub(crate) threads: usize,
     pub(crate) output: OutputKind,
 }
 
@@ -73,10 +76,7 @@ impl Run {
         let cache = reader.optional("cache").or_else(default_cache);
         let cache = if reader.switch("no-cache") { None } else { cache };
         let device = reader.get("device");
-        let threads = reader.optional("threads");
-        if threads == Some(0) {
-            reader.refuse("threads", "1 or more is wanted");
-        }
+        let threads = reader.get::<Count>("threads");
         let output = reader.get("output");
 
         let build = || {
@@ -104,7 +104,7 @@ impl Run {
                 base_origin: None,
                 command: command.into_iter().map(|(name, value)| (name.to_owned(), value)).collect(),
             };
-            Some(Self { options, base: base?, device: device?, threads, output: output? })
+            Some(Self { options, base: base?, device: device?, threads: threads?.0, output: output? })
         };
         reader.finish(build())
     }

@@ -195,7 +195,7 @@ async fn repeat(
 }
 
 fn show(options: &Options, outcomes: &[Outcome]) {
-    let truth = |file: &Path| options.truth.then(|| folder_name(file)).unwrap_or_default();
+    let truth = |file: &Path| if options.truth { folder_name(file) } else { String::new() };
     if options.output.is_json() {
         outcomes.iter().for_each(|outcome| println!("{}", json(outcome, options.truth)));
         return;

@@ -41,7 +41,7 @@ fn serve(config: ServeConfig) -> anyhow::Result<()> {
         .enable_all()
         .build()
         .context("the runtime cannot be started")?;
-    runtime.block_on(async {
+    let served = runtime.block_on(async {
         // Before the base is loaded, so that a stop during start-up is a stop and not a kill.
         let stop = stopped(signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
         let ServeConfig { base, device, server, .. } = config;
@@ -49,7 +49,10 @@ fn serve(config: ServeConfig) -> anyhow::Result<()> {
         let server = Server::start(server, load).await?;
         tracing::info!(grpc = %server.grpc_address, admin = %server.admin_address, "listening");
         Ok(server.run(stop).await?)
-    })
+    });
+    // A forward pass that hangs was given up when the drain time was over; it must not keep the process.
+    runtime.shutdown_background();
+    served
 }
 
 fn load_base(

@@ -1,5 +1,9 @@
 use super::*;
 
+/// A black picture of one pixel.
+const BMP: &str = "BM\x3a\0\0\0\0\0\0\0\x36\0\0\0\x28\0\0\0\x01\0\0\0\x01\0\0\0\x01\0\x18\0\0\0\0\0\x04\0\0\0\
+    \0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0";
+
 /// Files by path; the text is the content.
 fn folder(files: &[(&str, &str)]) -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
@@ -105,7 +109,7 @@ fn every_refusal_says_which_folder_and_how_to_mend_it() {
         (refusal(&[("ok/1", "a"), ("ok/2", "b")]), "only one class, \"ok\"; a head needs at least two"),
         (refusal(&[("ok/1", "a"), ("ok/2", "b"), ("dent/1", "c")]), "class \"dent\" has 1 readable"),
         (
-            refusal(&[("ok/1", "a"), ("ok/2", "b"), ("dent/1", "a"), ("dent/2", "c")]),
+            refusal(&[("ok/1", BMP), ("ok/2", "b"), ("dent/1", BMP), ("dent/2", "c")]),
             "in two classes; remove",
         ),
         (refusal(&[("ok/1", "a"), ("ok/2", "b"), ("dent/1", "c"), ("dent/2", "")]), "has 1 readable"),
@@ -131,6 +135,24 @@ fn every_refusal_says_which_folder_and_how_to_mend_it() {
 
 #[test]
 fn the_same_picture_in_two_classes_names_both_files() {
-    let error = refusal(&[("a/1", "same"), ("a/2", "x"), ("b/7", "same"), ("b/8", "y")]).to_string();
+    let error = refusal(&[("a/1", BMP), ("a/2", "x"), ("b/7", BMP), ("b/8", "y")]).to_string();
     assert!(error.contains("/a/1 and ") && error.contains("/b/7 are"), "{error}");
+}
+
+#[test]
+fn the_same_file_in_two_classes_is_no_contradiction_if_it_is_no_picture() {
+    let ini = "[.ShellClassInfo]";
+    let (dataset, warnings) = read(&[
+        ("a/1", "1"),
+        ("a/2", "2"),
+        ("a/desktop.ini", ini),
+        ("b/1", "3"),
+        ("b/2", "4"),
+        ("b/desktop.ini", ini),
+    ]);
+    assert!(dataset.is_ok());
+    assert!(
+        matches!(warnings.as_slice(), [one] if one.starts_with("b/desktop.ini was left out")),
+        "{warnings:?}"
+    );
 }

@@ -1,0 +1,280 @@
+//! Whatever lies in the folder: the old head serves, and the reason can be read.
+
+use std::{os::unix::fs::symlink, time::Duration};
+
+use turret::{
+    grpc::proto::HeadState,
+    head::HeadContent,
+    tensor_file::{NewTensor, TensorFile, to_bytes},
+};
+
+use crate::support::{
+    TestServer, eventually, heads,
+    pictures::{plain, request},
+};
+
+/// A server with version 1 of task `part`.
+async fn serving_version_one() -> TestServer {
+    let builder = TestServer::builder();
+    heads::publish(builder.heads(), &heads::draft("part", 1.0));
+    builder.start_fake().await.0
+}
+
+async fn version_that_answers(server: &TestServer) -> u64 {
+    let mut client = server.classifier().await;
+    let response = client.classify(request(&["part"], plain(200))).await.expect("somebody answers");
+    response.into_inner().verdicts[0].head_version
+}
+
+/// Puts the bytes as version 2 and checks that they are refused with this reason, and nothing else happens.
+async fn is_refused(bytes: &[u8], reason: &str) {
+    let server = serving_version_one().await;
+    heads::put(&server.heads, "part", 2, bytes);
+    let refused = server.wait_for("part", 2, HeadState::Rejected).await;
+    assert!(refused.reason.contains(reason), "{reason:?} is not in {:?}", refused.reason);
+    assert_eq!(version_that_answers(&server).await, 1);
+    assert_eq!(server.metric("turret_head_reloads_total{result=\"refused\"}").await, Some(1.0));
+    assert_eq!(server.get("/readyz").await.0, 200, "a bad head never makes a server unready");
+    // A good version after it serves.
+    heads::put(&server.heads, "part", 3, &version(3).to_bytes().unwrap());
+    server.wait_for_serving("part", 3).await;
+    assert_eq!(version_that_answers(&server).await, 3);
+    assert_eq!(
+        server.metric("turret_head_reloads_total{result=\"refused\"}").await,
+        Some(1.0),
+        "a refused file is not tried again until it changes"
+    );
+}
+
+fn version(number: u64) -> HeadContent {
+    heads::content(&heads::draft("part", number as f32), number)
+}
+
+/// Version 2 with other tensors under the same metadata.
+fn with_tensors(tensors: &[NewTensor<'_>]) -> Vec<u8> {
+    let bytes = version(2).to_bytes().unwrap();
+    let metadata = TensorFile::parse(&bytes).unwrap().metadata.into_iter().collect();
+    to_bytes(tensors, &metadata).unwrap()
+}
+
+#[tokio::test]
+async fn keeps_serving_old_head_when_new_file_is_truncated() {
+    let bytes = version(2).to_bytes().unwrap();
+    is_refused(&bytes[..bytes.len() - 7], "not a whole safetensors file").await;
+}
+
+#[tokio::test]
+async fn keeps_serving_old_head_when_new_file_is_empty_or_text() {
+    is_refused(b"", "not a whole safetensors file").await;
+    is_refused(b"<html>404 not found</html>", "not a whole safetensors file").await;
+}
+
+#[tokio::test]
+async fn refuses_shapes_that_would_broadcast() {
+    let bias = NewTensor { name: "linear.bias", shape: &[2], values: &[0.0; 2] };
+    let weight = NewTensor { name: "linear.weight", shape: &[2, 4], values: &[0.0; 8] };
+    is_refused(
+        &with_tensors(&[NewTensor { name: "linear.weight", shape: &[1, 4], values: &[0.0; 4] }, bias]),
+        "linear.weight has shape [1, 4], expected [2, 4]",
+    )
+    .await;
+    is_refused(
+        &with_tensors(&[weight, NewTensor { name: "linear.bias", shape: &[1], values: &[0.0] }]),
+        "linear.bias has shape [1], expected [2]",
+    )
+    .await;
+    is_refused(
+        &with_tensors(&[NewTensor { name: "linear.weight", shape: &[4], values: &[0.0; 4] }, bias]),
+        "linear.weight has shape [4]",
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn refuses_a_head_for_features_of_another_width() {
+    let weight = NewTensor { name: "linear.weight", shape: &[2, 512], values: &[0.0; 1024] };
+    let bias = NewTensor { name: "linear.bias", shape: &[2], values: &[0.0; 2] };
+    is_refused(&with_tensors(&[weight, bias]), "it reads 512 gap features, this base gives 4").await;
+}
+
+#[tokio::test]
+async fn refuses_half_precision_rather_than_converting_it() {
+    let bytes = version(2).to_bytes().unwrap();
+    let metadata = TensorFile::parse(&bytes).unwrap().metadata;
+    let (weight, bias) = ([0u8; 16], [0u8; 4]);
+    let half = |shape: &[usize], data| {
+        safetensors::tensor::TensorView::new(safetensors::Dtype::F16, shape.to_vec(), data).unwrap()
+    };
+    let tensors = [("linear.weight", half(&[2, 4], &weight)), ("linear.bias", half(&[2], &bias))];
+    let bytes = safetensors::serialize(tensors, Some(metadata)).unwrap();
+    is_refused(&bytes, "linear.weight holds F16, expected F32").await;
+}
+
+#[tokio::test]
+async fn refuses_numbers_that_are_not_finite() {
+    let weight = NewTensor { name: "linear.weight", shape: &[2, 4], values: &[0.0; 8] };
+    let bias = NewTensor { name: "linear.bias", shape: &[2], values: &[0.0, f32::NAN] };
+    is_refused(&with_tensors(&[weight, bias]), "linear.bias is not finite: element 1").await;
+    let bias = NewTensor { name: "linear.bias", shape: &[2], values: &[0.0, f32::INFINITY] };
+    is_refused(&with_tensors(&[weight, bias]), "linear.bias is not finite: element 1").await;
+    let huge = NewTensor { name: "linear.weight", shape: &[2, 4], values: &[f32::MAX; 8] };
+    let bias = NewTensor { name: "linear.bias", shape: &[2], values: &[0.0; 2] };
+    is_refused(&with_tensors(&[huge, bias]), "overflows").await;
+}
+
+#[tokio::test]
+async fn refuses_a_head_of_another_base() {
+    let content = HeadContent { base: heads::other_base(), ..version(2) };
+    is_refused(&content.to_bytes().unwrap(), "it was trained on base fake").await;
+}
+
+#[tokio::test]
+async fn refuses_a_head_that_moves_or_reuses_a_class_code() {
+    let mut moved = version(2);
+    moved.classes[0].code = 7;
+    is_refused(&moved.to_bytes().unwrap(), "class \"bright\" has code 7, but earlier versions gave it 1")
+        .await;
+    let mut reused = version(2);
+    reused.classes[1].label = "scratch".into();
+    is_refused(&reused.to_bytes().unwrap(), "class \"scratch\" takes code 2").await;
+}
+
+#[tokio::test]
+async fn refuses_a_file_whose_name_and_content_disagree() {
+    is_refused(&version(9).to_bytes().unwrap(), "it says it is version 9, but its file name says 2").await;
+    let other_task = heads::content(&heads::draft("other", 2.0), 2);
+    is_refused(&other_task.to_bytes().unwrap(), "it is for task other").await;
+}
+
+#[tokio::test]
+async fn serves_a_file_that_was_renamed_into_place_in_the_same_folder() {
+    let server = serving_version_one().await;
+    let waiting = server.heads.join("part/.upload");
+    fs_err::write(&waiting, version(2).to_bytes().unwrap()).unwrap();
+    fs_err::rename(&waiting, heads::path_of(&server.heads, "part", 2)).unwrap();
+    server.wait_for_serving("part", 2).await;
+    assert_eq!(version_that_answers(&server).await, 2);
+}
+
+#[tokio::test]
+async fn refuses_a_file_that_replaces_the_one_that_serves() {
+    let server = serving_version_one().await;
+    let other = heads::content(&heads::draft("part", 5.0), 1);
+    let waiting = server.heads.join("part/.upload");
+    fs_err::write(&waiting, other.to_bytes().unwrap()).unwrap();
+    fs_err::rename(&waiting, heads::path_of(&server.heads, "part", 1)).unwrap();
+    let refused = server.wait_for("part", 1, HeadState::Rejected).await;
+    assert!(refused.reason.contains("a version never changes"), "{}", refused.reason);
+    let listed: Vec<_> = server.list("part").await.into_iter().map(|head| head.state).collect();
+    assert_eq!(listed, [HeadState::Serving as i32, HeadState::Rejected as i32]);
+    assert_eq!(version_that_answers(&server).await, 1);
+}
+
+#[tokio::test]
+async fn follows_a_swapped_data_link_as_kubernetes_makes_it() {
+    // heads/part/00000001.safetensors -> ..data/00000001.safetensors, and ..data -> a dated folder.
+    let builder = TestServer::builder().rescan(Duration::from_millis(100));
+    let task = builder.heads().join("part");
+    for (folder, versions) in [("..2026_01", 1..=1), ("..2026_02", 1..=2)] {
+        fs_err::create_dir_all(task.join(folder)).unwrap();
+        for number in versions {
+            let path = task.join(folder).join(format!("{number:08}.safetensors"));
+            fs_err::write(path, version(number).to_bytes().unwrap()).unwrap();
+        }
+    }
+    let point_at = |folder: &str| {
+        symlink(folder, task.join("..data_tmp")).unwrap();
+        fs_err::rename(task.join("..data_tmp"), task.join("..data")).unwrap();
+    };
+    point_at("..2026_01");
+    symlink("..data/00000001.safetensors", task.join("00000001.safetensors")).unwrap();
+    let (server, _control) = builder.start_fake().await;
+    server.wait_for_serving("part", 1).await;
+    point_at("..2026_02");
+    symlink("..data/00000002.safetensors", task.join("00000002.safetensors")).unwrap();
+    server.wait_for_serving("part", 2).await;
+    assert_eq!(version_that_answers(&server).await, 2);
+    // Version 1 is another file now, with the same content: nothing to refuse.
+    assert_eq!(server.metric("turret_head_reloads_total{result=\"refused\"}").await, Some(0.0));
+}
+
+#[tokio::test]
+async fn an_unreadable_task_folder_changes_nothing_and_is_listed_until_it_is_back() {
+    let server = serving_version_one().await;
+    let (task, aside) = (server.heads.join("part"), server.folder().join("aside"));
+    fs_err::rename(&task, &aside).unwrap();
+    // Unreadable for root too: a link that leads to itself.
+    symlink(&task, &task).unwrap();
+    let listed = server.wait_for("part", 0, HeadState::Rejected).await;
+    assert!(listed.reason.contains("failed to read directory") || !listed.reason.is_empty());
+    assert_eq!(version_that_answers(&server).await, 1);
+    assert_eq!(server.metric("turret_head_reloads_total{result=\"scan_failed\"}").await, Some(1.0));
+    fs_err::remove_file(&task).unwrap();
+    fs_err::rename(&aside, &task).unwrap();
+    eventually("the folder is no longer listed", async || server.list("part").await.len() == 1).await;
+    assert_eq!(version_that_answers(&server).await, 1);
+}
+
+#[tokio::test]
+async fn a_lost_root_removes_nothing_and_new_heads_are_found_when_it_is_back() {
+    let builder = TestServer::builder().rescan(Duration::from_millis(50));
+    heads::publish(builder.heads(), &heads::draft("part", 1.0));
+    let (server, _control) = builder.start_fake().await;
+    let aside = server.folder().join("aside");
+    fs_err::rename(&server.heads, &aside).unwrap();
+    let listed = server.wait_for("part", 0, HeadState::Rejected).await;
+    assert!(listed.reason.contains("cannot read the folder of heads"), "{}", listed.reason);
+    assert_eq!(version_that_answers(&server).await, 1);
+    assert_eq!(server.get("/readyz").await.0, 200);
+    heads::publish(&aside, &heads::draft("part", 2.0));
+    fs_err::rename(&aside, &server.heads).unwrap();
+    server.wait_for_serving("part", 2).await;
+    // And events reach the folder that is back.
+    heads::publish(&server.heads, &heads::draft("part", 3.0));
+    server.wait_for_serving("part", 3).await;
+    eventually("the folder is no longer listed", async || server.list("part").await.len() == 1).await;
+}
+
+#[tokio::test]
+async fn a_removed_task_folder_removes_nothing_and_an_emptied_one_withdraws_the_task() {
+    let server = serving_version_one().await;
+    let (task, aside) = (server.heads.join("part"), server.folder().join("aside"));
+    fs_err::rename(&task, &aside).unwrap();
+    let listed = server.wait_for("part", 0, HeadState::Rejected).await;
+    assert!(listed.reason.contains("its folder is gone"), "{}", listed.reason);
+    assert_eq!(version_that_answers(&server).await, 1);
+    fs_err::create_dir(&task).unwrap();
+    server.wait_for("part", 1, HeadState::Retired).await;
+    assert!(server.list("").await.is_empty());
+    let status = server.classifier().await.classify(request(&["part"], plain(1))).await.unwrap_err();
+    assert_eq!(status.code(), tonic::Code::NotFound);
+    assert_eq!(server.metric("turret_heads_serving").await, Some(0.0));
+}
+
+#[tokio::test]
+async fn goes_back_to_the_older_version_when_the_newest_file_is_taken_away() {
+    let server = serving_version_one().await;
+    heads::publish(&server.heads, &heads::draft("part", 2.0));
+    server.wait_for_serving("part", 2).await;
+    fs_err::remove_file(heads::path_of(&server.heads, "part", 2)).unwrap();
+    server.wait_for_serving("part", 1).await;
+    assert_eq!(version_that_answers(&server).await, 1);
+}
+
+#[tokio::test]
+async fn heads_are_found_by_rescan_where_file_events_do_not_reach() {
+    // The root is a link into a folder that is swapped: the watch stays with the old folder.
+    let builder = TestServer::builder().rescan(Duration::from_millis(50));
+    let root = builder.heads().to_owned();
+    let old = root.with_file_name("old");
+    fs_err::rename(&root, &old).unwrap();
+    symlink(&old, &root).unwrap();
+    heads::publish(&old, &heads::draft("part", 1.0));
+    let (server, _control) = builder.start_fake().await;
+    let new = root.with_file_name("new");
+    heads::publish(&new, &heads::draft("part", 1.0));
+    heads::publish(&new, &heads::draft("part", 2.0));
+    symlink(&new, root.with_file_name("link")).unwrap();
+    fs_err::rename(root.with_file_name("link"), &root).unwrap();
+    server.wait_for_serving("part", 2).await;
+}

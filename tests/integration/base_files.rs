@@ -1,0 +1,67 @@
+//! Base files: made from checkpoints, checked when read.
+
+use std::path::Path;
+
+use turret::base::{Architecture, BaseWeights, BatchNormStatistics, WeightsError};
+
+fn seeded() -> BaseWeights {
+    BaseWeights::seeded(Architecture::ResNet18, 3, BatchNormStatistics::Random)
+}
+
+/// The base file as a plain checkpoint, some of its tensors changed.
+fn checkpoint(folder: &Path, change: impl Fn(&str, Vec<usize>) -> Option<Vec<usize>>) -> std::path::PathBuf {
+    let path = folder.join("checkpoint.safetensors");
+    let parameters = Architecture::ResNet18.parameters();
+    let shapes =
+        parameters.into_iter().filter_map(|(name, shape)| Some((change(&name, shape.clone())?, name)));
+    let shapes: Vec<_> = shapes.collect();
+    let data: Vec<Vec<u8>> =
+        shapes.iter().map(|(shape, _)| vec![0; shape.iter().product::<usize>() * 4]).collect();
+    let views = shapes.iter().zip(&data).map(|((shape, name), data)| {
+        let view =
+            safetensors::tensor::TensorView::new(safetensors::Dtype::F32, shape.clone(), data).unwrap();
+        (name.clone(), view)
+    });
+    fs_err::write(&path, safetensors::serialize(views, None).unwrap()).unwrap();
+    path
+}
+
+#[test]
+fn reads_back_what_it_wrote_and_a_base_file_can_be_imported_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("base.safetensors");
+    seeded().save(&path).unwrap();
+    let loaded = BaseWeights::load(&path).unwrap();
+    assert_eq!(loaded.identity(), seeded().identity());
+    assert_eq!(BaseWeights::import(&path).unwrap().identity(), seeded().identity());
+    assert!(matches!(seeded().save(&path), Err(WeightsError::Exists { .. })));
+}
+
+#[test]
+fn tells_a_damaged_file_by_its_digest() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("base.safetensors");
+    seeded().save(&path).unwrap();
+    let mut bytes = fs_err::read(&path).unwrap();
+    let last = bytes.len() - 3;
+    bytes[last] ^= 1;
+    fs_err::write(&path, &bytes).unwrap();
+    assert!(matches!(BaseWeights::load(&path), Err(WeightsError::Damaged { .. })));
+    fs_err::write(&path, &bytes[..bytes.len() / 2]).unwrap();
+    assert!(matches!(BaseWeights::load(&path), Err(WeightsError::NotABase { .. })));
+}
+
+#[test]
+fn import_names_what_is_missing_too_many_or_of_another_shape() {
+    let folder = tempfile::tempdir().unwrap();
+    let import = |change: &dyn Fn(&str, Vec<usize>) -> Option<Vec<usize>>| {
+        BaseWeights::import(&checkpoint(folder.path(), change)).map(|weights| weights.architecture())
+    };
+    assert_eq!(import(&|_, shape| Some(shape)).unwrap(), Architecture::ResNet18);
+    let missing = import(&|name, shape| (name != "layer2.0.bn1.running_var").then_some(shape)).unwrap_err();
+    assert!(missing.to_string().contains("tensor layer2.0.bn1.running_var is missing"), "{missing}");
+    let other = import(&|name, shape| Some(if name == "bn1.bias" { vec![1] } else { shape })).unwrap_err();
+    assert!(other.to_string().contains("bn1.bias has shape [1], expected [64]"), "{other}");
+    let not_a_base = BaseWeights::load(&folder.path().join("checkpoint.safetensors")).unwrap_err();
+    assert!(not_a_base.to_string().contains("turret base import"), "{not_a_base}");
+}

@@ -1,0 +1,143 @@
+//! Pictures that harm, and pictures as cameras send them.
+
+use std::io::Cursor;
+
+use image::{ImageFormat, Rgb, RgbImage};
+use tonic::Code;
+use tonic_types::StatusExt;
+use turret::grpc::proto::{self, image::Data};
+
+use crate::support::{TestServer, heads, pictures::plain};
+
+async fn server() -> TestServer {
+    let builder = TestServer::builder();
+    heads::publish(builder.heads(), &heads::draft("part", 0.0));
+    builder.start_fake().await.0
+}
+
+fn request(data: Data) -> proto::ClassifyRequest {
+    let image = Some(proto::Image { data: Some(data) });
+    proto::ClassifyRequest { tasks: vec!["part".to_owned()], image, ..Default::default() }
+}
+
+fn encoded(bytes: &[u8]) -> proto::ClassifyRequest {
+    request(Data::Encoded(bytes.to_vec().into()))
+}
+
+fn as_file(picture: &RgbImage, format: ImageFormat) -> Vec<u8> {
+    let mut bytes = Cursor::new(Vec::new());
+    picture.write_to(&mut bytes, format).unwrap();
+    bytes.into_inner()
+}
+
+/// A PNG whose header promises more than memory holds; its checksums are right.
+fn bomb(width: u32, height: u32) -> Vec<u8> {
+    let mut bytes = as_file(&RgbImage::new(1, 1), ImageFormat::Png);
+    bytes[16..20].copy_from_slice(&width.to_be_bytes());
+    bytes[20..24].copy_from_slice(&height.to_be_bytes());
+    let checksum = crc32(&bytes[12..29]);
+    bytes[29..33].copy_from_slice(&checksum.to_be_bytes());
+    bytes
+}
+
+fn crc32(bytes: &[u8]) -> u32 {
+    !bytes.iter().fold(!0u32, |crc, byte| {
+        (0..8).fold(crc ^ u32::from(*byte), |crc, _| (crc >> 1) ^ (0xedb8_8320 & (crc & 1).wrapping_neg()))
+    })
+}
+
+#[tokio::test]
+async fn harmful_pictures_are_refused_and_the_server_goes_on() {
+    let server = server().await;
+    let mut client = server.classifier().await;
+    let jpeg = include_bytes!("../data/baseline.jpg");
+    let png = plain(9);
+    let harmful: [(&str, Vec<u8>, Code); 8] = [
+        ("a bomb", bomb(50_000, 50_000), Code::OutOfRange),
+        ("a larger bomb", bomb(2_147_483_647, 2_147_483_647), Code::OutOfRange),
+        ("nothing", Vec::new(), Code::InvalidArgument),
+        ("text", b"this is no picture, only a letter".to_vec(), Code::InvalidArgument),
+        ("a jpeg cut in its header", jpeg[..40].to_vec(), Code::InvalidArgument),
+        ("a jpeg cut in the middle", jpeg[..jpeg.len() / 2].to_vec(), Code::InvalidArgument),
+        ("a jpeg without its end", jpeg[..jpeg.len() - 8].to_vec(), Code::InvalidArgument),
+        ("a png cut in the middle", png[..png.len() / 2].to_vec(), Code::InvalidArgument),
+    ];
+    for (name, bytes, code) in harmful {
+        let status = client.classify(encoded(&bytes)).await.expect_err(name);
+        let allowed = [code, Code::InvalidArgument].contains(&status.code());
+        assert!(allowed, "{name}: {status:?}");
+        let field = status.get_error_details().bad_request().map(|bad| bad.field_violations[0].field.clone());
+        assert!(field.is_some_and(|field| field.starts_with("image")), "{name}: {status:?}");
+        assert!(client.classify(encoded(&png)).await.is_ok(), "the server goes on after {name}");
+    }
+}
+
+#[tokio::test]
+async fn every_format_is_told_by_its_content_and_gives_the_same_answer() {
+    let server = server().await;
+    let mut client = server.classifier().await;
+    let picture = RgbImage::from_pixel(32, 32, Rgb([200, 60, 30]));
+    let raw = |pixel_format: &str, pixel: &[u8]| {
+        let pixels = pixel.repeat(32 * 32).into();
+        let pixel_format = pixel_format.to_owned();
+        Data::Raw(proto::RawFrame { pixels, width: 32, height: 32, stride_bytes: 0, pixel_format })
+    };
+    let mut sources = vec![
+        ("RGB8", raw("RGB8", &[200, 60, 30])),
+        ("BGR8", raw("BGR8", &[30, 60, 200])),
+        ("jpeg", Data::Encoded(include_bytes!("../data/red_200_60_30.jpg").to_vec().into())),
+    ];
+    for (name, format) in [
+        ("png", ImageFormat::Png),
+        ("bmp", ImageFormat::Bmp),
+        ("tiff", ImageFormat::Tiff),
+        ("webp", ImageFormat::WebP),
+    ] {
+        sources.push((name, Data::Encoded(as_file(&picture, format).into())));
+    }
+    for (name, data) in sources {
+        let mut request = request(data);
+        request.want = vec![proto::Extra::Embedding.into()];
+        let response = client.classify(request).await.unwrap_or_else(|status| panic!("{name}: {status:?}"));
+        let embedding = &response.into_inner().verdicts[0].embedding;
+        for (found, expected) in embedding.iter().zip([200.0 / 255.0, 60.0 / 255.0, 30.0 / 255.0]) {
+            let tolerance = if name == "jpeg" { 1.5 / 255.0 } else { 1e-6 };
+            assert!((found - expected).abs() <= tolerance, "{name}: {embedding:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_five_megapixel_camera_frame_fits_a_message() {
+    let server = server().await;
+    let (width, height, stride) = (2448u32, 2048u32, 2464u32);
+    let pixels = vec![200u8; (stride * height) as usize].into();
+    let frame =
+        proto::RawFrame { pixels, width, height, stride_bytes: stride, pixel_format: "Mono8".to_owned() };
+    let response = server.classifier().await.classify(request(Data::Raw(frame))).await.unwrap();
+    assert_eq!(response.into_inner().verdicts[0].label, "bright");
+}
+
+#[tokio::test]
+async fn a_message_over_the_limit_is_refused_with_both_numbers() {
+    let server = server().await;
+    let mut client = server.classifier().await;
+    let status = client.classify(encoded(&vec![0; 65 << 20])).await.unwrap_err();
+    assert_eq!(status.code(), Code::OutOfRange);
+    assert!(status.message().contains("67108864"), "{}", status.message());
+    assert!(client.classify(encoded(&plain(1))).await.is_ok());
+}
+
+#[tokio::test]
+async fn a_region_is_judged_as_if_it_were_the_picture() {
+    let server = server().await;
+    let mut picture = RgbImage::from_pixel(100, 80, Rgb([0, 0, 0]));
+    for (x, y) in (60..90).flat_map(|x| (10..30).map(move |y| (x, y))) {
+        picture.put_pixel(x, y, Rgb([250, 0, 0]));
+    }
+    let mut request = encoded(&as_file(&picture, ImageFormat::Png));
+    request.want = vec![proto::Extra::Embedding.into()];
+    request.roi = Some(proto::Roi { x: 60, y: 10, width: 30, height: 20 });
+    let response = server.classifier().await.classify(request).await.unwrap().into_inner();
+    assert!((response.verdicts[0].embedding[0] - 250.0 / 255.0).abs() < 1e-6);
+}

@@ -1,0 +1,126 @@
+//! The end of a server.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use tonic::Code;
+use tonic_health::pb::{
+    HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
+};
+use turret::grpc::proto::classifier_client::ClassifierClient;
+
+use crate::support::{
+    TestServer, heads,
+    pictures::{plain, request},
+    within_patience,
+};
+
+async fn server(
+    builder: crate::support::server::Builder,
+) -> (TestServer, Arc<crate::support::fake_base::Control>) {
+    heads::publish(builder.heads(), &heads::draft("part", 0.0));
+    builder.start_fake().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stop_under_load_loses_no_accepted_request() {
+    let (mut server, control) = server(TestServer::builder()).await;
+    let stopped = Arc::new(AtomicBool::new(false));
+    let clients: Vec<_> = (0..8u8)
+        .map(|number| {
+            let (address, stopped) = (format!("http://{}", server.grpc), stopped.clone());
+            tokio::spawn(async move {
+                let mut client = ClassifierClient::connect(address).await.unwrap();
+                let mut answered = 0u64;
+                loop {
+                    match client.classify(request(&["part"], plain(number))).await {
+                        Ok(_) => answered += 1,
+                        Err(status) => {
+                            assert!(stopped.load(Ordering::SeqCst), "failed before the stop: {status:?}");
+                            // Draining, or the connection is closed.
+                            let expected =
+                                [Code::Unavailable, Code::Unknown, Code::Cancelled, Code::Internal];
+                            assert!(expected.contains(&status.code()), "{status:?}");
+                            return answered;
+                        }
+                    }
+                }
+            })
+        })
+        .collect();
+    // Some answers first.
+    crate::support::eventually("requests are answered", async || control.passes().len() > 50).await;
+    stopped.store(true, Ordering::SeqCst);
+    let begun = Instant::now();
+    within_patience("the server to end", server.stop()).await.unwrap().unwrap();
+    assert!(begun.elapsed() < Duration::from_secs(20), "the drain deadline holds");
+    let mut answered = 0;
+    for client in clients {
+        answered += within_patience("a client to end", client).await.unwrap();
+    }
+    let judged: usize = control.passes().iter().map(Vec::len).sum();
+    assert_eq!(answered, judged as u64, "every image that was judged reached its caller");
+}
+
+#[tokio::test]
+async fn from_the_stop_on_it_is_not_ready_refuses_new_requests_and_finishes_the_accepted() {
+    let (mut server, control) = server(TestServer::builder()).await;
+    let mut health = HealthClient::new(server.channel().await);
+    let mut watching = HealthClient::new(server.channel().await)
+        .watch(HealthCheckRequest { service: "turret.v1.Classifier".to_owned() })
+        .await
+        .unwrap()
+        .into_inner();
+    assert_eq!(watching.message().await.unwrap().unwrap().status(), ServingStatus::Serving);
+    for service in ["", "turret.v1.Classifier"] {
+        let answer = health.check(HealthCheckRequest { service: service.to_owned() }).await.unwrap();
+        assert_eq!(answer.into_inner().status(), ServingStatus::Serving);
+    }
+    assert_eq!(server.get("/readyz").await, (200, "ready\n".to_owned()));
+
+    control.hold();
+    let mut client = server.classifier().await;
+    let accepted = tokio::spawn({
+        let mut client = server.classifier().await;
+        async move { client.classify(request(&["part"], plain(5))).await }
+    });
+    control.is_holding().await;
+    let running = server.stop();
+    assert_eq!(watching.message().await.unwrap().unwrap().status(), ServingStatus::NotServing);
+    assert_eq!(server.get("/readyz").await, (503, "draining\n".to_owned()));
+    assert_eq!(server.get("/livez").await.0, 200, "a draining server is alive");
+    let refused = client.classify(request(&["part"], plain(6))).await.unwrap_err();
+    assert!([Code::Unavailable, Code::Unknown, Code::Cancelled].contains(&refused.code()), "{refused:?}");
+    control.release();
+    assert!(within_patience("the accepted request", accepted).await.unwrap().is_ok());
+    within_patience("the server to end", running).await.unwrap().unwrap();
+    assert_eq!(control.passes(), [vec![5]]);
+}
+
+#[tokio::test]
+async fn the_drain_deadline_ends_even_a_base_that_hangs() {
+    let (mut server, control) = server(TestServer::builder().drain(Duration::from_millis(200))).await;
+    control.hold();
+    let mut client = server.classifier().await;
+    let stuck = tokio::spawn(async move { client.classify(request(&["part"], plain(5))).await });
+    control.is_holding().await;
+    within_patience("the server to end", server.stop()).await.unwrap().unwrap();
+    assert!(within_patience("the client", stuck).await.unwrap().is_err());
+    control.release();
+}
+
+#[tokio::test]
+async fn open_watches_do_not_hold_up_the_end() {
+    let (mut server, _control) = server(TestServer::builder()).await;
+    let mut heads = turret::grpc::proto::heads_client::HeadsClient::new(server.channel().await);
+    let mut events = heads.watch_heads(turret::grpc::proto::WatchHeadsRequest {}).await.unwrap().into_inner();
+    assert!(events.message().await.unwrap().is_some());
+    within_patience("the server to end", server.stop()).await.unwrap().unwrap();
+    let ended = within_patience("the watch to end", events.message()).await;
+    assert!(matches!(ended, Ok(None) | Err(_)));
+}

@@ -1,0 +1,70 @@
+//! Heads for the fake base, and ways to put broken ones into the folder.
+
+use std::path::{Path, PathBuf};
+
+use turret::{
+    features::{BaseIdentity, FeatureSet},
+    head::{Class, DecisionRule, HeadContent, Linear},
+    image::{Preprocess, Resize},
+    store::{HeadDraft, HeadStore, Published},
+    task::Version,
+};
+
+use super::fake_base;
+
+/// A two-class head that says `bright` for pictures with much red, and whose logits tell its mark:
+/// `[10 * red + mark, 5 + mark]`.
+pub(crate) fn draft(task: &str, mark: f32) -> HeadDraft {
+    HeadDraft {
+        task: task.parse().unwrap(),
+        created_at: "2026-01-01T00:00:00Z".to_owned(),
+        base: fake_base::identity(),
+        features: FeatureSet::Gap,
+        // Every pixel counts the same, so that the features of a plain picture are exact.
+        preprocess: Preprocess { resize: Resize::Stretch { size: 32 }, ..Preprocess::default() },
+        classes: vec![("bright".to_owned(), true), ("dark".to_owned(), false)],
+        decision: DecisionRule::uniform(0.6, 2),
+        evidence: serde_json::Value::Null,
+        provenance: serde_json::Value::Null,
+        linear: Linear::new(vec![10.0, 0.0, 0.0, mark, 0.0, 0.0, 0.0, mark], vec![0.0, 5.0], 4).unwrap(),
+    }
+}
+
+pub(crate) fn publish(root: &Path, draft: &HeadDraft) -> Published {
+    HeadStore::new(root).publish(draft).unwrap()
+}
+
+/// What `publish` would write as this version, for tests that break it first.
+pub(crate) fn content(draft: &HeadDraft, version: Version) -> HeadContent {
+    let classes = draft.classes.iter().zip(1..);
+    HeadContent {
+        task: draft.task.clone(),
+        version,
+        created_at: draft.created_at.clone(),
+        base: draft.base.clone(),
+        features: draft.features,
+        branch: String::new(),
+        preprocess: draft.preprocess.clone(),
+        classes: classes
+            .map(|((label, good), code)| Class { label: label.as_str().into(), code, good: *good })
+            .collect(),
+        decision: draft.decision.clone(),
+        evidence: serde_json::Value::Null,
+        provenance: serde_json::Value::Null,
+        linear: draft.linear.clone(),
+    }
+}
+
+pub(crate) fn other_base() -> BaseIdentity {
+    BaseIdentity { architecture: "fake".to_owned(), digest: turret::task::Digest::of(b"another base") }
+}
+
+pub(crate) fn path_of(root: &Path, task: &str, version: Version) -> PathBuf {
+    root.join(task).join(format!("{version:08}.safetensors"))
+}
+
+/// Puts bytes where a head belongs, seen whole.
+pub(crate) fn put(root: &Path, task: &str, version: Version, bytes: &[u8]) {
+    fs_err::create_dir_all(root.join(task)).unwrap();
+    turret::whole_file::write_new(&path_of(root, task, version), bytes).unwrap();
+}

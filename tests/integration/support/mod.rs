@@ -1,0 +1,35 @@
+//! What the tests share.
+
+pub(crate) mod fake_base;
+pub(crate) mod heads;
+pub(crate) mod pictures;
+pub(crate) mod process;
+pub(crate) mod server;
+
+use std::{
+    future::Future,
+    time::{Duration, Instant},
+};
+
+pub(crate) use fake_base::FakeBase;
+pub(crate) use server::TestServer;
+
+/// Long enough for a busy machine; only failing tests wait for so long.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Asks until the answer is yes.
+pub(crate) async fn eventually<F: Future<Output = bool>>(what: &str, mut holds: impl FnMut() -> F) {
+    let begun = Instant::now();
+    while !holds().await {
+        assert!(begun.elapsed() < PATIENCE, "it never came true that {what}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+/// Waits, but not for ever.
+pub(crate) async fn within_patience<F: Future>(what: &str, future: F) -> F::Output {
+    match tokio::time::timeout(PATIENCE, future).await {
+        Ok(output) => output,
+        Err(_) => panic!("{what} took longer than {PATIENCE:?}"),
+    }
+}
