@@ -38,8 +38,7 @@ deny: ## licences, bans and sources, where cargo-deny is installed
 	    cargo deny --offline --locked check licenses bans sources; \
 	else echo "deny: skipped, cargo-deny is not installed (cargo install cargo-deny --locked)"; fi
 
-parity: libtorch .parity/venv/.installed ## compare with torchvision's own networks and preprocessing
-	cargo build --release --locked --bin turret
+parity: build .parity/venv/.installed ## compare with torchvision's own networks and preprocessing
 	$(PARITY_PYTHON) -B tools/parity/check.py --turret target/release/turret
 
 golden: .parity/venv/.installed ## write the golden files that `make test` compares with

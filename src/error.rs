@@ -8,7 +8,7 @@
 pub enum ErrorKind {
     /// The request is wrong and will stay wrong: mend it.
     InvalidArgument,
-    /// A number in the request is over a limit: both numbers are in the message.
+    /// The request is more than this server ever takes at once: both numbers are in the message.
     OutOfRange,
     /// There is no such task.
     NotFound,

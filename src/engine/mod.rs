@@ -183,6 +183,7 @@ impl Slot {
         let deadline = request.deadline;
         let job = Job::new(self.heads, deadline, request.want_features, reply, self.place);
         let arrival = Arrival { job, source: request.source, roi: request.roi };
+        // Dropped after the receiver of the answer, which moves into the select below.
         let _ticket = self.queue.push(arrival)?;
         let passed = async {
             match deadline {

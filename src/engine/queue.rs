@@ -32,7 +32,8 @@ struct State {
     closed: bool,
 }
 
-/// Takes its job out of the queue when dropped: the caller went away or has its answer.
+/// Takes its job out of the queue when dropped: the caller went away or has its answer. The way on which the answer
+/// would come must be closed before.
 #[derive(Debug)]
 pub(super) struct Ticket {
     id: u64,
@@ -84,7 +85,14 @@ impl Queue {
             drop(state);
             return prepared.job.answer(Err(EngineError::Draining));
         }
-        state.batcher.push(id, prepared.job.images(), prepared, Instant::now());
+        let now = Instant::now();
+        // Its caller may have gone while it was in nobody's queue. Checked under the lock: a ticket that is dropped
+        // later finds the job here.
+        if prepared.job.fate(now) != Fate::Live {
+            drop(state);
+            return bury(vec![prepared], now);
+        }
+        state.batcher.push(id, prepared.job.images(), prepared, now);
         drop(state);
         self.prepared.notify_one();
     }

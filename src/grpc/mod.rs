@@ -3,6 +3,7 @@
 mod classify;
 mod deadline;
 mod heads;
+mod judge;
 mod observe;
 mod request;
 mod response;

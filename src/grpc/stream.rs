@@ -11,7 +11,7 @@ use tonic::{Status, Streaming};
 
 use super::{
     Edge,
-    classify::classify,
+    judge::classify,
     proto,
     response::{Echo, not_judged},
 };

@@ -85,10 +85,10 @@ fn known_pixel_formats() -> String {
 impl Problem for ImageError {
     fn kind(&self) -> ErrorKind {
         match self {
-            Self::TooManyBytes { .. } | Self::TooManyPixels { .. } | Self::TooMuchMemory { .. } => {
-                ErrorKind::OutOfRange
-            }
             Self::Empty
+            | Self::TooManyBytes { .. }
+            | Self::TooManyPixels { .. }
+            | Self::TooMuchMemory { .. }
             | Self::UnknownFormat { .. }
             | Self::Undecodable { .. }
             | Self::Unsupported { .. }

@@ -194,7 +194,7 @@ fn refuses_png_that_would_fill_memory() {
     // Sizes are refused before the data is looked at: it would be found to be too short.
     let bomb = png_claiming(50_000, 50_000);
     let error = decode_file(&bomb).unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::OutOfRange);
+    assert_eq!(error.kind(), ErrorKind::InvalidArgument);
     assert_eq!(
         error,
         ImageError::TooManyPixels {
@@ -207,7 +207,7 @@ fn refuses_png_that_would_fill_memory() {
 
     let many_pixels = ImageLimits { max_pixels: u64::MAX, ..ImageLimits::default() };
     let error = decode(&ImageSource::Encoded(bomb.into()), &many_pixels).unwrap_err();
-    assert_eq!((error.kind(), error.reason()), (ErrorKind::OutOfRange, "IMAGE_TOO_MUCH_MEMORY"));
+    assert_eq!((error.kind(), error.reason()), (ErrorKind::InvalidArgument, "IMAGE_TOO_MUCH_MEMORY"));
 }
 
 #[test]
@@ -238,7 +238,7 @@ fn refuses_file_over_the_byte_limit_with_both_numbers() {
     let limits = ImageLimits { max_encoded_bytes: 100, ..ImageLimits::default() };
     let error = decode(&ImageSource::Encoded(Bytes::from_static(BASELINE_JPEG)), &limits).unwrap_err();
     assert_eq!(error, ImageError::TooManyBytes { found: BASELINE_JPEG.len(), limit: 100 });
-    assert_eq!(error.kind(), ErrorKind::OutOfRange);
+    assert_eq!(error.kind(), ErrorKind::InvalidArgument);
 }
 
 /// Valid files of all formats, to be damaged.

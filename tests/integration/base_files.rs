@@ -8,8 +8,11 @@ fn seeded() -> BaseWeights {
     BaseWeights::seeded(Architecture::ResNet18, 3, BatchNormStatistics::Random)
 }
 
-/// The base file as a plain checkpoint, some of its tensors changed.
-fn checkpoint(folder: &Path, change: impl Fn(&str, Vec<usize>) -> Option<Vec<usize>>) -> std::path::PathBuf {
+/// What becomes of a tensor's shape; `None` leaves the tensor out.
+type Change = dyn Fn(&str, Vec<usize>) -> Option<Vec<usize>>;
+
+/// A ResNet18 checkpoint of zeros, some of its tensors changed.
+fn checkpoint(folder: &Path, change: &Change) -> std::path::PathBuf {
     let path = folder.join("checkpoint.safetensors");
     let parameters = Architecture::ResNet18.parameters();
     let shapes =
@@ -54,7 +57,7 @@ fn tells_a_damaged_file_by_its_digest() {
 #[test]
 fn import_names_what_is_missing_too_many_or_of_another_shape() {
     let folder = tempfile::tempdir().unwrap();
-    let import = |change: &dyn Fn(&str, Vec<usize>) -> Option<Vec<usize>>| {
+    let import = |change: &Change| {
         BaseWeights::import(&checkpoint(folder.path(), change)).map(|weights| weights.architecture())
     };
     assert_eq!(import(&|_, shape| Some(shape)).unwrap(), Architecture::ResNet18);

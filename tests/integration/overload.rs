@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use tonic::{Code, Request};
 use tonic_types::StatusExt;
-use turret::grpc::proto::{self, classifier_client::ClassifierClient};
+use turret::grpc::proto;
 
 use crate::support::{
     TestServer, eventually,
@@ -39,7 +39,7 @@ async fn ask(
     bytes: Vec<u8>,
     timeout: Option<Duration>,
 ) -> tokio::task::JoinHandle<Answer> {
-    let mut client: ClassifierClient<_> = server.classifier().await;
+    let mut client = server.plain_classifier();
     let mut request = Request::new(request(&["part"], bytes));
     if let Some(timeout) = timeout {
         request.set_timeout(timeout);
@@ -142,7 +142,7 @@ async fn what_waits_is_served_together() {
 #[tokio::test]
 async fn a_stream_whose_client_goes_away_frees_every_place() {
     let Busy { server, control, first } = busy_server(64).await;
-    let mut client = server.classifier().await;
+    let mut client = server.plain_classifier();
     let (requests, receiver) = tokio::sync::mpsc::channel(16);
     for red in 0..10 {
         requests.send(request(&["part"], plain(red))).await.unwrap();
@@ -150,7 +150,7 @@ async fn a_stream_whose_client_goes_away_frees_every_place() {
     let requests_end_later = tokio_stream::wrappers::ReceiverStream::new(receiver);
     let answers = client.classify_stream(requests_end_later).await.unwrap();
     eventually("the stream's images are in the queue", async || images_in_queue(&server).await == 11.0).await;
-    drop((answers, requests));
+    drop((answers, requests, client));
     eventually("their places are free", async || images_in_queue(&server).await == 1.0).await;
     control.release();
     assert!(first.await.unwrap().is_ok());

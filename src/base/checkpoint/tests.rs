@@ -14,7 +14,7 @@ fn golden(name: &str) -> PathBuf {
 fn read_bytes(bytes: &[u8]) -> Result<BTreeMap<String, NamedTensor>, CheckpointError> {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("checkpoint");
-    std::fs::write(&path, bytes).unwrap();
+    fs_err::write(&path, bytes).unwrap();
     read_checkpoint(&path)
 }
 
@@ -55,7 +55,7 @@ fn weights_are_found_in_a_training_state_and_freed_of_their_data_parallel_prefix
 #[test]
 fn the_format_is_told_from_the_content_and_not_from_the_name() {
     for name in FORMATS {
-        assert_eq!(read_bytes(&std::fs::read(golden(name)).unwrap()).unwrap(), expected(), "{name}");
+        assert_eq!(read_bytes(&fs_err::read(golden(name)).unwrap()).unwrap(), expected(), "{name}");
     }
 }
 
@@ -130,7 +130,7 @@ fn every_truncated_file_is_an_error() {
 fn a_damaged_file_never_gives_a_shape_that_its_values_do_not_fill() {
     for name in FORMATS {
         let (_folder, path, file) = copy_of(name);
-        for (offset, byte) in (0u64..).zip(std::fs::read(&path).unwrap()) {
+        for (offset, byte) in (0u64..).zip(fs_err::read(&path).unwrap()) {
             file.write_all_at(&[byte ^ (1 << (offset % 8))], offset).unwrap();
             for tensor in read_checkpoint(&path).unwrap_or_default().values() {
                 assert_eq!(tensor.values.len(), tensor.shape.iter().product::<usize>(), "{name} at {offset}");

@@ -140,8 +140,8 @@ fn part_of(directory: &Path) -> PathBuf {
 }
 
 fn assert_only_the_whole_file(directory: &Path) {
-    assert_eq!(fs::read(directory.join(WEIGHTS.file)).unwrap(), content());
-    assert_eq!(fs::read_dir(directory).unwrap().count(), 1);
+    assert_eq!(fs_err::read(directory.join(WEIGHTS.file)).unwrap(), content());
+    assert_eq!(fs_err::read_dir(directory).unwrap().count(), 1);
 }
 
 #[test]
@@ -163,7 +163,7 @@ fn a_whole_file_arrives_under_its_name_and_is_not_fetched_twice() {
 #[test]
 fn goes_on_where_an_earlier_run_stopped() {
     let folder = tempfile::tempdir().unwrap();
-    fs::write(part_of(folder.path()), &content()[..100_000]).unwrap();
+    fs_err::write(part_of(folder.path()), &content()[..100_000]).unwrap();
     let server = Server::start(&[Answer::Honest]);
     let (result, reports) = fetch(folder.path(), &server.url, &WEIGHTS, &network());
     result.unwrap();
@@ -200,7 +200,7 @@ fn a_server_that_falls_silent_is_left_and_asked_again() {
 fn starts_over_where_the_server_knows_no_ranges_or_sends_another() {
     for answers in [[Answer::WithoutRanges].as_slice(), &[Answer::WrongRange, Answer::Honest]] {
         let folder = tempfile::tempdir().unwrap();
-        fs::write(part_of(folder.path()), &content()[..100_000]).unwrap();
+        fs_err::write(part_of(folder.path()), &content()[..100_000]).unwrap();
         let server = Server::start(answers);
         fetch(folder.path(), &server.url, &WEIGHTS, &network()).0.unwrap();
         assert_only_the_whole_file(folder.path());
@@ -210,7 +210,7 @@ fn starts_over_where_the_server_knows_no_ranges_or_sends_another() {
 #[test]
 fn a_part_that_is_whole_already_only_has_to_be_checked() {
     let folder = tempfile::tempdir().unwrap();
-    fs::write(part_of(folder.path()), content()).unwrap();
+    fs_err::write(part_of(folder.path()), content()).unwrap();
     let server = Server::start(&[Answer::Honest]);
     fetch(folder.path(), &server.url, &WEIGHTS, &network()).0.unwrap();
     assert_eq!(server.ranges(), [Some(LENGTH)]);
@@ -226,7 +226,7 @@ fn gives_up_after_a_few_losses_and_keeps_what_came() {
         matches!(error, FetchError::Interrupted { received: 5_000, expected: Some(300_000), .. }),
         "{error}"
     );
-    assert_eq!(fs::metadata(part_of(folder.path())).unwrap().len(), 5_000);
+    assert_eq!(fs_err::metadata(part_of(folder.path())).unwrap().len(), 5_000);
 }
 
 #[test]
@@ -236,13 +236,13 @@ fn a_wrong_digest_leaves_nothing_behind_and_shows_both() {
     let other = KnownWeights { sha256_prefix: "0badc0de", ..WEIGHTS };
     let error = fetch(folder.path(), &server.url, &other, &network()).0.unwrap_err().to_string();
     assert!(error.contains("0badc0de") && error.contains(WEIGHTS.sha256_prefix), "{error}");
-    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+    assert_eq!(fs_err::read_dir(folder.path()).unwrap().count(), 0);
 }
 
 #[test]
 fn a_damaged_file_of_that_name_is_replaced() {
     let folder = tempfile::tempdir().unwrap();
-    fs::write(folder.path().join(WEIGHTS.file), &content()[1..]).unwrap();
+    fs_err::write(folder.path().join(WEIGHTS.file), &content()[1..]).unwrap();
     let server = Server::start(&[Answer::Honest]);
     fetch(folder.path(), &server.url, &WEIGHTS, &network()).0.unwrap();
     assert_only_the_whole_file(folder.path());

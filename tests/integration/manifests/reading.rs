@@ -50,7 +50,7 @@ impl Manifests {
 
     fn unrendered(base: &Path) -> Self {
         let files: BTreeSet<PathBuf> =
-            fs::read_dir(base).unwrap().map(|entry| entry.unwrap().path()).collect();
+            fs_err::read_dir(base).unwrap().map(|entry| entry.unwrap().path()).collect();
         let texts = files.iter().filter(|file| !file.ends_with("kustomization.yaml")).map(fs::read_to_string);
         Self::parsed(base, &texts.map(Result::unwrap).collect::<Vec<_>>().join("\n---\n"))
     }

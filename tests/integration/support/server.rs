@@ -22,6 +22,9 @@ use turret::{
 
 use super::{FakeBase, fake_base::Control, within_patience};
 
+pub(crate) type PlainClient =
+    hyper_util::client::legacy::Client<hyper_util::client::legacy::connect::HttpConnector, tonic::body::Body>;
+
 pub(crate) struct Builder {
     base: Option<Box<dyn Base>>,
     config: ServerConfig,
@@ -63,6 +66,15 @@ impl TestServer {
 
     pub(crate) async fn classifier(&self) -> ClassifierClient<Channel> {
         ClassifierClient::new(self.channel().await)
+    }
+
+    /// A client that leaves deadlines to the server and takes its connection with it when it is dropped; tonic's own
+    /// channel does neither.
+    pub(crate) fn plain_classifier(&self) -> ClassifierClient<PlainClient> {
+        let client = hyper_util::client::legacy::Client::builder(hyper_util::rt::TokioExecutor::new())
+            .http2_only(true)
+            .build_http();
+        ClassifierClient::with_origin(client, format!("http://{}", self.grpc).parse().unwrap())
     }
 
     pub(crate) async fn list(&self, task: &str) -> Vec<proto::Head> {
