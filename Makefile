@@ -35,7 +35,7 @@ rust-test: libtorch
 
 deny: ## licences, bans and sources, where cargo-deny is installed
 	@if command -v cargo-deny >/dev/null; then \
-	    cargo deny --offline --locked check licenses bans sources; \
+	    cargo fetch --quiet --locked && cargo deny --offline --locked check licenses bans sources; \
 	else echo "deny: skipped, cargo-deny is not installed (cargo install cargo-deny --locked)"; fi
 
 parity: build .parity/venv/.installed ## compare with torchvision's own networks and preprocessing
