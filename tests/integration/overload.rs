@@ -29,12 +29,12 @@ async fn busy_server(images: usize) -> Busy {
     heads::publish(builder.heads(), &heads::draft("part", 0.0));
     let (server, control) = builder.start_fake().await;
     control.hold();
-    let first = ask(&server, plain(1), None).await;
+    let first = ask(&server, plain(1), None);
     control.is_holding().await;
     Busy { server, control, first }
 }
 
-async fn ask(
+fn ask(
     server: &TestServer,
     bytes: Vec<u8>,
     timeout: Option<Duration>,
@@ -54,10 +54,10 @@ async fn images_in_queue(server: &TestServer) -> f64 {
 #[tokio::test]
 async fn a_full_queue_refuses_before_decoding_and_says_when_to_retry() {
     let Busy { server, control, first } = busy_server(2).await;
-    let second = ask(&server, plain(2), None).await;
+    let second = ask(&server, plain(2), None);
     eventually("two images are in the queue", async || images_in_queue(&server).await == 2.0).await;
     // Would be INVALID_ARGUMENT if anybody looked at it.
-    let status = ask(&server, b"no picture".to_vec(), None).await.await.unwrap().unwrap_err();
+    let status = ask(&server, b"no picture".to_vec(), None).await.unwrap().unwrap_err();
     assert_eq!(status.code(), Code::ResourceExhausted);
     assert!(status.message().contains("2 of 2 images are waiting"), "{}", status.message());
     assert!(status.get_error_details().retry_info().is_some_and(|retry| retry.retry_delay.is_some()));
@@ -77,11 +77,11 @@ async fn bytes_are_bounded_too() {
     heads::publish(builder.heads(), &heads::draft("part", 0.0));
     let (server, control) = builder.start_fake().await;
     control.hold();
-    let held = ask(&server, plain(1), None).await;
+    let held = ask(&server, plain(1), None);
     control.is_holding().await;
-    let status = ask(&server, vec![0; 990], None).await.await.unwrap().unwrap_err();
+    let status = ask(&server, vec![0; 990], None).await.unwrap().unwrap_err();
     assert_eq!(status.code(), Code::ResourceExhausted);
-    let status = ask(&server, vec![0; 1001], None).await.await.unwrap().unwrap_err();
+    let status = ask(&server, vec![0; 1001], None).await.unwrap().unwrap_err();
     assert_eq!(status.code(), Code::OutOfRange, "it would never fit: retrying is no use");
     assert!(status.message().contains("1001") && status.message().contains("1000"), "{}", status.message());
     control.release();
@@ -91,8 +91,8 @@ async fn bytes_are_bounded_too() {
 #[tokio::test]
 async fn an_expired_request_is_told_so_and_never_reaches_the_base() {
     let Busy { server, control, first } = busy_server(8).await;
-    let late = ask(&server, plain(66), Some(Duration::from_millis(60))).await;
-    let patient = ask(&server, plain(77), None).await;
+    let late = ask(&server, plain(66), Some(Duration::from_millis(60)));
+    let patient = ask(&server, plain(77), None);
     let status = within_patience("the late answer", late).await.unwrap().unwrap_err();
     assert_eq!(status.code(), Code::DeadlineExceeded, "{status:?}");
     eventually("its place is free", async || images_in_queue(&server).await == 2.0).await;
@@ -106,11 +106,11 @@ async fn an_expired_request_is_told_so_and_never_reaches_the_base() {
 #[tokio::test]
 async fn a_cancelled_request_frees_its_place_while_the_base_is_busy() {
     let Busy { server, control, first } = busy_server(2).await;
-    let cancelled = ask(&server, plain(66), None).await;
+    let cancelled = ask(&server, plain(66), None);
     eventually("two images are in the queue", async || images_in_queue(&server).await == 2.0).await;
     cancelled.abort();
     eventually("the place is free", async || images_in_queue(&server).await == 1.0).await;
-    let next = ask(&server, plain(77), None).await;
+    let next = ask(&server, plain(77), None);
     eventually("the next is accepted", async || images_in_queue(&server).await == 2.0).await;
     control.release();
     assert!(first.await.unwrap().is_ok());
@@ -125,7 +125,7 @@ async fn what_waits_is_served_together() {
     let Busy { server, control, first } = busy_server(64).await;
     let mut waiting = Vec::new();
     for red in 10..20 {
-        waiting.push(ask(&server, plain(red), None).await);
+        waiting.push(ask(&server, plain(red), None));
     }
     eventually("all are in the queue", async || images_in_queue(&server).await == 11.0).await;
     let prepared = "turret_stage_duration_seconds_count{stage=\"decode\"}";
