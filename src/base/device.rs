@@ -26,7 +26,7 @@ pub enum DeviceError {
 
 impl Device {
     /// Decides `auto`, opens what the device needs and makes sure that it is there.
-    pub(super) fn resolve(self) -> Result<tch::Device, DeviceError> {
+    pub fn resolve(self) -> Result<tch::Device, DeviceError> {
         match self {
             Self::Cpu => Ok(tch::Device::Cpu),
             Self::Cuda(number) => cuda(number),

@@ -1,0 +1,112 @@
+//! Batches, drawn on a thread of their own while the network trains on the ones before.
+
+use std::{
+    sync::mpsc::{Receiver, Sender, channel},
+    thread,
+};
+
+use anyhow::{Context as _, Result};
+use rand::SeedableRng as _;
+use rand_chacha::ChaCha8Rng;
+use tch::{Device, Tensor};
+
+use crate::{
+    picture::{CELL, Picture},
+    texture::Recipe,
+};
+
+/// Batches asked for and not yet trained on.
+const BATCHES_AHEAD: usize = 4;
+
+/// Which pictures make a batch. Every picture depends on the seed, its number and these values alone.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Order {
+    pub(crate) first_number: u64,
+    pub(crate) count: usize,
+    /// In pixels, a multiple of 32.
+    pub(crate) side: usize,
+    /// 0 to 1, see [`Picture::draw`].
+    pub(crate) difficulty: f32,
+}
+
+#[derive(Debug)]
+pub(crate) struct Batch {
+    pub(crate) order: Order,
+    /// `[N, 3, side, side]`, channels last in memory: a tenth faster on a CPU.
+    pub(crate) pixels: Tensor,
+    /// `[N]`
+    pub(crate) recipe: Tensor,
+    /// `[N]`
+    pub(crate) structure: Tensor,
+    /// `[N, side / 16, side / 16]`
+    pub(crate) cells: Tensor,
+}
+
+impl Batch {
+    pub(crate) fn draw(recipes: &[Recipe], seed: u64, order: Order) -> Self {
+        let (mut pixels, mut recipe, mut structure, mut cells) = (vec![], vec![], vec![], vec![]);
+        for number in order.first_number..order.first_number + order.count as u64 {
+            let mut rng = ChaCha8Rng::seed_from_u64(seed);
+            // Streams of one seed never overlap, so no picture depends on how many were drawn before it.
+            rng.set_stream(number);
+            let picture = Picture::draw(recipes, order.side, order.difficulty, &mut rng);
+            pixels.extend_from_slice(&picture.pixels);
+            recipe.push(picture.recipe as i64);
+            structure.push(picture.structure as i64);
+            cells.extend(picture.cells.into_iter().map(|class| class as i64));
+        }
+        let (count, side, cell) = (order.count as i64, order.side as i64, CELL as i64);
+        let planar = Tensor::from_slice(&pixels).view([count, 3, side, side]);
+        Self {
+            order,
+            pixels: planar.permute([0, 2, 3, 1]).contiguous().permute([0, 3, 1, 2]),
+            recipe: Tensor::from_slice(&recipe),
+            structure: Tensor::from_slice(&structure),
+            cells: Tensor::from_slice(&cells).view([count, side / cell, side / cell]),
+        }
+    }
+
+    pub(crate) fn to_device(&self, device: Device) -> Self {
+        let moved = |tensor: &Tensor| tensor.to_device(device);
+        Self {
+            order: self.order,
+            pixels: moved(&self.pixels),
+            recipe: moved(&self.recipe),
+            structure: moved(&self.structure),
+            cells: moved(&self.cells),
+        }
+    }
+}
+
+/// Draws what is ordered, in that order.
+#[derive(Debug)]
+pub(crate) struct Loader {
+    orders: Sender<Order>,
+    batches: Receiver<Batch>,
+    waiting: usize,
+}
+
+impl Loader {
+    pub(crate) fn start(recipes: Vec<Recipe>, seed: u64) -> Self {
+        let (orders, ordered) = channel();
+        let (drawn, batches) = channel();
+        thread::spawn(move || {
+            for order in ordered {
+                if drawn.send(Batch::draw(&recipes, seed, order)).is_err() {
+                    return;
+                }
+            }
+        });
+        Self { orders, batches, waiting: 0 }
+    }
+
+    /// The next batch; `next_order` is asked for as many orders as keep the thread busy.
+    pub(crate) fn next(&mut self, mut next_order: impl FnMut() -> Order) -> Result<Batch> {
+        while self.waiting < BATCHES_AHEAD {
+            self.orders.send(next_order()).context("the thread that draws pictures ended")?;
+            self.waiting += 1;
+        }
+        self.waiting -= 1;
+        self.batches.recv().context("the thread that draws pictures ended")
+    }
+}

@@ -1,0 +1,195 @@
+//! ResNet34 (He et al. 2016) under torchvision's names, with the classifiers that teach it and are thrown away.
+
+use tch::{
+    Kind, Tensor,
+    nn::{self, Module as _, ModuleT as _},
+};
+
+use crate::loader::Batch;
+
+/// Name under which the part that is kept lies in the variable store.
+pub(crate) const BASE: &str = "base";
+const CHANNELS: [i64; 4] = [64, 128, 256, 512];
+const BLOCKS: [usize; 4] = [3, 4, 6, 3];
+
+#[derive(Debug)]
+struct Convolution {
+    conv: nn::Conv2D,
+    bn: nn::BatchNorm,
+}
+
+impl Convolution {
+    fn new(path: &nn::Path<'_>, names: (&str, &str), channels: (i64, i64), side: i64, stride: i64) -> Self {
+        let (inputs, outputs) = channels;
+        let config = nn::ConvConfig {
+            stride,
+            padding: side / 2,
+            bias: false,
+            ws_init: nn::Init::Kaiming {
+                dist: nn::init::NormalOrUniform::Normal,
+                fan: nn::init::FanInOut::FanOut,
+                non_linearity: nn::init::NonLinearity::ReLU,
+            },
+            ..nn::ConvConfig::default()
+        };
+        let one = nn::BatchNormConfig { ws_init: nn::Init::Const(1.0), ..nn::BatchNormConfig::default() };
+        Self {
+            conv: nn::conv2d(at(path, names.0), inputs, outputs, side, config),
+            bn: nn::batch_norm2d(at(path, names.1), outputs, one),
+        }
+    }
+
+    fn forward(&self, x: &Tensor, train: bool) -> Tensor {
+        self.bn.forward_t(&self.conv.forward(x), train)
+    }
+}
+
+/// The path of a dotted name.
+fn at<'a>(path: &nn::Path<'a>, name: &str) -> nn::Path<'a> {
+    name.split('.').fold(path.clone(), |path, part| path / part)
+}
+
+#[derive(Debug)]
+struct BasicBlock {
+    conv1: Convolution,
+    conv2: Convolution,
+    downsample: Option<Convolution>,
+}
+
+impl BasicBlock {
+    fn new(path: &nn::Path<'_>, inputs: i64, outputs: i64) -> Self {
+        // Where the channels double the map halves; layer1 does neither.
+        let stride = if inputs == outputs { 1 } else { 2 };
+        let around =
+            || Convolution::new(path, ("downsample.0", "downsample.1"), (inputs, outputs), 1, stride);
+        Self {
+            conv1: Convolution::new(path, ("conv1", "bn1"), (inputs, outputs), 3, stride),
+            conv2: Convolution::new(path, ("conv2", "bn2"), (outputs, outputs), 3, 1),
+            downsample: (inputs != outputs).then(around),
+        }
+    }
+
+    fn forward(&self, x: &Tensor, train: bool) -> Tensor {
+        let inner = self.conv2.forward(&self.conv1.forward(x, train).relu(), train);
+        match &self.downsample {
+            Some(downsample) => (inner + downsample.forward(x, train)).relu(),
+            None => (inner + x).relu(),
+        }
+    }
+}
+
+/// A linear probe: standardised features, then a linear layer for each target.
+#[derive(Debug)]
+struct Probe {
+    standardise: nn::BatchNorm,
+    recipe: nn::Linear,
+    structure: nn::Linear,
+}
+
+impl Probe {
+    fn new(path: &nn::Path<'_>, width: i64, recipes: i64, structures: i64) -> Self {
+        let config = nn::BatchNormConfig { affine: false, ..nn::BatchNormConfig::default() };
+        Self {
+            standardise: nn::batch_norm1d(path / "standardise", width, config),
+            recipe: nn::linear(path / "recipe", width, recipes, nn::LinearConfig::default()),
+            structure: nn::linear(path / "structure", width, structures, nn::LinearConfig::default()),
+        }
+    }
+
+    fn forward(&self, features: &Tensor, train: bool) -> [Tensor; 2] {
+        let standard = self.standardise.forward_t(features, train);
+        [self.recipe.forward(&standard), self.structure.forward(&standard)]
+    }
+}
+
+/// Logits of a batch of `N` pictures.
+#[derive(Debug)]
+pub(crate) struct Logits {
+    /// From `gap` and from `pyramid`, each `[N, recipes]`.
+    recipe: [Tensor; 2],
+    /// From `gap` and from `pyramid`, each `[N, structures]`.
+    structure: [Tensor; 2],
+    /// `[N, structures, rows, columns]`: what is seen where, from the map of layer3.
+    cells: Tensor,
+}
+
+#[derive(Debug)]
+pub(crate) struct Network {
+    stem: Convolution,
+    layers: Vec<Vec<BasicBlock>>,
+    gap: Probe,
+    pyramid: Probe,
+    cells: nn::Conv2D,
+}
+
+impl Network {
+    pub(crate) fn new(root: &nn::Path<'_>, recipes: usize, structures: usize) -> Self {
+        let (recipes, structures) = (recipes as i64, structures as i64);
+        let base = root / BASE;
+        let mut inputs = CHANNELS[0];
+        let mut layers = Vec::new();
+        for (index, (outputs, blocks)) in CHANNELS.into_iter().zip(BLOCKS).enumerate() {
+            let layer = &base / format!("layer{}", index + 1);
+            let block = |number: usize| {
+                BasicBlock::new(&(&layer / number), if number == 0 { inputs } else { outputs }, outputs)
+            };
+            layers.push((0..blocks).map(block).collect());
+            inputs = outputs;
+        }
+        Self {
+            stem: Convolution::new(&base, ("conv1", "bn1"), (3, CHANNELS[0]), 7, 2),
+            layers,
+            gap: Probe::new(&(root / "gap"), CHANNELS[3], recipes, structures),
+            pyramid: Probe::new(&(root / "pyramid"), 2 * CHANNELS.iter().sum::<i64>(), recipes, structures),
+            cells: nn::conv2d(root / "cells", CHANNELS[2], structures, 1, nn::ConvConfig::default()),
+        }
+    }
+
+    /// `pixels` is `[N, 3, side, side]`.
+    pub(crate) fn forward(&self, pixels: &Tensor, train: bool) -> Logits {
+        let mut x = self.stem.forward(pixels, train).relu().max_pool2d([3, 3], [2, 2], [1, 1], [1, 1], false);
+        let (mut pooled, mut maps) = (Vec::new(), Vec::new());
+        for layer in &self.layers {
+            for block in layer {
+                x = block.forward(&x, train);
+            }
+            pooled.push(x.mean_dim([2i64, 3].as_slice(), false, Kind::Float));
+            pooled.push(x.amax([2, 3], false));
+            maps.push(x.shallow_clone());
+        }
+        // The pyramid trains the early layers directly, and its probe is the one that a head will be.
+        let [recipe_of_gap, structure_of_gap] = self.gap.forward(&pooled[6], train);
+        let [recipe_of_pyramid, structure_of_pyramid] = self.pyramid.forward(&Tensor::cat(&pooled, 1), train);
+        Logits {
+            recipe: [recipe_of_gap, recipe_of_pyramid],
+            structure: [structure_of_gap, structure_of_pyramid],
+            cells: self.cells.forward(&maps[2]),
+        }
+    }
+}
+
+impl Logits {
+    /// Mean cross-entropies in nats, added up.
+    pub(crate) fn loss(&self, batch: &Batch) -> Tensor {
+        let sum = |logits: &[Tensor; 2], target: &Tensor| {
+            logits[0].cross_entropy_for_logits(target) + logits[1].cross_entropy_for_logits(target)
+        };
+        let each_cell = self.cells.permute([0, 2, 3, 1]).flatten(0, 2);
+        sum(&self.recipe, &batch.recipe)
+            + sum(&self.structure, &batch.structure)
+            + each_cell.cross_entropy_for_logits(&batch.cells.flatten(0, 2))
+    }
+
+    /// How many pictures are right: recipe from gap and from pyramid, structure from gap and from pyramid.
+    pub(crate) fn right(&self, batch: &Batch) -> [f64; 4] {
+        let right = |logits: &Tensor, target: &Tensor| {
+            logits.argmax(1, false).eq_tensor(target).sum(Kind::Double).double_value(&[])
+        };
+        [
+            right(&self.recipe[0], &batch.recipe),
+            right(&self.recipe[1], &batch.recipe),
+            right(&self.structure[0], &batch.structure),
+            right(&self.structure[1], &batch.structure),
+        ]
+    }
+}

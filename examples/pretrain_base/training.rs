@@ -1,0 +1,170 @@
+//! The training loop.
+
+use std::{
+    path::PathBuf,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Result, ensure};
+use indicatif::{ProgressBar, ProgressStyle};
+use tch::{
+    nn::{self, OptimizerConfig as _},
+    no_grad,
+};
+use turret::base::Device;
+
+use crate::{
+    checkpoint::{Checkpoint, Position},
+    loader::{Batch, Loader, Order},
+    network::Network,
+    schedule::{self, Budget},
+    structure::Structure,
+    texture::Recipe,
+};
+
+/// Between two checkpoints, each with a score on held-out pictures.
+const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(240);
+const HELD_OUT_IMAGES: u64 = 768;
+const HELD_OUT_SIDE: usize = 96;
+/// Numbers of held-out pictures start here, far beyond any training.
+const FIRST_HELD_OUT: u64 = 1 << 40;
+const WEIGHT_DECAY: f64 = 0.02;
+
+#[derive(Debug)]
+pub(crate) struct TrainingOptions {
+    pub(crate) out: PathBuf,
+    pub(crate) budget: Budget,
+    pub(crate) seed: u64,
+    pub(crate) recipes: u32,
+    pub(crate) batch: usize,
+    pub(crate) learning_rate: f64,
+}
+
+#[derive(Debug)]
+pub(crate) struct Training {
+    options: TrainingOptions,
+    device: tch::Device,
+    variables: nn::VarStore,
+    network: Network,
+    checkpoint: Checkpoint,
+    position: Position,
+}
+
+impl Training {
+    pub(crate) fn start(options: TrainingOptions, device: Device) -> Result<Self> {
+        ensure!(options.batch > 1 && options.recipes > 1, "--batch and --recipes must be above 1");
+        let device = device.resolve()?;
+        tch::manual_seed(options.seed.cast_signed());
+        let variables = nn::VarStore::new(device);
+        let network = Network::new(&variables.root(), options.recipes as usize, Structure::CLASSES);
+        let checkpoint = Checkpoint::in_folder(options.out.clone())?;
+        let position = checkpoint.resume(&variables)?;
+        Ok(Self { options, device, variables, network, checkpoint, position })
+    }
+
+    pub(crate) fn run(mut self) -> Result<()> {
+        let mut optimiser =
+            nn::AdamW::default().wd(WEIGHT_DECAY).build(&self.variables, self.options.learning_rate)?;
+        let mut loader = Loader::start(self.recipes(), self.options.seed);
+        let held_out = self.draw_held_out();
+        let (begun, before) = (Instant::now(), self.position);
+        let mut ordered = self.position.images;
+        let mut last_checkpoint = Instant::now();
+        let mut mean_loss = MovingMean::default();
+        let bar = self.progress_bar()?;
+        while self.progress() < 1.0 {
+            let (progress, count) = (self.progress(), self.options.batch);
+            let batch = loader.next(|| {
+                let first_number = ordered;
+                ordered += count as u64;
+                Order {
+                    first_number,
+                    count,
+                    side: schedule::side(progress),
+                    difficulty: schedule::difficulty(progress),
+                }
+            })?;
+            let batch = batch.to_device(self.device);
+            optimiser.set_lr(self.options.learning_rate * schedule::learning_rate_factor(progress));
+            let loss = self.network.forward(&batch.pixels, true).loss(&batch);
+            optimiser.backward_step(&loss);
+            mean_loss.add(loss.double_value(&[]));
+            self.position.images += count as u64;
+            self.position.elapsed = before.elapsed + begun.elapsed();
+            bar.set_position((1e4 * self.progress()) as u64);
+            let rate = (self.position.images - before.images) as f64 / begun.elapsed().as_secs_f64();
+            bar.set_message(format!("{rate:.0} images/s, {}", self.line(&mean_loss)));
+            if last_checkpoint.elapsed() > CHECKPOINT_INTERVAL {
+                self.checkpoint.write(&self.variables, self.position)?;
+                self.report(&bar, &format!("{}, {}", self.line(&mean_loss), self.score(&held_out)));
+                last_checkpoint = Instant::now();
+            }
+        }
+        self.checkpoint.write(&self.variables, self.position)?;
+        self.report(&bar, &format!("{}, {}", self.line(&mean_loss), self.score(&held_out)));
+        Ok(())
+    }
+
+    fn progress(&self) -> f64 {
+        self.options.budget.progress(self.position.images, self.position.elapsed)
+    }
+
+    fn recipes(&self) -> Vec<Recipe> {
+        (0..self.options.recipes).map(|number| Recipe::draw(number, self.options.seed)).collect()
+    }
+
+    fn draw_held_out(&self) -> Vec<Batch> {
+        let recipes = self.recipes();
+        (0..HELD_OUT_IMAGES / 64)
+            .map(|index| {
+                let first_number = FIRST_HELD_OUT + 64 * index;
+                let order = Order { first_number, count: 64, side: HELD_OUT_SIDE, difficulty: 1.0 };
+                Batch::draw(&recipes, self.options.seed, order)
+            })
+            .collect()
+    }
+
+    /// The share of held-out pictures that is right, at full difficulty.
+    fn score(&self, held_out: &[Batch]) -> String {
+        let mut right = [0.0; 4];
+        for batch in held_out {
+            let batch = batch.to_device(self.device);
+            let of_batch = no_grad(|| self.network.forward(&batch.pixels, false).right(&batch));
+            right.iter_mut().zip(of_batch).for_each(|(sum, count)| *sum += count);
+        }
+        let [recipe_gap, recipe_pyramid, structure_gap, structure_pyramid] =
+            right.map(|count| 100.0 * count / HELD_OUT_IMAGES as f64);
+        format!(
+            "held out: recipe {recipe_gap:.1} % gap {recipe_pyramid:.1} % pyramid, \
+             structure {structure_gap:.1} % gap {structure_pyramid:.1} % pyramid"
+        )
+    }
+
+    fn line(&self, mean_loss: &MovingMean) -> String {
+        format!("{} images, loss {:.3}", self.position.images, mean_loss.value)
+    }
+
+    /// On a line of its own, also where there is no terminal.
+    fn report(&self, bar: &ProgressBar, line: &str) {
+        bar.suspend(|| eprintln!("{:.1} min: {line}", self.position.elapsed.as_secs_f64() / 60.0));
+    }
+
+    fn progress_bar(&self) -> Result<ProgressBar> {
+        let style = ProgressStyle::with_template("{wide_bar} {percent} % {msg}, {eta} left")?;
+        Ok(ProgressBar::new(10_000).with_style(style))
+    }
+}
+
+/// Over about the last hundred values.
+#[derive(Debug, Default)]
+struct MovingMean {
+    value: f64,
+    count: u32,
+}
+
+impl MovingMean {
+    fn add(&mut self, value: f64) {
+        self.count = (self.count + 1).min(100);
+        self.value += (value - self.value) / f64::from(self.count);
+    }
+}
