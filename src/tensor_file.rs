@@ -14,8 +14,8 @@ pub enum TensorFileError {
     Missing { name: String },
     #[error("tensor {name} does not belong here")]
     Unexpected { name: String },
-    #[error("tensor {name} holds {found}, expected F32")]
-    ElementType { name: String, found: String },
+    #[error("tensor {name} holds {found}, expected {expected}")]
+    ElementType { name: String, expected: String, found: String },
     #[error("tensor {name} has shape {found:?}, expected {expected:?}")]
     Shape { name: String, expected: Vec<usize>, found: Vec<usize> },
     #[error("tensor {name} is not finite: element {index} is {value}")]
@@ -46,27 +46,35 @@ impl<'bytes> TensorFile<'bytes> {
 
     /// The values of a tensor that must have exactly this shape, hold f32 and be finite.
     pub fn values(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>, TensorFileError> {
-        let tensor =
-            self.tensors.tensor(name).map_err(|_| TensorFileError::Missing { name: name.to_owned() })?;
-        if tensor.dtype() != Dtype::F32 {
-            let found = format!("{:?}", tensor.dtype());
-            return Err(TensorFileError::ElementType { name: name.to_owned(), found });
-        }
-        if tensor.shape() != shape {
-            return Err(TensorFileError::Shape {
-                name: name.to_owned(),
-                expected: shape.to_vec(),
-                found: tensor.shape().to_vec(),
-            });
-        }
+        let data = self.data(name, Dtype::F32, shape)?;
         let values: Vec<f32> =
-            tensor.data().as_chunks::<4>().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect();
+            data.as_chunks::<4>().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect();
         match values.iter().position(|value| !value.is_finite()) {
             Some(index) => {
                 Err(TensorFileError::NotFinite { name: name.to_owned(), index, value: values[index] })
             }
             None => Ok(values),
         }
+    }
+
+    /// The values of a tensor that must have exactly this shape and hold i8.
+    pub fn codes(&self, name: &str, shape: &[usize]) -> Result<Vec<i8>, TensorFileError> {
+        let data = self.data(name, Dtype::I8, shape)?;
+        Ok(data.iter().map(|byte| byte.cast_signed()).collect())
+    }
+
+    fn data(&self, name: &str, dtype: Dtype, shape: &[usize]) -> Result<&'bytes [u8], TensorFileError> {
+        let name = || name.to_owned();
+        let tensor = self.tensors.tensor(&name()).map_err(|_| TensorFileError::Missing { name: name() })?;
+        if tensor.dtype() != dtype {
+            let (expected, found) = (format!("{dtype:?}"), format!("{:?}", tensor.dtype()));
+            return Err(TensorFileError::ElementType { name: name(), expected, found });
+        }
+        if tensor.shape() != shape {
+            let (expected, found) = (shape.to_vec(), tensor.shape().to_vec());
+            return Err(TensorFileError::Shape { name: name(), expected, found });
+        }
+        Ok(tensor.data())
     }
 
     /// Fails on the first tensor whose name `expected` does not accept.
@@ -86,6 +94,14 @@ pub struct NewTensor<'a> {
     pub values: &'a [f32],
 }
 
+/// A tensor of 8-bit numbers to be written.
+#[derive(Debug, Clone, Copy)]
+pub struct NewCodes<'a> {
+    pub name: &'a str,
+    pub shape: &'a [usize],
+    pub codes: &'a [i8],
+}
+
 /// The file's bytes: the same for the same content, whatever the order of the hash map inside the library.
 ///
 /// # Errors
@@ -94,15 +110,31 @@ pub fn to_bytes(
     tensors: &[NewTensor<'_>],
     metadata: &BTreeMap<String, String>,
 ) -> Result<Vec<u8>, TensorFileError> {
+    to_bytes_with_codes(tensors, &[], metadata)
+}
+
+/// As [`to_bytes`], with tensors of 8-bit numbers too.
+///
+/// # Errors
+/// As [`to_bytes`].
+pub fn to_bytes_with_codes(
+    tensors: &[NewTensor<'_>],
+    codes: &[NewCodes<'_>],
+    metadata: &BTreeMap<String, String>,
+) -> Result<Vec<u8>, TensorFileError> {
     let broken = |detail: String| TensorFileError::NotSafetensors { detail };
-    let data: Vec<Vec<u8>> =
-        tensors.iter().map(|tensor| tensor.values.iter().flat_map(|v| v.to_le_bytes()).collect()).collect();
-    let views = tensors
+    let of_tensor = |tensor: &NewTensor<'_>| -> Vec<u8> {
+        tensor.values.iter().flat_map(|value| value.to_le_bytes()).collect()
+    };
+    let of_codes = |codes: &NewCodes<'_>| codes.codes.iter().map(|code| code.cast_unsigned()).collect();
+    let tensors = tensors.iter().map(|tensor| (tensor.name, Dtype::F32, tensor.shape, of_tensor(tensor)));
+    let codes = codes.iter().map(|codes| (codes.name, Dtype::I8, codes.shape, of_codes(codes)));
+    let data: Vec<(&str, Dtype, &[usize], Vec<u8>)> = tensors.chain(codes).collect();
+    let views = data
         .iter()
-        .zip(&data)
-        .map(|(tensor, data)| {
-            let view = TensorView::new(Dtype::F32, tensor.shape.to_vec(), data);
-            view.map(|view| (tensor.name, view)).map_err(|error| broken(format!("{}: {error}", tensor.name)))
+        .map(|(name, dtype, shape, data)| {
+            let view = TensorView::new(*dtype, shape.to_vec(), data);
+            view.map(|view| (*name, view)).map_err(|error| broken(format!("{name}: {error}")))
         })
         .collect::<Result<Vec<_>, _>>()?;
     let bytes = safetensors::serialize(views, Some(metadata.clone().into_iter().collect::<HashMap<_, _>>()))
@@ -147,6 +179,7 @@ mod tests {
         assert!(matches!(parsed.values("w", &[2]), Err(TensorFileError::Shape { .. })));
         assert!(matches!(parsed.values("w", &[1, 2]), Err(TensorFileError::NotFinite { index: 1, .. })));
         assert!(matches!(parsed.values("v", &[1, 2]), Err(TensorFileError::Missing { .. })));
+        assert!(matches!(parsed.codes("w", &[1, 2]), Err(TensorFileError::ElementType { .. })));
         assert!(parsed.refuse_others(|name| name == "w").is_ok());
         assert!(parsed.refuse_others(|name| name == "v").is_err());
     }

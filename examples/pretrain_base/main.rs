@@ -36,7 +36,7 @@ struct Arguments {
     #[arg(long, default_value_t = 0)]
     seed: u64,
     /// Kinds of texture
-    #[arg(long, value_name = "N", default_value_t = 396)]
+    #[arg(long, value_name = "N", default_value_t = 198)]
     recipes: u32,
     /// Pictures in one step
     #[arg(long, value_name = "N", default_value_t = 64)]

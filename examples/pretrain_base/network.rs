@@ -3,6 +3,7 @@
 use tch::{
     Kind, Tensor,
     nn::{self, Module as _, ModuleT as _},
+    no_grad,
 };
 
 use crate::loader::Batch;
@@ -42,6 +43,14 @@ impl Convolution {
     fn forward(&self, x: &Tensor, train: bool) -> Tensor {
         self.bn.forward_t(&self.conv.forward(x), train)
     }
+
+    /// Its output is zero until it has learnt otherwise.
+    fn starting_at_zero(self) -> Self {
+        if let Some(scale) = &self.bn.ws {
+            let _ = no_grad(|| scale.shallow_clone().zero_());
+        }
+        self
+    }
 }
 
 /// The path of a dotted name.
@@ -57,14 +66,16 @@ struct BasicBlock {
 }
 
 impl BasicBlock {
-    fn new(path: &nn::Path<'_>, inputs: i64, outputs: i64) -> Self {
+    /// A block that is not the first of its layer starts as the identity, so that it can join at any time.
+    fn new(path: &nn::Path<'_>, first: bool, inputs: i64, outputs: i64) -> Self {
         // Where the channels double the map halves; layer1 does neither.
         let stride = if inputs == outputs { 1 } else { 2 };
         let around =
             || Convolution::new(path, ("downsample.0", "downsample.1"), (inputs, outputs), 1, stride);
+        let conv2 = Convolution::new(path, ("conv2", "bn2"), (outputs, outputs), 3, 1);
         Self {
             conv1: Convolution::new(path, ("conv1", "bn1"), (inputs, outputs), 3, stride),
-            conv2: Convolution::new(path, ("conv2", "bn2"), (outputs, outputs), 3, 1),
+            conv2: if first { conv2 } else { conv2.starting_at_zero() },
             downsample: (inputs != outputs).then(around),
         }
     }
@@ -82,6 +93,9 @@ impl BasicBlock {
 #[derive(Debug)]
 struct Probe {
     standardise: nn::BatchNorm,
+    /// Of the standardised features. AdamW moves every weight by about the learning rate; without this a step would move
+    /// the logits in proportion to the number of features.
+    scale: f64,
     recipe: nn::Linear,
     structure: nn::Linear,
 }
@@ -91,13 +105,14 @@ impl Probe {
         let config = nn::BatchNormConfig { affine: false, ..nn::BatchNormConfig::default() };
         Self {
             standardise: nn::batch_norm1d(path / "standardise", width, config),
+            scale: 2.0 / (width as f64).sqrt(),
             recipe: nn::linear(path / "recipe", width, recipes, nn::LinearConfig::default()),
             structure: nn::linear(path / "structure", width, structures, nn::LinearConfig::default()),
         }
     }
 
     fn forward(&self, features: &Tensor, train: bool) -> [Tensor; 2] {
-        let standard = self.standardise.forward_t(features, train);
+        let standard = self.standardise.forward_t(features, train) * self.scale;
         [self.recipe.forward(&standard), self.structure.forward(&standard)]
     }
 }
@@ -131,7 +146,8 @@ impl Network {
         for (index, (outputs, blocks)) in CHANNELS.into_iter().zip(BLOCKS).enumerate() {
             let layer = &base / format!("layer{}", index + 1);
             let block = |number: usize| {
-                BasicBlock::new(&(&layer / number), if number == 0 { inputs } else { outputs }, outputs)
+                let inputs = if number == 0 { inputs } else { outputs };
+                BasicBlock::new(&(&layer / number), number == 0, inputs, outputs)
             };
             layers.push((0..blocks).map(block).collect());
             inputs = outputs;
@@ -145,12 +161,12 @@ impl Network {
         }
     }
 
-    /// `pixels` is `[N, 3, side, side]`.
-    pub(crate) fn forward(&self, pixels: &Tensor, train: bool) -> Logits {
+    /// `pixels` is `[N, 3, side, side]`; only the first `depth` blocks of each layer take part.
+    pub(crate) fn forward(&self, pixels: &Tensor, depth: usize, train: bool) -> Logits {
         let mut x = self.stem.forward(pixels, train).relu().max_pool2d([3, 3], [2, 2], [1, 1], [1, 1], false);
         let (mut pooled, mut maps) = (Vec::new(), Vec::new());
         for layer in &self.layers {
-            for block in layer {
+            for block in layer.iter().take(depth) {
                 x = block.forward(&x, train);
             }
             pooled.push(x.mean_dim([2i64, 3].as_slice(), false, Kind::Float));

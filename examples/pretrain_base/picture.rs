@@ -32,7 +32,7 @@ pub(crate) struct Picture {
 }
 
 impl Picture {
-    /// `difficulty` from 0 (large, strong structures) to 1.
+    /// `difficulty` from 0 (large, strong structures on clear textures) to 1.
     pub(crate) fn draw(recipes: &[Recipe], side: usize, difficulty: f32, rng: &mut impl Rng) -> Self {
         let recipe = rng.random_range(0..recipes.len());
         let structure = (!rng.random_bool(EMPTY_SHARE)).then(|| Structure::random(rng));
@@ -42,15 +42,16 @@ impl Picture {
                 let share = log_uniform(rng, mix(0.06, 0.01, difficulty), 0.3);
                 let mask = structure.mask(side, share, rng);
                 let strength = log_uniform(rng, mix(2.5, 0.9, difficulty), 4.0);
-                tones.lay_on(structure, &mask, strength, rng);
+                let calm = if rng.random() { log_uniform(rng, mix(1.0, 0.15, difficulty), 1.0) } else { 1.0 };
+                tones.lay_on(structure, &mask, strength, calm, rng);
                 mask
             }
             None => Mask::empty(side),
         };
         let class = structure.map_or(0, |structure| structure.class);
         let cells = mask.seen_in_cells(CELL).into_iter().map(|seen| if seen { class } else { 0 }).collect();
-        tones.light(rng);
-        tones.photograph(rng);
+        tones.light(difficulty, rng);
+        tones.photograph(difficulty, rng);
         Self { pixels: tones.coloured(&recipes[recipe].colours, rng), recipe, structure: class, cells }
     }
 }
@@ -87,9 +88,8 @@ impl Tones {
         self.values.iter_mut().for_each(|tone| *tone = ((*tone - mean) / deviation).clamp(-3.0, 3.0));
     }
 
-    /// `strength` in deviations of the texture, which fades first on every second picture.
-    fn lay_on(&mut self, structure: Structure, mask: &Mask, strength: f32, rng: &mut impl Rng) {
-        let calm = if rng.random() { log_uniform(rng, 0.15, 1.0) } else { 1.0 };
+    /// `strength` in deviations of the texture, which first fades to `calm` of its contrast.
+    fn lay_on(&mut self, structure: Structure, mask: &Mask, strength: f32, calm: f32, rng: &mut impl Rng) {
         let sign = if structure.bright { 1.0 } else { -1.0 };
         match structure.shape {
             Shape::Grain => {
@@ -147,8 +147,9 @@ impl Tones {
     }
 
     /// Brightness and contrast that tell nothing, uneven light, a lamp.
-    fn light(&mut self, rng: &mut impl Rng) {
-        let (brightness, contrast) = (rng.random_range(0.25..0.75f32), log_uniform(rng, 0.03, 0.22));
+    fn light(&mut self, difficulty: f32, rng: &mut impl Rng) {
+        let (brightness, contrast) =
+            (rng.random_range(0.25..0.75f32), log_uniform(rng, mix(0.15, 0.03, difficulty), 0.22));
         let angle: f32 = rng.random_range(0.0..TAU);
         let slope = rng.random_range(0.0f32..0.6).powi(2);
         let lamp = (rng.random_range(-0.2..1.2f32), rng.random_range(-0.2..1.2f32));
@@ -163,11 +164,11 @@ impl Tones {
         }
     }
 
-    fn photograph(&mut self, rng: &mut impl Rng) {
-        if rng.random_bool(0.4) {
+    fn photograph(&mut self, difficulty: f32, rng: &mut impl Rng) {
+        if rng.random_bool(0.4 * f64::from(difficulty)) {
             self.values = self.blurred(rng.random_range(1..3));
         }
-        let noise = rng.random_range(0.0f32..0.2).powi(2);
+        let noise = difficulty * rng.random_range(0.0f32..0.2).powi(2);
         self.values.iter_mut().for_each(|tone| *tone = (*tone + noise * unit_noise(rng)).clamp(0.0, 1.0));
     }
 

@@ -30,14 +30,32 @@ pub(crate) fn learning_rate_factor(progress: f64) -> f64 {
     }
 }
 
-/// Small pictures first: three of them cost as much as one of the last phase, which fits the statistics of
-/// BatchNorm to maps as large as those of real pictures.
-pub(crate) fn side(progress: f64) -> usize {
-    match progress {
-        ..0.5 => 64,
-        ..0.88 => 96,
-        _ => 128,
-    }
+/// What the network is while the progress is below `until`.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Phase {
+    until: f64,
+    /// Blocks of each layer that take part.
+    pub(crate) depth: usize,
+    /// Of the pictures, in pixels.
+    pub(crate) side: usize,
+}
+
+/// As many blocks as the longest layer has.
+const FULL_DEPTH: usize = 6;
+
+/// Shallow and small first: a picture of the first phase costs a tenth of one of the last, and blocks join as identities
+/// (Chen et al., "Net2Net", 2016). The last phase fits the statistics of BatchNorm to larger maps.
+const PHASES: [Phase; 5] = [
+    Phase { until: 0.35, depth: 1, side: 64 },
+    Phase { until: 0.5, depth: 2, side: 64 },
+    Phase { until: 0.7, depth: FULL_DEPTH, side: 64 },
+    Phase { until: 0.92, depth: FULL_DEPTH, side: 96 },
+    Phase { until: 1.0, depth: FULL_DEPTH, side: 128 },
+];
+
+pub(crate) fn phase(progress: f64) -> Phase {
+    let [.., last] = PHASES;
+    PHASES.into_iter().find(|phase| progress < phase.until).unwrap_or(last)
 }
 
 /// Structures become small and faint over the first half.

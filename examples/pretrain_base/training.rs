@@ -23,7 +23,7 @@ use crate::{
 };
 
 /// Between two checkpoints, each with a score on held-out pictures.
-const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(240);
+const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(150);
 const HELD_OUT_IMAGES: u64 = 768;
 const HELD_OUT_SIDE: usize = 96;
 /// Numbers of held-out pictures start here, far beyond any training.
@@ -72,6 +72,7 @@ impl Training {
         let mut last_checkpoint = Instant::now();
         let mut mean_loss = MovingMean::default();
         let bar = self.progress_bar()?;
+        let mut rate = 0.0;
         while self.progress() < 1.0 {
             let (progress, count) = (self.progress(), self.options.batch);
             let batch = loader.next(|| {
@@ -80,28 +81,29 @@ impl Training {
                 Order {
                     first_number,
                     count,
-                    side: schedule::side(progress),
+                    side: schedule::phase(progress).side,
                     difficulty: schedule::difficulty(progress),
                 }
             })?;
             let batch = batch.to_device(self.device);
             optimiser.set_lr(self.options.learning_rate * schedule::learning_rate_factor(progress));
-            let loss = self.network.forward(&batch.pixels, true).loss(&batch);
+            let loss =
+                self.network.forward(&batch.pixels, schedule::phase(progress).depth, true).loss(&batch);
             optimiser.backward_step(&loss);
             mean_loss.add(loss.double_value(&[]));
             self.position.images += count as u64;
             self.position.elapsed = before.elapsed + begun.elapsed();
             bar.set_position((1e4 * self.progress()) as u64);
-            let rate = (self.position.images - before.images) as f64 / begun.elapsed().as_secs_f64();
-            bar.set_message(format!("{rate:.0} images/s, {}", self.line(&mean_loss)));
+            rate = (self.position.images - before.images) as f64 / begun.elapsed().as_secs_f64();
+            bar.set_message(self.line(&mean_loss, rate));
             if last_checkpoint.elapsed() > CHECKPOINT_INTERVAL {
                 self.checkpoint.write(&self.variables, self.position)?;
-                self.report(&bar, &format!("{}, {}", self.line(&mean_loss), self.score(&held_out)));
+                self.report(&bar, &format!("{}, {}", self.line(&mean_loss, rate), self.score(&held_out)));
                 last_checkpoint = Instant::now();
             }
         }
         self.checkpoint.write(&self.variables, self.position)?;
-        self.report(&bar, &format!("{}, {}", self.line(&mean_loss), self.score(&held_out)));
+        self.report(&bar, &format!("{}, {}", self.line(&mean_loss, rate), self.score(&held_out)));
         Ok(())
     }
 
@@ -126,10 +128,11 @@ impl Training {
 
     /// The share of held-out pictures that is right, at full difficulty.
     fn score(&self, held_out: &[Batch]) -> String {
+        let depth = schedule::phase(self.progress()).depth;
         let mut right = [0.0; 4];
         for batch in held_out {
             let batch = batch.to_device(self.device);
-            let of_batch = no_grad(|| self.network.forward(&batch.pixels, false).right(&batch));
+            let of_batch = no_grad(|| self.network.forward(&batch.pixels, depth, false).right(&batch));
             right.iter_mut().zip(of_batch).for_each(|(sum, count)| *sum += count);
         }
         let [recipe_gap, recipe_pyramid, structure_gap, structure_pyramid] =
@@ -140,8 +143,8 @@ impl Training {
         )
     }
 
-    fn line(&self, mean_loss: &MovingMean) -> String {
-        format!("{} images, loss {:.3}", self.position.images, mean_loss.value)
+    fn line(&self, mean_loss: &MovingMean, rate: f64) -> String {
+        format!("{} images, {rate:.0} images/s, loss {:.3}", self.position.images, mean_loss.value)
     }
 
     /// On a line of its own, also where there is no terminal.

@@ -6,6 +6,7 @@
 
 mod architecture;
 pub mod checkpoint;
+mod compressed;
 mod cuda_library;
 mod device;
 pub mod fetch;
@@ -14,6 +15,7 @@ mod seeded;
 mod weights;
 
 pub use architecture::{Architecture, UnknownArchitecture};
+pub use compressed::CompressedWeights;
 pub use device::{Device, DeviceError, set_cpu_threads};
 pub use resnet::ResNet;
 pub use seeded::{BatchNormStatistics, SeededStream};

@@ -1,21 +1,22 @@
 //! A base's weights as checked numbers: imported from anywhere, kept in one file of our own.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     path::{Path, PathBuf},
 };
 
 use super::{
     Architecture, UnknownArchitecture,
     checkpoint::{CheckpointError, NamedTensor, read_checkpoint},
+    compressed::{COMPRESSED_FORMAT, is_convolution, read_convolution, scale_of},
 };
 use crate::{
     features::BaseIdentity,
     task::{Digest, InvalidDigest},
-    tensor_file::{self, NewTensor, TensorFile, TensorFileError},
+    tensor_file::{self, NewCodes, NewTensor, TensorFile, TensorFileError},
 };
 
-/// What this build writes and reads.
+/// What this build writes and reads: every tensor in f32.
 const FORMAT: &str = "turret-base/1";
 /// The classifier of a checkpoint: a base has none.
 const CLASSIFIER: [&str; 2] = ["fc.weight", "fc.bias"];
@@ -23,10 +24,10 @@ const CLASSIFIER: [&str; 2] = ["fc.weight", "fc.bias"];
 /// Every tensor of a base under torchvision's name, checked.
 #[derive(Debug)]
 pub struct BaseWeights {
-    architecture: Architecture,
-    tensors: BTreeMap<String, Vec<f32>>,
+    pub(super) architecture: Architecture,
+    pub(super) tensors: BTreeMap<String, Vec<f32>>,
     digest: Digest,
-    origin: String,
+    pub(super) origin: String,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -91,7 +92,8 @@ impl BaseWeights {
         Self { architecture, tensors, digest, origin }
     }
 
-    /// Reads a base file, checks everything and its digest.
+    /// Reads a base file of either format, checks everything and its digest, which is over the f32 values that the
+    /// network computes with, however they were stored.
     pub fn load(path: &Path) -> Result<Self, WeightsError> {
         let at = || path.to_owned();
         let bytes = fs_err::read(path).map_err(|source| WeightsError::Read { path: at(), source })?;
@@ -102,8 +104,9 @@ impl BaseWeights {
             file.metadata.get(key).ok_or_else(missing)
         };
         let format = text("format")?;
-        if format != FORMAT {
-            let detail = format!("its format is {format:?}, expected {FORMAT:?}");
+        let compressed = format == COMPRESSED_FORMAT;
+        if format != FORMAT && !compressed {
+            let detail = format!("its format is {format:?}, expected {FORMAT:?} or {COMPRESSED_FORMAT:?}");
             return Err(WeightsError::NotABase { path: at(), detail });
         }
         let architecture: Architecture = text("architecture")?
@@ -111,14 +114,8 @@ impl BaseWeights {
             .map_err(|source| WeightsError::Architecture { path: at(), source })?;
         let expected =
             text("digest")?.parse().map_err(|source| WeightsError::Digest { path: at(), source })?;
-        let tensors_error = |source| WeightsError::Tensors { path: at(), source };
-        let shapes: BTreeMap<String, Vec<usize>> = architecture.parameters().into_iter().collect();
-        file.refuse_others(|name| shapes.contains_key(name)).map_err(tensors_error)?;
-        let tensors = shapes
-            .into_iter()
-            .map(|(name, shape)| file.values(&name, &shape).map(|values| (name, values)))
-            .collect::<Result<_, _>>()
-            .map_err(tensors_error)?;
+        let tensors = read_tensors(&file, architecture, compressed)
+            .map_err(|source| WeightsError::Tensors { path: at(), source })?;
         let weights = Self::new(architecture, tensors, text("origin")?.clone());
         if weights.digest != expected {
             return Err(WeightsError::Damaged { path: at(), expected, found: weights.digest });
@@ -126,20 +123,30 @@ impl BaseWeights {
         Ok(weights)
     }
 
-    /// Writes a base file; it appears whole or not at all, and never replaces another.
+    /// Writes a base file in f32; it appears whole or not at all, and never replaces another.
     pub fn save(&self, path: &Path) -> Result<(), WeightsError> {
-        let metadata = BTreeMap::from([
-            ("format".to_owned(), FORMAT.to_owned()),
-            ("architecture".to_owned(), self.architecture.to_string()),
-            ("digest".to_owned(), self.digest.to_string()),
-            ("origin".to_owned(), self.origin.clone()),
-        ]);
         let parameters = self.architecture.parameters();
         let tensors: Vec<_> = parameters
             .iter()
             .map(|(name, shape)| NewTensor { name, shape, values: self.tensor(name) })
             .collect();
-        let bytes = tensor_file::to_bytes(&tensors, &metadata)
+        self.write(path, FORMAT, &tensors, &[])
+    }
+
+    pub(super) fn write(
+        &self,
+        path: &Path,
+        format: &str,
+        tensors: &[NewTensor<'_>],
+        codes: &[NewCodes<'_>],
+    ) -> Result<(), WeightsError> {
+        let metadata = BTreeMap::from([
+            ("format".to_owned(), format.to_owned()),
+            ("architecture".to_owned(), self.architecture.to_string()),
+            ("digest".to_owned(), self.digest.to_string()),
+            ("origin".to_owned(), self.origin.clone()),
+        ]);
+        let bytes = tensor_file::to_bytes_with_codes(tensors, codes, &metadata)
             .map_err(|source| WeightsError::Tensors { path: path.to_owned(), source })?;
         crate::whole_file::write_new(path, &bytes).map_err(|source| {
             let path = path.to_owned();
@@ -168,6 +175,27 @@ impl BaseWeights {
     pub(super) fn tensor(&self, name: &str) -> &[f32] {
         self.tensors.get(name).map_or(&[], Vec::as_slice)
     }
+}
+
+fn read_tensors(
+    file: &TensorFile<'_>,
+    architecture: Architecture,
+    compressed: bool,
+) -> Result<BTreeMap<String, Vec<f32>>, TensorFileError> {
+    let mut tensors = BTreeMap::new();
+    let mut known = BTreeSet::new();
+    for (name, shape) in architecture.parameters() {
+        let values = if compressed && is_convolution(&shape) {
+            known.insert(scale_of(&name));
+            read_convolution(file, &name, &shape)?
+        } else {
+            file.values(&name, &shape)?
+        };
+        known.insert(name.clone());
+        tensors.insert(name, values);
+    }
+    file.refuse_others(|name| known.contains(name))?;
+    Ok(tensors)
 }
 
 /// The architecture with which the checkpoint shares the most names.

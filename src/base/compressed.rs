@@ -1,0 +1,173 @@
+//! Base files of a quarter of the size: convolutions in 8 bits, symmetric, with one scale for each output channel
+//! (Krishnamoorthi, "Quantizing deep convolutional networks for efficient inference", 2018, section 3.1). For storage
+//! only: the network computes in f32.
+
+use std::{collections::BTreeMap, path::Path};
+
+use super::{BaseWeights, WeightsError};
+use crate::tensor_file::{NewCodes, NewTensor, TensorFile, TensorFileError};
+
+/// A base file whose convolutions are i8, each with a tensor `<name>.scale [outputs] f32`.
+pub(super) const COMPRESSED_FORMAT: &str = "turret-base-int8/1";
+/// A code of -127..=127 stands for `code * scale`; -128 is not used.
+const LARGEST_CODE: f32 = 127.0;
+
+/// A tensor `[channels, ...]` in 8 bits.
+#[derive(Debug)]
+struct QuantisedTensor {
+    codes: Vec<i8>,
+    /// `[channels]`
+    scales: Vec<f32>,
+}
+
+impl QuantisedTensor {
+    /// Rounds to the nearest code; no value moves by more than half its channel's scale.
+    fn new(values: &[f32], channels: usize) -> Self {
+        let (mut codes, mut scales) = (Vec::with_capacity(values.len()), Vec::with_capacity(channels));
+        for channel in values.chunks_exact((values.len() / channels.max(1)).max(1)) {
+            let largest = channel.iter().fold(0.0f32, |largest, value| largest.max(value.abs()));
+            let scale = largest / LARGEST_CODE;
+            scales.push(scale);
+            let code = |value: &f32| if scale > 0.0 { (value / scale).round() as i8 } else { 0 };
+            codes.extend(channel.iter().map(code));
+        }
+        Self { codes, scales }
+    }
+
+    fn expand(&self) -> Vec<f32> {
+        let of_channel = (self.codes.len() / self.scales.len().max(1)).max(1);
+        let channels = self.codes.chunks_exact(of_channel).zip(&self.scales);
+        channels.flat_map(|(codes, scale)| codes.iter().map(move |code| f32::from(*code) * scale)).collect()
+    }
+}
+
+/// Weights whose convolutions have been rounded to 8 bits: a quarter of the size on disk.
+#[derive(Debug)]
+pub struct CompressedWeights {
+    convolutions: BTreeMap<String, QuantisedTensor>,
+    /// What a server that reads the file computes with.
+    expanded: BaseWeights,
+}
+
+impl BaseWeights {
+    /// Rounds the convolutions to 8 bits per output channel; BatchNorm keeps its f32. The result is another base with
+    /// another digest: its features differ a little.
+    pub fn compressed(&self) -> CompressedWeights {
+        let mut tensors = self.tensors.clone();
+        let mut convolutions = BTreeMap::new();
+        for (name, shape) in self.architecture.parameters() {
+            if is_convolution(&shape) {
+                let quantised = QuantisedTensor::new(self.tensor(&name), shape[0]);
+                tensors.insert(name.clone(), quantised.expand());
+                convolutions.insert(name, quantised);
+            }
+        }
+        let origin = format!("{}, compressed to 8 bits", self.origin);
+        CompressedWeights { convolutions, expanded: Self::new(self.architecture, tensors, origin) }
+    }
+}
+
+impl CompressedWeights {
+    /// What [`BaseWeights::load`] gives for the saved file.
+    pub fn expanded(&self) -> &BaseWeights {
+        &self.expanded
+    }
+
+    /// As [`BaseWeights::save`].
+    ///
+    /// # Errors
+    /// As [`BaseWeights::save`].
+    pub fn save(&self, path: &Path) -> Result<(), WeightsError> {
+        let parameters = self.expanded.architecture.parameters();
+        let scales: Vec<_> = self.convolutions.keys().map(|name| scale_of(name)).collect();
+        let mut tensors: Vec<_> = parameters
+            .iter()
+            .filter(|(_, shape)| !is_convolution(shape))
+            .map(|(name, shape)| NewTensor { name, shape, values: self.expanded.tensor(name) })
+            .collect();
+        let channels: Vec<_> =
+            self.convolutions.values().map(|convolution| [convolution.scales.len()]).collect();
+        tensors.extend(
+            self.convolutions
+                .values()
+                .zip(&scales)
+                .zip(&channels)
+                .map(|((convolution, name), shape)| NewTensor { name, shape, values: &convolution.scales }),
+        );
+        let codes: Vec<_> = parameters
+            .iter()
+            .filter_map(|(name, shape)| {
+                Some(NewCodes { name, shape, codes: &self.convolutions.get(name)?.codes })
+            })
+            .collect();
+        self.expanded.write(path, COMPRESSED_FORMAT, &tensors, &codes)
+    }
+}
+
+/// Convolutions have `[outputs, inputs, height, width]`, everything of BatchNorm has `[channels]`.
+pub(super) fn is_convolution(shape: &[usize]) -> bool {
+    shape.len() == 4
+}
+
+/// Name of the tensor that holds the scales of an 8-bit tensor's output channels.
+pub(super) fn scale_of(name: &str) -> String {
+    format!("{name}.scale")
+}
+
+/// The f32 values of a convolution of a compressed file.
+pub(super) fn read_convolution(
+    file: &TensorFile<'_>,
+    name: &str,
+    shape: &[usize],
+) -> Result<Vec<f32>, TensorFileError> {
+    let scales = file.values(&scale_of(name), &shape[..1])?;
+    Ok(QuantisedTensor { codes: file.codes(name, shape)?, scales }.expand())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::{Architecture, BatchNormStatistics};
+
+    #[test]
+    fn no_value_moves_by_more_than_half_a_scale_of_its_own_channel() {
+        let values: Vec<f32> = (0..24).map(|i| (i as f32 * 0.7).sin() * [0.01, 1.0, 300.0][i / 8]).collect();
+        let quantised = QuantisedTensor::new(&values, 3);
+        let expanded = quantised.expand();
+        assert_eq!(expanded.len(), values.len());
+        for (index, (value, expanded)) in values.iter().zip(&expanded).enumerate() {
+            let bound = 0.501 * quantised.scales[index / 8];
+            assert!((value - expanded).abs() <= bound, "{value} became {expanded}");
+        }
+    }
+
+    #[test]
+    fn a_channel_of_zeros_stays_zero() {
+        assert_eq!(QuantisedTensor::new(&[0.0, 0.0, 1.0, -1.0], 2).expand(), [0.0, 0.0, 1.0, -1.0]);
+    }
+    #[test]
+    fn a_compressed_file_reads_back_as_the_base_it_was_announced_as() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("base.safetensors");
+        let weights = BaseWeights::seeded(Architecture::ResNet18, 1, BatchNormStatistics::Random);
+        let compressed = weights.compressed();
+        compressed.save(&path).unwrap();
+        let read = BaseWeights::load(&path).unwrap();
+        assert_eq!(read.identity(), compressed.expanded().identity());
+        assert_ne!(read.identity(), weights.identity());
+        assert_eq!(read.tensor("bn1.running_var"), weights.tensor("bn1.running_var"));
+        assert!(fs_err::metadata(&path).unwrap().len() < 4 * 11_200_000 / 3);
+        assert!(matches!(compressed.save(&path), Err(WeightsError::Exists { .. })));
+    }
+
+    #[test]
+    fn refuses_a_compressed_file_with_a_changed_scale() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("base.safetensors");
+        let weights = BaseWeights::seeded(Architecture::ResNet18, 1, BatchNormStatistics::Random);
+        let mut compressed = weights.compressed();
+        compressed.convolutions.get_mut("conv1.weight").unwrap().scales[3] *= 2.0;
+        compressed.save(&path).unwrap();
+        assert!(matches!(BaseWeights::load(&path), Err(WeightsError::Damaged { .. })));
+    }
+}
