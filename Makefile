@@ -2,7 +2,7 @@
 .DEFAULT_GOAL := help
 PARITY_PYTHON := .parity/venv/bin/python
 
-.PHONY: help needs libtorch build demo serve test check-fmt clippy rust-test deny parity golden bench-heads clean-demo
+.PHONY: help needs libtorch build demo serve test check-fmt clippy rust-test deny parity golden bench-heads bench-features pretrain-base clean-demo
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -51,6 +51,19 @@ golden: .parity/venv/.installed ## write the golden files that `make test` compa
 
 bench-heads: libtorch ## ten thousand heads: load time, memory, cost of a swap
 	cargo bench --locked --bench many_heads
+
+# The ImageNet weights join in where `make demo` has fetched them.
+bench-features: libtorch ## linear probes on our own base, on a random one and, if it is there, on ImageNet's
+	cargo build --release --locked --example surfaces
+	target/release/examples/surfaces .bench/surfaces/train --per-class 120 >/dev/null
+	target/release/examples/surfaces .bench/surfaces/test --per-class 50 --start 1000 >/dev/null
+	tools/textures.sh .bench/textures
+	cargo bench --locked --bench features -- --base assets/base-textures.safetensors \
+	    $(addprefix --base ,$(wildcard .demo/imagenet.safetensors))
+
+pretrain-base: libtorch ## train the bundled base again (assets/base-textures.md tells how long it takes)
+	cargo build --release --locked --example pretrain_base
+	target/release/examples/pretrain_base --out .pretrain
 
 clean-demo: ## remove what the demo made
 	rm -rf .demo

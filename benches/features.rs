@@ -61,10 +61,25 @@ struct PictureSet {
 }
 
 /// Features of a class's pictures.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct ClassFeatures {
-    train: Vec<Vec<f32>>,
-    test: Vec<Vec<f32>>,
+    train: Vec<PictureFeatures>,
+    test: Vec<PictureFeatures>,
+}
+
+#[derive(Debug)]
+struct PictureFeatures {
+    gap: Vec<f32>,
+    pyramid: Vec<f32>,
+}
+
+impl PictureFeatures {
+    fn of(&self, set: FeatureSet) -> &[f32] {
+        match set {
+            FeatureSet::Gap => &self.gap,
+            FeatureSet::Pyramid => &self.pyramid,
+        }
+    }
 }
 
 fn main() -> Result<()> {
@@ -87,14 +102,14 @@ fn main() -> Result<()> {
         .map(|(_, weights)| Ok(ResNet::new(weights, arguments.device)?))
         .collect::<Result<Vec<_>>>()?;
     for set in &sets {
+        let features = networks
+            .iter_mut()
+            .map(|network| set.classes.iter().map(|class| features_of(network, class)).collect())
+            .collect::<Result<Vec<Vec<ClassFeatures>>>>()?;
         for wanted in FeatureSet::ALL {
-            let features = networks
-                .iter_mut()
-                .map(|network| set.classes.iter().map(|class| features_of(network, class, wanted)).collect())
-                .collect::<Result<Vec<Vec<ClassFeatures>>>>()?;
             for &size in set.sizes {
                 let scores: Vec<String> =
-                    features.iter().map(|classes| score(classes, size, arguments.seeds)).collect();
+                    features.iter().map(|classes| score(classes, wanted, size, arguments.seeds)).collect();
                 let scores = table_cells(scores.iter().map(String::as_str));
                 println!("| {} | {size} | {wanted} |{scores}", set.name);
             }
@@ -126,7 +141,7 @@ fn surfaces(folder: &Path) -> Result<PictureSet> {
 /// Crops at random places, for training from the left of each photograph, for testing from the right.
 fn textures(folder: &Path) -> Result<PictureSet> {
     const CROP: u32 = 96;
-    const TRAIN: usize = 120;
+    const TRAIN: usize = 80;
     const TEST: usize = 60;
     let mut random = ChaCha8Rng::seed_from_u64(0);
     let mut crops = |picture: &Picture, left: u32, right: u32, count: usize| {
@@ -168,44 +183,48 @@ fn prepare(picture: &Picture, region: Option<Roi>) -> Result<PreparedImage> {
     Ok(Preprocess::default().apply(picture, region)?)
 }
 
-fn features_of(network: &mut ResNet, class: &ClassPictures, set: FeatureSet) -> Result<ClassFeatures> {
+fn features_of(network: &mut ResNet, class: &ClassPictures) -> Result<ClassFeatures> {
     let widths = network.widths();
-    let mut rows = |pictures: &[PreparedImage]| {
-        let mut rows = Vec::new();
+    let mut features = |pictures: &[PreparedImage]| {
+        let mut all = Vec::new();
         for batch in pictures.chunks(BATCH_IMAGES) {
             let batch: Vec<&PreparedImage> = batch.iter().collect();
-            let features = network.forward(&batch, Wanted::for_sets([set]))?;
-            rows.extend(
-                (0..batch.len()).filter_map(|row| features.row(set, row, widths).map(<[f32]>::to_vec)),
-            );
+            let features = network.forward(&batch, Wanted { pyramid: true, map: false })?;
+            for picture in 0..batch.len() {
+                let row = |set| features.row(set, picture, widths).map(<[f32]>::to_vec);
+                let (gap, pyramid) =
+                    row(FeatureSet::Gap).zip(row(FeatureSet::Pyramid)).context("features")?;
+                all.push(PictureFeatures { gap, pyramid });
+            }
         }
-        Ok::<_, anyhow::Error>(rows)
+        Ok::<_, anyhow::Error>(all)
     };
-    Ok(ClassFeatures { train: rows(&class.train)?, test: rows(&class.test)? })
+    Ok(ClassFeatures { train: features(&class.train)?, test: features(&class.test)? })
 }
 
 /// `mean ± standard deviation` in per cent.
-fn score(classes: &[ClassFeatures], size: usize, seeds: u64) -> String {
+fn score(classes: &[ClassFeatures], set: FeatureSet, size: usize, seeds: u64) -> String {
     let accuracies: Vec<f64> =
-        (0..seeds).into_par_iter().map(|seed| 100.0 * accuracy(classes, size, seed)).collect();
+        (0..seeds).into_par_iter().map(|seed| 100.0 * accuracy(classes, set, size, seed)).collect();
     let mean = accuracies.iter().sum::<f64>() / accuracies.len() as f64;
     let variance = accuracies.iter().map(|accuracy| (accuracy - mean).powi(2)).sum::<f64>();
     format!("{mean:.1} ± {:.1}", (variance / (accuracies.len() as f64 - 1.0).max(1.0)).sqrt())
 }
 
-fn accuracy(classes: &[ClassFeatures], size: usize, seed: u64) -> f64 {
-    let width = classes.iter().flat_map(|class| &class.test).map(Vec::len).next().unwrap_or(0);
+fn accuracy(classes: &[ClassFeatures], set: FeatureSet, size: usize, seed: u64) -> f64 {
+    let width =
+        classes.iter().flat_map(|class| &class.test).map(|picture| picture.of(set).len()).next().unwrap_or(0);
     let empty = Examples { width, ..Examples::default() };
     let (mut train, mut validation, mut test) = (empty.clone(), empty.clone(), empty);
     let mut random = ChaCha8Rng::seed_from_u64(seed);
     for (label, class) in classes.iter().enumerate() {
-        let mut chosen: Vec<&Vec<f32>> = class.train.iter().collect();
+        let mut chosen: Vec<&PictureFeatures> = class.train.iter().collect();
         chosen.shuffle(&mut random);
-        for (index, features) in chosen.into_iter().take(size).enumerate() {
+        for (index, picture) in chosen.into_iter().take(size).enumerate() {
             let half = if index % KEPT_BACK == 0 { &mut validation } else { &mut train };
-            half.push(features, label);
+            half.push(picture.of(set), label);
         }
-        class.test.iter().for_each(|features| test.push(features, label));
+        class.test.iter().for_each(|picture| test.push(picture.of(set), label));
     }
     let options = FitOptions { seed, ..FitOptions::default() };
     let Some(fitted) = fit(&train, &validation, classes.len(), &options, &mut |_| {}) else { return 0.0 };

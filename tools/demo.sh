@@ -12,6 +12,7 @@ readonly work=.demo
 readonly bin=target/release
 readonly task=surface
 readonly weights=resnet34-imagenet1k-v1
+readonly bundled=assets/base-textures.safetensors
 readonly grpc_port=${DEMO_PORT:-50051}
 readonly admin_port=${DEMO_ADMIN_PORT:-9090}
 readonly server=http://127.0.0.1:$grpc_port
@@ -53,9 +54,7 @@ choose_base() {
     if [ -e "$work/imagenet.safetensors" ]; then
         echo "$work/imagenet.safetensors"
     else
-        [ -e "$work/random.safetensors" ] ||
-            "$bin/turret" base random resnet34 --seed 1 -o "$work/random.safetensors" >/dev/null
-        echo "$work/random.safetensors"
+        echo "$bundled"
     fi
 }
 
@@ -83,14 +82,13 @@ mkdir -p "$work"
 say "The base: a frozen ResNet34"
 base=$(choose_base)
 "$bin/turret" base inspect "$base"
-case $base in
-    *random*)
-        echo
-        echo "NOTE: there are no pretrained weights here and no network to fetch them from. This base has RANDOM"
-        echo "weights: enough to see everything work, no good for real work. With a network:"
-        echo "    $bin/turret base fetch $weights -o base.safetensors"
-        echo "    DEMO_BASE=base.safetensors make demo" ;;
-esac
+if [ "$base" = "$bundled" ]; then
+    echo
+    echo "NOTE: there are no ImageNet weights here and no network to fetch them from, so this is the bundled base, trained on"
+    echo "generated textures (${bundled%.safetensors}.md): good for trying Turret, not for real work. With a network:"
+    echo "    $bin/turret base fetch $weights -o base.safetensors"
+    echo "    DEMO_BASE=base.safetensors make demo"
+fi
 
 say "The data: six classes of steel surface, made from a seed"
 rm -rf "$work/data-1" "$work/data-2" "$work/held-out" "$work/heads"
