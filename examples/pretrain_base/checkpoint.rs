@@ -7,7 +7,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, ensure};
-use tch::{Tensor, nn::VarStore, no_grad};
+use tch::{Tensor, nn::VarStore, no_grad_guard};
 
 use crate::network::BASE;
 
@@ -71,6 +71,7 @@ impl Checkpoint {
             .collect();
         let position =
             found.remove(POSITION).with_context(|| format!("{} has no position", path.display()))?;
+        let _guard = no_grad_guard();
         for (name, mut variable) in variables.variables() {
             let kept = found.get(&name).with_context(|| format!("{} lacks {name}", path.display()))?;
             ensure!(
@@ -80,7 +81,7 @@ impl Checkpoint {
                 kept.size(),
                 variable.size()
             );
-            no_grad(|| variable.copy_(kept));
+            variable.copy_(kept);
         }
         let elapsed = Duration::from_secs_f64(position.double_value(&[1]));
         Ok(Position { images: position.double_value(&[0]) as u64, elapsed })

@@ -1,7 +1,10 @@
 //! Batches, drawn on a thread of their own while the network trains on the ones before.
 
 use std::{
-    sync::mpsc::{Receiver, Sender, channel},
+    sync::{
+        Arc,
+        mpsc::{Receiver, Sender, channel},
+    },
     thread,
 };
 
@@ -12,7 +15,7 @@ use tch::{Device, Tensor};
 
 use crate::{
     picture::{CELL, Picture},
-    texture::Recipe,
+    recipe::Recipe,
 };
 
 /// Batches asked for and not yet trained on.
@@ -87,7 +90,7 @@ pub(crate) struct Loader {
 }
 
 impl Loader {
-    pub(crate) fn start(recipes: Vec<Recipe>, seed: u64) -> Self {
+    pub(crate) fn start(recipes: Arc<[Recipe]>, seed: u64) -> Self {
         let (orders, ordered) = channel();
         let (drawn, batches) = channel();
         thread::spawn(move || {

@@ -3,15 +3,19 @@
 //! Two things are learnt at once: which recipe a texture is of, and which local structure lies on it, if any.
 //! `turret base import OUT/resnet34.safetensors` makes a base of the result.
 
+mod brush;
 mod checkpoint;
+mod field;
 mod loader;
 mod mask;
 mod network;
 mod noise;
 mod picture;
+mod recipe;
 mod schedule;
+mod sheet;
 mod structure;
-mod texture;
+mod tones;
 mod training;
 
 use std::path::PathBuf;
@@ -19,6 +23,7 @@ use std::path::PathBuf;
 use anyhow::Result;
 use clap::Parser;
 
+use recipe::Recipe;
 use training::{Training, TrainingOptions};
 
 /// Trains until --images or --minutes are used up; started again with the same --out it goes on where it was.
@@ -54,8 +59,10 @@ struct Arguments {
 
 fn main() -> Result<()> {
     let arguments = Arguments::parse();
+    let recipes: Vec<Recipe> =
+        (0..arguments.recipes).map(|number| Recipe::draw(number, arguments.seed)).collect();
     if let Some(file) = &arguments.sheet {
-        return picture::write_sheet(file, arguments.recipes, arguments.seed);
+        return sheet::write_sheet(file, &recipes);
     }
     let budget = match arguments.minutes {
         Some(minutes) => schedule::Budget::Time(std::time::Duration::from_secs_f64(60.0 * minutes)),
@@ -65,9 +72,8 @@ fn main() -> Result<()> {
         out: arguments.out,
         budget,
         seed: arguments.seed,
-        recipes: arguments.recipes,
         batch: arguments.batch,
         learning_rate: arguments.learning_rate,
     };
-    Training::start(options, arguments.device)?.run()
+    Training::start(options, recipes, arguments.device)?.run()
 }

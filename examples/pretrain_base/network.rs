@@ -3,7 +3,7 @@
 use tch::{
     Kind, Tensor,
     nn::{self, Module as _, ModuleT as _},
-    no_grad,
+    no_grad_guard,
 };
 
 use crate::loader::Batch;
@@ -47,7 +47,8 @@ impl Convolution {
     /// Its output is zero until it has learnt otherwise.
     fn starting_at_zero(self) -> Self {
         if let Some(scale) = &self.bn.ws {
-            let _ = no_grad(|| scale.shallow_clone().zero_());
+            let _guard = no_grad_guard();
+            let _ = scale.shallow_clone().zero_();
         }
         self
     }

@@ -45,12 +45,11 @@ const FULL_DEPTH: usize = 6;
 
 /// Shallow and small first: a picture of the first phase costs a tenth of one of the last, and blocks join as identities
 /// (Chen et al., "Net2Net", 2016). The last phase fits the statistics of BatchNorm to larger maps.
-const PHASES: [Phase; 5] = [
+const PHASES: [Phase; 4] = [
     Phase { until: 0.35, depth: 1, side: 64 },
-    Phase { until: 0.5, depth: 2, side: 64 },
-    Phase { until: 0.7, depth: FULL_DEPTH, side: 64 },
-    Phase { until: 0.92, depth: FULL_DEPTH, side: 96 },
-    Phase { until: 1.0, depth: FULL_DEPTH, side: 128 },
+    Phase { until: 0.6, depth: 2, side: 64 },
+    Phase { until: 0.85, depth: FULL_DEPTH, side: 64 },
+    Phase { until: 1.0, depth: FULL_DEPTH, side: 96 },
 ];
 
 pub(crate) fn phase(progress: f64) -> Phase {
@@ -58,7 +57,8 @@ pub(crate) fn phase(progress: f64) -> Phase {
     PHASES.into_iter().find(|phase| progress < phase.until).unwrap_or(last)
 }
 
-/// Structures become small and faint over the first half.
+/// Structures become smaller and fainter over the first half, up to what a training of an hour can still learn.
 pub(crate) fn difficulty(progress: f64) -> f32 {
-    (2.0 * progress).min(1.0) as f32
+    const MOST: f64 = 0.6;
+    (MOST * (2.0 * progress).min(1.0)) as f32
 }

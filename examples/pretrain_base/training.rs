@@ -2,6 +2,7 @@
 
 use std::{
     path::PathBuf,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -9,7 +10,7 @@ use anyhow::{Result, ensure};
 use indicatif::{ProgressBar, ProgressStyle};
 use tch::{
     nn::{self, OptimizerConfig as _},
-    no_grad,
+    no_grad_guard,
 };
 use turret::base::Device;
 
@@ -17,9 +18,9 @@ use crate::{
     checkpoint::{Checkpoint, Position},
     loader::{Batch, Loader, Order},
     network::Network,
+    recipe::Recipe,
     schedule::{self, Budget},
     structure::Structure,
-    texture::Recipe,
 };
 
 /// Between two checkpoints, each with a score on held-out pictures.
@@ -28,6 +29,7 @@ const HELD_OUT_IMAGES: u64 = 768;
 const HELD_OUT_SIDE: usize = 96;
 /// Numbers of held-out pictures start here, far beyond any training.
 const FIRST_HELD_OUT: u64 = 1 << 40;
+const PROGRESS_STEPS: u64 = 10_000;
 const WEIGHT_DECAY: f64 = 0.02;
 
 #[derive(Debug)]
@@ -35,7 +37,6 @@ pub(crate) struct TrainingOptions {
     pub(crate) out: PathBuf,
     pub(crate) budget: Budget,
     pub(crate) seed: u64,
-    pub(crate) recipes: u32,
     pub(crate) batch: usize,
     pub(crate) learning_rate: f64,
 }
@@ -43,6 +44,7 @@ pub(crate) struct TrainingOptions {
 #[derive(Debug)]
 pub(crate) struct Training {
     options: TrainingOptions,
+    recipes: Arc<[Recipe]>,
     device: tch::Device,
     variables: nn::VarStore,
     network: Network,
@@ -51,21 +53,21 @@ pub(crate) struct Training {
 }
 
 impl Training {
-    pub(crate) fn start(options: TrainingOptions, device: Device) -> Result<Self> {
-        ensure!(options.batch > 1 && options.recipes > 1, "--batch and --recipes must be above 1");
+    pub(crate) fn start(options: TrainingOptions, recipes: Vec<Recipe>, device: Device) -> Result<Self> {
+        ensure!(options.batch > 1 && recipes.len() > 1, "--batch and --recipes must be above 1");
         let device = device.resolve()?;
         tch::manual_seed(options.seed.cast_signed());
         let variables = nn::VarStore::new(device);
-        let network = Network::new(&variables.root(), options.recipes as usize, Structure::CLASSES);
+        let network = Network::new(&variables.root(), recipes.len(), Structure::CLASSES);
         let checkpoint = Checkpoint::in_folder(options.out.clone())?;
         let position = checkpoint.resume(&variables)?;
-        Ok(Self { options, device, variables, network, checkpoint, position })
+        Ok(Self { options, recipes: recipes.into(), device, variables, network, checkpoint, position })
     }
 
     pub(crate) fn run(mut self) -> Result<()> {
         let mut optimiser =
             nn::AdamW::default().wd(WEIGHT_DECAY).build(&self.variables, self.options.learning_rate)?;
-        let mut loader = Loader::start(self.recipes(), self.options.seed);
+        let mut loader = Loader::start(self.recipes.clone(), self.options.seed);
         let held_out = self.draw_held_out();
         let (begun, before) = (Instant::now(), self.position);
         let mut ordered = self.position.images;
@@ -75,35 +77,40 @@ impl Training {
         let mut rate = 0.0;
         while self.progress() < 1.0 {
             let (progress, count) = (self.progress(), self.options.batch);
+            let (side, difficulty) = (schedule::phase(progress).side, schedule::difficulty(progress));
             let batch = loader.next(|| {
                 let first_number = ordered;
                 ordered += count as u64;
-                Order {
-                    first_number,
-                    count,
-                    side: schedule::phase(progress).side,
-                    difficulty: schedule::difficulty(progress),
-                }
+                Order { first_number, count, side, difficulty }
             })?;
-            let batch = batch.to_device(self.device);
-            optimiser.set_lr(self.options.learning_rate * schedule::learning_rate_factor(progress));
-            let loss =
-                self.network.forward(&batch.pixels, schedule::phase(progress).depth, true).loss(&batch);
-            optimiser.backward_step(&loss);
-            mean_loss.add(loss.double_value(&[]));
+            mean_loss.add(self.step(&mut optimiser, &batch.to_device(self.device), progress));
             self.position.images += count as u64;
             self.position.elapsed = before.elapsed + begun.elapsed();
-            bar.set_position((1e4 * self.progress()) as u64);
+            bar.set_position((PROGRESS_STEPS as f64 * self.progress()) as u64);
             rate = (self.position.images - before.images) as f64 / begun.elapsed().as_secs_f64();
             bar.set_message(self.line(&mean_loss, rate));
             if last_checkpoint.elapsed() > CHECKPOINT_INTERVAL {
-                self.checkpoint.write(&self.variables, self.position)?;
-                self.report(&bar, &format!("{}, {}", self.line(&mean_loss, rate), self.score(&held_out)));
+                self.keep(&bar, &self.line(&mean_loss, rate), &held_out)?;
                 last_checkpoint = Instant::now();
             }
         }
+        self.keep(&bar, &self.line(&mean_loss, rate), &held_out)
+    }
+
+    /// One step of the optimiser; gives the loss before it.
+    fn step(&self, optimiser: &mut nn::Optimizer, batch: &Batch, progress: f64) -> f64 {
+        optimiser.set_lr(self.options.learning_rate * schedule::learning_rate_factor(progress));
+        let logits = self.network.forward(&batch.pixels, schedule::phase(progress).depth, true);
+        let loss = logits.loss(batch);
+        optimiser.backward_step(&loss);
+        loss.double_value(&[])
+    }
+
+    /// Writes a checkpoint and says how good it is, on a line of its own, also where there is no terminal.
+    fn keep(&self, bar: &ProgressBar, line: &str, held_out: &[Batch]) -> Result<()> {
         self.checkpoint.write(&self.variables, self.position)?;
-        self.report(&bar, &format!("{}, {}", self.line(&mean_loss, rate), self.score(&held_out)));
+        let (minutes, score) = (self.position.elapsed.as_secs_f64() / 60.0, self.score(held_out));
+        bar.suspend(|| eprintln!("{minutes:.1} min: {line}, {score}"));
         Ok(())
     }
 
@@ -111,17 +118,12 @@ impl Training {
         self.options.budget.progress(self.position.images, self.position.elapsed)
     }
 
-    fn recipes(&self) -> Vec<Recipe> {
-        (0..self.options.recipes).map(|number| Recipe::draw(number, self.options.seed)).collect()
-    }
-
     fn draw_held_out(&self) -> Vec<Batch> {
-        let recipes = self.recipes();
         (0..HELD_OUT_IMAGES / 64)
             .map(|index| {
                 let first_number = FIRST_HELD_OUT + 64 * index;
                 let order = Order { first_number, count: 64, side: HELD_OUT_SIDE, difficulty: 1.0 };
-                Batch::draw(&recipes, self.options.seed, order)
+                Batch::draw(&self.recipes, self.options.seed, order)
             })
             .collect()
     }
@@ -129,10 +131,11 @@ impl Training {
     /// The share of held-out pictures that is right, at full difficulty.
     fn score(&self, held_out: &[Batch]) -> String {
         let depth = schedule::phase(self.progress()).depth;
+        let _guard = no_grad_guard();
         let mut right = [0.0; 4];
         for batch in held_out {
             let batch = batch.to_device(self.device);
-            let of_batch = no_grad(|| self.network.forward(&batch.pixels, depth, false).right(&batch));
+            let of_batch = self.network.forward(&batch.pixels, depth, false).right(&batch);
             right.iter_mut().zip(of_batch).for_each(|(sum, count)| *sum += count);
         }
         let [recipe_gap, recipe_pyramid, structure_gap, structure_pyramid] =
@@ -147,14 +150,13 @@ impl Training {
         format!("{} images, {rate:.0} images/s, loss {:.3}", self.position.images, mean_loss.value)
     }
 
-    /// On a line of its own, also where there is no terminal.
-    fn report(&self, bar: &ProgressBar, line: &str) {
-        bar.suspend(|| eprintln!("{:.1} min: {line}", self.position.elapsed.as_secs_f64() / 60.0));
-    }
-
     fn progress_bar(&self) -> Result<ProgressBar> {
         let style = ProgressStyle::with_template("{wide_bar} {percent} % {msg}, {eta} left")?;
-        Ok(ProgressBar::new(10_000).with_style(style))
+        // Counted from here, so that the time left does not count what an earlier start did.
+        let bar = ProgressBar::new(PROGRESS_STEPS).with_style(style);
+        bar.set_position((PROGRESS_STEPS as f64 * self.progress()) as u64);
+        bar.reset_eta();
+        Ok(bar)
     }
 }
 

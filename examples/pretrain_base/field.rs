@@ -1,16 +1,14 @@
-//! Texture recipes: formulas drawn from a seed, each the definition of one class. A picture of a class is a new draw of
-//! the same formula (formula-driven supervised learning: Kataoka et al., "Pre-training without natural images", 2020).
+//! The fields that texture recipes are made of.
 
 use std::f32::consts::{PI, TAU};
 
-use rand::{Rng, RngExt as _, SeedableRng as _};
-use rand_chacha::ChaCha8Rng;
+use rand::{Rng, RngExt as _};
 
-use crate::noise::{Noise, log_uniform, mix, smoothstep};
+use crate::noise::{Noise, log_uniform, smoothstep};
 
 /// One field of a recipe. Lengths are in pixels of a picture at scale 1.
 #[derive(Clone, Copy, Debug)]
-enum Field {
+pub(crate) enum Field {
     /// 1/f noise.
     Clouds { wavelength: f32, octaves: u32, persistence: f32 },
     /// Band-pass noise, drawn out along one direction.
@@ -36,9 +34,10 @@ enum Field {
 }
 
 impl Field {
-    const KINDS: u32 = 11;
+    pub(crate) const KINDS: u32 = 11;
 
-    fn draw(kind: u32, rng: &mut impl Rng) -> Self {
+    /// A field of a kind below [`Self::KINDS`] with parameters of its own.
+    pub(crate) fn draw(kind: u32, rng: &mut impl Rng) -> Self {
         let wavelength = log_uniform(rng, 4.0, 40.0);
         let octaves = rng.random_range(1..5);
         let stretch = if rng.random_bool(0.5) { 1.0 } else { log_uniform(rng, 1.5, 12.0) };
@@ -94,7 +93,7 @@ impl Field {
     }
 
     /// About -1..1, of one draw of the field.
-    fn at(&self, noise: Noise, x: f32, y: f32) -> f32 {
+    pub(crate) fn at(&self, noise: Noise, x: f32, y: f32) -> f32 {
         match *self {
             Self::Clouds { wavelength, octaves, persistence } => {
                 1.6 * noise.fractal(x / wavelength, y / wavelength, octaves + 1, persistence)
@@ -170,90 +169,4 @@ impl Field {
 /// Whole squares and the place inside one, 0..1.
 fn split(coordinate: f32) -> (f32, i32) {
     (coordinate - coordinate.floor(), coordinate.floor() as i32)
-}
-
-/// How the fields of a recipe come together.
-#[derive(Clone, Copy, Debug)]
-enum Blend {
-    Sum,
-    Product,
-    /// The last field says where the first and where the second is seen.
-    Choice,
-}
-
-#[derive(Debug)]
-struct Part {
-    field: Field,
-    /// Cosine and sine of its direction relative to the recipe's.
-    direction: (f32, f32),
-    weight: f32,
-}
-
-/// The formula of one class.
-#[derive(Debug)]
-pub(crate) struct Recipe {
-    parts: Vec<Part>,
-    blend: Blend,
-    /// Wavelength and strength, in pixels, of a bend of everything.
-    warp: Option<(f32, f32)>,
-    /// Colours (red, green, blue in 0..1) of the darkest and the brightest places, before brightness is chosen.
-    pub(crate) colours: [[f32; 3]; 2],
-}
-
-impl Recipe {
-    /// Recipe `number` of a seed; recipes do not depend on how many there are.
-    pub(crate) fn draw(number: u32, seed: u64) -> Self {
-        let mut rng = ChaCha8Rng::seed_from_u64(seed ^ 0x7E47_0000);
-        rng.set_stream(u64::from(number));
-        let rng = &mut rng;
-        let count: u32 = rng.random_range(1..4);
-        // The kinds take turns, so that every kind is the first field of equally many recipes.
-        let parts: Vec<Part> = (0..count)
-            .map(|index| {
-                let kind = if index == 0 { number } else { rng.random_range(0..Field::KINDS) };
-                let angle: f32 = rng.random_range(0.0..PI);
-                let weight = if index == 0 { 1.0 } else { rng.random_range(0.3..0.9) };
-                Part {
-                    field: Field::draw(kind % Field::KINDS, rng),
-                    direction: (angle.cos(), angle.sin()),
-                    weight,
-                }
-            })
-            .collect();
-        let blend = match rng.random_range(0..4) {
-            0 => Blend::Product,
-            1 if count == 3 => Blend::Choice,
-            _ => Blend::Sum,
-        };
-        let warp = rng.random_bool(0.3).then(|| (log_uniform(rng, 8.0, 50.0), log_uniform(rng, 1.0, 8.0)));
-        let hue = [0; 3].map(|_| rng.random_range(-0.5..0.5f32));
-        let other = hue.map(|channel| -0.5 * channel + rng.random_range(-0.3..0.3));
-        Self { parts, blend, warp, colours: [other, hue] }
-    }
-
-    /// The tone at a place of one draw of the recipe, in no fixed range.
-    pub(crate) fn tone(&self, noise: Noise, x: f32, y: f32) -> f32 {
-        let (mut x, mut y) = (x, y);
-        if let Some((wavelength, strength)) = self.warp {
-            let bend = noise.other(100);
-            let (u, v) = (x / wavelength, y / wavelength);
-            x += strength * bend.gradient(u, v);
-            y += strength * bend.gradient(u + 57.3, v + 11.9);
-        }
-        let value = |(index, part): (usize, &Part)| {
-            let (cos, sin) = part.direction;
-            part.weight
-                * part.field.at(noise.other(1000 * (index as u32 + 1)), x * cos + y * sin, y * cos - x * sin)
-        };
-        let mut values = self.parts.iter().enumerate().map(value);
-        match self.blend {
-            Blend::Sum => values.sum(),
-            Blend::Product => values.fold(1.0, |product, value| product * (1.0 + value)),
-            Blend::Choice => {
-                let mut next = || values.next().unwrap_or_default();
-                let (first, second, choice) = (next(), next(), next());
-                mix(second, first, smoothstep(-0.1, 0.1, choice))
-            }
-        }
-    }
 }
