@@ -54,11 +54,13 @@ bench-heads: libtorch ## ten thousand heads: load time, memory, cost of a swap
 
 # The ImageNet weights join in where `make demo` has fetched them.
 bench-features: libtorch ## linear probes on our own base, on a random one and, if it is there, on ImageNet's
-	cargo build --release --locked --example surfaces
+	cargo build --release --locked --bin turret --example surfaces
+	rm -f .bench/random.safetensors
+	target/release/turret base random resnet34 --seed 1 -o .bench/random.safetensors
 	target/release/examples/surfaces .bench/surfaces/train --per-class 120 >/dev/null
 	target/release/examples/surfaces .bench/surfaces/test --per-class 50 --start 1000 >/dev/null
 	tools/textures.sh .bench/textures
-	cargo bench --locked --bench features -- --base assets/base-textures.safetensors \
+	cargo bench --locked --bench features -- --base .bench/random.safetensors --base assets/base-textures.safetensors \
 	    $(addprefix --base ,$(wildcard .demo/imagenet.safetensors))
 
 pretrain-base: libtorch ## train the bundled base again (assets/base-textures.md tells how long it takes)

@@ -13,7 +13,7 @@ use rand::{RngExt as _, SeedableRng as _, seq::SliceRandom as _};
 use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
 use turret::{
-    base::{Architecture, Base, BaseWeights, BatchNormStatistics, Device, ResNet, Wanted, set_cpu_threads},
+    base::{Base, BaseWeights, Device, ResNet, Wanted, set_cpu_threads},
     config::processors,
     features::FeatureSet,
     image::{ImageLimits, ImageSource, Picture, PreparedImage, Preprocess, Roi, decode},
@@ -26,8 +26,8 @@ const BATCH_IMAGES: usize = 16;
 
 #[derive(Parser, Debug)]
 struct Arguments {
-    /// Base files to compare; a base with random weights is always there
-    #[arg(long = "base", value_name = "FILE")]
+    /// Base files to compare, a column each
+    #[arg(long = "base", value_name = "FILE", required = true)]
     bases: Vec<PathBuf>,
     /// Folder with train/<class>/ and test/<class>/ pictures
     #[arg(long, value_name = "DIR", default_value = ".bench/surfaces")]
@@ -86,21 +86,13 @@ fn main() -> Result<()> {
     let arguments = Arguments::parse();
     set_cpu_threads(processors());
     let sets = [surfaces(&arguments.surfaces)?, textures(&arguments.textures)?];
-    let random = BaseWeights::seeded(Architecture::ResNet34, 1, BatchNormStatistics::Identity);
-    let mut bases = vec![("random".to_owned(), random)];
+    let (mut names, mut networks) = (Vec::new(), Vec::new());
     for path in &arguments.bases {
-        let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-        bases.push((name, BaseWeights::load(path)?));
+        names.push(path.file_stem().unwrap_or_default().to_string_lossy().into_owned());
+        networks.push(ResNet::new(&BaseWeights::load(path)?, arguments.device)?);
     }
-    println!(
-        "| pictures | a class | features |{} ",
-        table_cells(bases.iter().map(|(name, _)| name.as_str()))
-    );
-    println!("|---|---|---|{}", "---|".repeat(bases.len()));
-    let mut networks = bases
-        .iter()
-        .map(|(_, weights)| Ok(ResNet::new(weights, arguments.device)?))
-        .collect::<Result<Vec<_>>>()?;
+    println!("| pictures | a class | features |{}", table_cells(&names));
+    println!("|---|---|---|{}", "---|".repeat(names.len()));
     for set in &sets {
         let features = networks
             .iter_mut()
@@ -110,16 +102,15 @@ fn main() -> Result<()> {
             for &size in set.sizes {
                 let scores: Vec<String> =
                     features.iter().map(|classes| score(classes, wanted, size, arguments.seeds)).collect();
-                let scores = table_cells(scores.iter().map(String::as_str));
-                println!("| {} | {size} | {wanted} |{scores}", set.name);
+                println!("| {} | {size} | {wanted} |{}", set.name, table_cells(&scores));
             }
         }
     }
     Ok(())
 }
 
-fn table_cells<'a>(cells: impl Iterator<Item = &'a str>) -> String {
-    cells.map(|cell| format!(" {cell} |")).collect()
+fn table_cells(cells: &[String]) -> String {
+    cells.iter().map(|cell| format!(" {cell} |")).collect()
 }
 
 /// The demo's classes; see `examples/surfaces`.

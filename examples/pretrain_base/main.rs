@@ -44,10 +44,10 @@ struct Arguments {
     #[arg(long, value_name = "N", default_value_t = 198)]
     recipes: u32,
     /// Pictures in one step
-    #[arg(long, value_name = "N", default_value_t = 64)]
+    #[arg(long, value_name = "N", default_value_t = 48)]
     batch: usize,
     /// Highest learning rate of AdamW
-    #[arg(long, value_name = "X", default_value_t = 1e-3)]
+    #[arg(long, value_name = "X", default_value_t = 1.5e-3)]
     learning_rate: f64,
     /// cpu or cuda:N
     #[arg(long, value_name = "DEVICE", default_value = "cpu")]

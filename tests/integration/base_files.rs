@@ -68,3 +68,10 @@ fn import_names_what_is_missing_too_many_or_of_another_shape() {
     let not_a_base = BaseWeights::load(&folder.path().join("checkpoint.safetensors")).unwrap_err();
     assert!(not_a_base.to_string().contains("turret base import"), "{not_a_base}");
 }
+
+#[test]
+fn the_bundled_base_is_a_whole_resnet34_of_at_most_24_mib() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("assets/base-textures.safetensors");
+    assert_eq!(BaseWeights::load(&path).unwrap().architecture(), Architecture::ResNet34);
+    assert!(fs_err::metadata(&path).unwrap().len() <= 24 << 20);
+}
