@@ -34,11 +34,7 @@ async fn busy_server(images: usize) -> Busy {
     Busy { server, control, first }
 }
 
-fn ask(
-    server: &TestServer,
-    bytes: Vec<u8>,
-    timeout: Option<Duration>,
-) -> tokio::task::JoinHandle<Answer> {
+fn ask(server: &TestServer, bytes: Vec<u8>, timeout: Option<Duration>) -> tokio::task::JoinHandle<Answer> {
     let mut client = server.plain_classifier();
     let mut request = Request::new(request(&["part"], bytes));
     if let Some(timeout) = timeout {
