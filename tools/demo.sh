@@ -92,12 +92,12 @@ fi
 
 say "The data: six classes of steel surface, made from a seed"
 rm -rf "$work/data-1" "$work/data-2" "$work/held-out" "$work/heads"
-"$bin/examples/surfaces" "$work/data-1" --per-class 15
+"$bin/examples/surfaces" "$work/data-1" --per-class 5
 "$bin/examples/surfaces" "$work/data-2" --per-class 60 >/dev/null
 "$bin/examples/surfaces" "$work/held-out" --start 1000 --per-class 6 >/dev/null
 mkdir -p "$work/heads"
 
-say "fine-tune trains version 1 from 15 pictures a class"
+say "fine-tune trains version 1 from 5 pictures a class"
 train "$work/data-1"
 
 say "turret serve"
