@@ -1,10 +1,17 @@
-//! Compiles the protocol in pure Rust (no `protoc`) and tells the binaries where libtorch lies.
+//! Compiles the protocol in pure Rust (no `protoc`) and the one C++ file, and tells the binaries where libtorch lies.
 
-use std::{env, fs, path::PathBuf};
+use std::{
+    env, fs,
+    path::{Path, PathBuf},
+};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     compile_protocol()?;
-    set_run_path();
+    let libtorch = libtorch_folder();
+    if let Some(lib) = &libtorch {
+        compile_kernels(lib);
+    }
+    set_run_path(libtorch);
     Ok(())
 }
 
@@ -19,14 +26,36 @@ fn compile_protocol() -> Result<(), Box<dyn std::error::Error>> {
     Ok(())
 }
 
-/// torch-sys links libtorch but leaves the run path to the crate that makes the binary.
-/// The path is resolved here because libtorch finds its own libraries relative to its real place.
-fn set_run_path() {
+/// Where libtorch's libraries lie; its headers lie beside them. Without links, because libtorch finds its own libraries
+/// relative to its real place.
+fn libtorch_folder() -> Option<PathBuf> {
     println!("cargo::rerun-if-env-changed=DEP_TCH_LIBTORCH_LIB");
     println!("cargo::rerun-if-env-changed=LIBTORCH");
-    if let Some(lib) = env::var_os("DEP_TCH_LIBTORCH_LIB") {
-        let lib = PathBuf::from(lib);
-        let lib = fs::canonicalize(&lib).unwrap_or(lib);
+    let lib = PathBuf::from(env::var_os("DEP_TCH_LIBTORCH_LIB")?);
+    Some(fs::canonicalize(&lib).unwrap_or(lib))
+}
+
+/// With torch-sys's flags, because both share libtorch's types.
+fn compile_kernels(lib: &Path) {
+    const SOURCE: &str = "src/base/kernels/dispatcher.cpp";
+    println!("cargo::rerun-if-changed={SOURCE}");
+    println!("cargo::rerun-if-env-changed=LIBTORCH_CXX11_ABI");
+    let abi = env::var("LIBTORCH_CXX11_ABI").unwrap_or_else(|_| "1".to_owned());
+    let include = lib.with_file_name("include");
+    cc::Build::new()
+        .cpp(true)
+        .std("c++17")
+        .warnings(false) // of libtorch's headers
+        .include(&include)
+        .include(include.join("torch/csrc/api/include"))
+        .define("_GLIBCXX_USE_CXX11_ABI", abi.as_str())
+        .file(SOURCE)
+        .compile("turret_kernels");
+}
+
+/// torch-sys links libtorch but leaves the run path to the crate that makes the binary.
+fn set_run_path(lib: Option<PathBuf>) {
+    if let Some(lib) = lib {
         println!("cargo::rustc-link-arg=-Wl,-rpath,{}", lib.display());
     }
     // A container has libtorch beside the binary rather than where it was built.

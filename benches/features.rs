@@ -13,7 +13,7 @@ use rand::{RngExt as _, SeedableRng as _, seq::SliceRandom as _};
 use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
 use turret::{
-    base::{Base, BaseWeights, Device, ResNet, Wanted, set_cpu_threads},
+    base::{Base, BaseWeights, Device, Network, PrecisionChoice, Wanted, set_cpu_threads},
     config::processors,
     features::FeatureSet,
     image::{ImageLimits, ImageSource, Picture, PreparedImage, Preprocess, Roi, decode},
@@ -39,6 +39,9 @@ struct Arguments {
     seeds: u64,
     #[arg(long, value_name = "DEVICE", default_value = "auto")]
     device: Device,
+    /// auto, fp32, bf16, fp16 or int8
+    #[arg(long, value_name = "NAME", default_value = "fp32")]
+    precision: PrecisionChoice,
     /// What `cargo bench` adds
     #[arg(long, hide = true)]
     bench: bool,
@@ -89,7 +92,7 @@ fn main() -> Result<()> {
     let (mut names, mut networks) = (Vec::new(), Vec::new());
     for path in &arguments.bases {
         names.push(path.file_stem().unwrap_or_default().to_string_lossy().into_owned());
-        networks.push(ResNet::new(&BaseWeights::load(path)?, arguments.device)?);
+        networks.push(Network::new(&BaseWeights::load(path)?, arguments.device, arguments.precision)?);
     }
     println!("| pictures | a class | features |{}", table_cells(&names));
     println!("|---|---|---|{}", "---|".repeat(names.len()));
@@ -174,7 +177,7 @@ fn prepare(picture: &Picture, region: Option<Roi>) -> Result<PreparedImage> {
     Ok(Preprocess::default().apply(picture, region)?)
 }
 
-fn features_of(network: &mut ResNet, class: &ClassPictures) -> Result<ClassFeatures> {
+fn features_of(network: &mut Network, class: &ClassPictures) -> Result<ClassFeatures> {
     let widths = network.widths();
     let mut features = |pictures: &[PreparedImage]| {
         let mut all = Vec::new();

@@ -142,6 +142,20 @@ pub fn to_bytes_with_codes(
     with_sorted_header(&bytes).map_err(|error| broken(error.to_string()))
 }
 
+/// The file again with one metadata key more, or with another value for it; the tensors stay byte for byte.
+///
+/// # Errors
+/// [`TensorFileError::NotSafetensors`] if it is none.
+pub fn with_metadata(bytes: &[u8], key: &str, value: &str) -> Result<Vec<u8>, TensorFileError> {
+    let mut metadata = TensorFile::parse(bytes)?.metadata;
+    metadata.insert(key.to_owned(), value.to_owned());
+    let broken =
+        |error: &dyn std::fmt::Display| TensorFileError::NotSafetensors { detail: error.to_string() };
+    let tensors = SafeTensors::deserialize(bytes).map_err(|error| broken(&error))?.tensors();
+    let bytes = safetensors::serialize(tensors, Some(metadata)).map_err(|error| broken(&error))?;
+    with_sorted_header(&bytes).map_err(|error| broken(&error))
+}
+
 /// serde_json's own map is sorted by key, so parsing and writing the header again fixes its order.
 fn with_sorted_header(bytes: &[u8]) -> Result<Vec<u8>, Box<dyn std::error::Error>> {
     let (length, rest) = bytes.split_first_chunk::<8>().ok_or("no header")?;
@@ -170,6 +184,14 @@ mod tests {
         let parsed = TensorFile::parse(&bytes).unwrap();
         assert_eq!(parsed.values("w", &[1, 2]), Ok(vec![1.0, -2.5]));
         assert_eq!(parsed.metadata["k"], "kk");
+    }
+
+    #[test]
+    fn a_key_more_changes_no_tensor() {
+        let with_key = with_metadata(&file(&[1.0, -2.5]), "new", "value").unwrap();
+        let parsed = TensorFile::parse(&with_key).unwrap();
+        assert_eq!(parsed.values("w", &[1, 2]), Ok(vec![1.0, -2.5]));
+        assert_eq!((parsed.metadata["new"].as_str(), parsed.metadata["k"].as_str()), ("value", "kk"));
     }
 
     #[test]

@@ -1,23 +1,31 @@
 //! The base: a pretrained convolutional network without its classifier. Frozen: nothing ever writes to it.
 //!
 //! A base file goes `checkpoint` (any torchvision or timm file) -> [`BaseWeights`] (every name, shape and number
-//! checked; torchvision's names) -> [`ResNet`] (BatchNorm folded, on a device). The serving core knows only the
-//! [`Base`] trait.
+//! checked; torchvision's names) -> [`Network`] (`layout` says what it computes, `kernels` how, in which precision and on
+//! which device). The serving core knows only the [`Base`] trait.
 
+mod activation_ranges;
 mod architecture;
 pub mod checkpoint;
 mod compressed;
 mod cuda_library;
 mod device;
 pub mod fetch;
-mod resnet;
+mod folding;
+mod kernels;
+mod layout;
+mod network;
+mod pooling;
+mod precision;
 mod seeded;
 mod weights;
 
+pub use activation_ranges::{ActivationRanges, PercentileError, Range, calibrate};
 pub use architecture::{Architecture, UnknownArchitecture};
 pub use compressed::CompressedWeights;
 pub use device::{Device, DeviceError, set_cpu_threads};
-pub use resnet::ResNet;
+pub use network::{BuildError, Network};
+pub use precision::{Precision, PrecisionChoice, PrecisionError};
 pub use seeded::{BatchNormStatistics, SeededStream};
 pub use weights::{BaseWeights, WeightsError};
 
@@ -69,6 +77,9 @@ pub trait Base: Send {
     fn identity(&self) -> &BaseIdentity;
 
     fn widths(&self) -> FeatureWidths;
+
+    /// The arithmetic by name, e.g. `fp32`: features of two arithmetics differ a little, those of one do not.
+    fn arithmetic(&self) -> &str;
 
     /// One forward pass. All images have the same side, which is at least 32; there is at least one.
     ///

@@ -6,9 +6,10 @@ use std::{
 };
 
 use super::{
-    Architecture, UnknownArchitecture,
+    ActivationRanges, Architecture, UnknownArchitecture,
     checkpoint::{CheckpointError, NamedTensor, read_checkpoint},
     compressed::{COMPRESSED_FORMAT, is_convolution, read_convolution, scale_of},
+    layout::{IMAGE, Step},
 };
 use crate::{
     features::BaseIdentity,
@@ -18,8 +19,10 @@ use crate::{
 
 /// What this build writes and reads: every tensor in f32.
 const FORMAT: &str = "turret-base/1";
-/// The classifier of a checkpoint: a base has none.
-const CLASSIFIER: [&str; 2] = ["fc.weight", "fc.bias"];
+/// Names of a checkpoint's classifier begin so: a base has none.
+const CLASSIFIERS: [&str; 2] = ["fc.", "classifier."];
+/// Metadata key of the [`ActivationRanges`], which a base that was never calibrated lacks.
+const RANGES: &str = "activation_ranges";
 
 /// Every tensor of a base under torchvision's name, checked.
 #[derive(Debug)]
@@ -28,6 +31,7 @@ pub struct BaseWeights {
     pub(super) tensors: BTreeMap<String, Vec<f32>>,
     digest: Digest,
     pub(super) origin: String,
+    ranges: Option<ActivationRanges>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -50,11 +54,15 @@ pub enum WeightsError {
     Architecture { path: PathBuf, source: UnknownArchitecture },
     #[error("{path}: {source}")]
     Digest { path: PathBuf, source: InvalidDigest },
+    #[error(
+        "the activation ranges of {path} cannot be used ({detail}); measure them again with `turret base calibrate`"
+    )]
+    Ranges { path: PathBuf, detail: String },
     #[error("{path} was changed or damaged: its weights have digest {found}, its metadata says {expected}")]
     Damaged { path: PathBuf, expected: Digest, found: Digest },
     #[error(
-        "the tensors of {path} are those of no network that Turret knows (resnet18, resnet34): \
-         for {architecture}, {detail}"
+        "the tensors of {path} are those of no network that Turret knows ({}): for {architecture}, {detail}",
+        Architecture::names()
     )]
     OtherNetwork { path: PathBuf, architecture: Architecture, detail: String },
 }
@@ -63,9 +71,7 @@ impl BaseWeights {
     /// Imports a torchvision or timm checkpoint; the architecture is told from the tensors.
     pub fn import(path: &Path) -> Result<Self, WeightsError> {
         let mut tensors = read_checkpoint(path)?;
-        for name in CLASSIFIER {
-            tensors.remove(name);
-        }
+        tensors.retain(|name, _| !CLASSIFIERS.iter().any(|classifier| name.starts_with(classifier)));
         let architecture = nearest_architecture(&tensors);
         let other = |detail| WeightsError::OtherNetwork { path: path.to_owned(), architecture, detail };
         let mut checked = BTreeMap::new();
@@ -89,7 +95,7 @@ impl BaseWeights {
         origin: String,
     ) -> Self {
         let digest = digest_of(&tensors);
-        Self { architecture, tensors, digest, origin }
+        Self { architecture, tensors, digest, origin, ranges: None }
     }
 
     /// Reads a base file of either format, checks everything and its digest, which is over the f32 values that the
@@ -116,11 +122,25 @@ impl BaseWeights {
             text("digest")?.parse().map_err(|source| WeightsError::Digest { path: at(), source })?;
         let tensors = read_tensors(&file, architecture, compressed)
             .map_err(|source| WeightsError::Tensors { path: at(), source })?;
-        let weights = Self::new(architecture, tensors, text("origin")?.clone());
+        let mut weights = Self::new(architecture, tensors, text("origin")?.clone());
         if weights.digest != expected {
             return Err(WeightsError::Damaged { path: at(), expected, found: weights.digest });
         }
+        weights.ranges =
+            ranges_of(&file, architecture).map_err(|detail| WeightsError::Ranges { path: at(), detail })?;
         Ok(weights)
+    }
+
+    /// Writes the base file `from` again with these ranges: weights and digest stay what they are, so that heads of one are
+    /// heads of the other.
+    pub fn save_with_ranges(from: &Path, ranges: &ActivationRanges, path: &Path) -> Result<(), WeightsError> {
+        let bytes =
+            fs_err::read(from).map_err(|source| WeightsError::Read { path: from.to_owned(), source })?;
+        let broken = |detail: String| WeightsError::Ranges { path: from.to_owned(), detail };
+        let ranges = serde_json::to_string(ranges).map_err(|error| broken(error.to_string()))?;
+        let bytes = tensor_file::with_metadata(&bytes, RANGES, &ranges)
+            .map_err(|source| WeightsError::Tensors { path: from.to_owned(), source })?;
+        write_new(path, &bytes)
     }
 
     /// Writes a base file in f32; it appears whole or not at all, and never replaces another.
@@ -148,14 +168,12 @@ impl BaseWeights {
         ]);
         let bytes = tensor_file::to_bytes_with_codes(tensors, codes, &metadata)
             .map_err(|source| WeightsError::Tensors { path: path.to_owned(), source })?;
-        crate::whole_file::write_new(path, &bytes).map_err(|source| {
-            let path = path.to_owned();
-            if source.kind() == std::io::ErrorKind::AlreadyExists {
-                WeightsError::Exists { path }
-            } else {
-                WeightsError::Write { path, source }
-            }
-        })
+        write_new(path, &bytes)
+    }
+
+    /// Of the maps, if the base was calibrated.
+    pub fn activation_ranges(&self) -> Option<&ActivationRanges> {
+        self.ranges.as_ref()
     }
 
     pub fn architecture(&self) -> Architecture {
@@ -175,6 +193,32 @@ impl BaseWeights {
     pub(super) fn tensor(&self, name: &str) -> &[f32] {
         self.tensors.get(name).map_or(&[], Vec::as_slice)
     }
+}
+
+fn write_new(path: &Path, bytes: &[u8]) -> Result<(), WeightsError> {
+    crate::whole_file::write_new(path, bytes).map_err(|source| {
+        let path = path.to_owned();
+        if source.kind() == std::io::ErrorKind::AlreadyExists {
+            WeightsError::Exists { path }
+        } else {
+            WeightsError::Write { path, source }
+        }
+    })
+}
+
+/// A range for every map, all finite, or none at all.
+fn ranges_of(file: &TensorFile<'_>, architecture: Architecture) -> Result<Option<ActivationRanges>, String> {
+    let Some(text) = file.metadata.get(RANGES) else { return Ok(None) };
+    let ranges: ActivationRanges = serde_json::from_str(text).map_err(|error| error.to_string())?;
+    let stages = architecture.stages();
+    let convolutions = stages.iter().flat_map(|stage| &stage.steps).flat_map(Step::convolutions);
+    for name in convolutions.map(|plan| plan.name.as_str()).chain([IMAGE]) {
+        let range = ranges.of(name).ok_or_else(|| format!("{name} has no range"))?;
+        if !(range.least.is_finite() && range.largest.is_finite() && range.least <= range.largest) {
+            return Err(format!("{name} has the range {} to {}", range.least, range.largest));
+        }
+    }
+    Ok(Some(ranges))
 }
 
 fn read_tensors(

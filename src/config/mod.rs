@@ -7,7 +7,13 @@ use std::{net::SocketAddr, path::PathBuf, str::FromStr, time::Duration};
 use bytesize::ByteSize;
 use clap::ArgMatches;
 
-use crate::{base::Device, engine::EngineConfig, grpc::GrpcLimits, image::ImageLimits, server::ServerConfig};
+use crate::{
+    base::{Device, PrecisionChoice},
+    engine::EngineConfig,
+    grpc::GrpcLimits,
+    image::ImageLimits,
+    server::ServerConfig,
+};
 use settings::{ConfigMistakes, Reader, Setting};
 
 /// Every setting of `turret serve`. The README's table is made of these; a test keeps it so.
@@ -18,7 +24,8 @@ pub const SERVE: &[Setting] = &[
     Setting::new("admin", "ADDRESS", "Where /metrics, /livez and /readyz are served")
         .default("127.0.0.1:9090"),
     Setting::new("device", "DEVICE", "Where the base runs: auto, cpu or cuda:N").default("auto"),
-    Setting::new("precision", "NAME", "Arithmetic of the base: auto or fp32").default("auto"),
+    Setting::new("precision", "NAME", "Arithmetic of the base: auto, fp32, bf16, fp16 or int8")
+        .default("auto"),
     Setting::new("threads", "N", "Threads of one forward pass on the CPU; auto: one a processor")
         .default("auto"),
     Setting::new("decode-threads", "N", "Threads that decode pictures; auto: one a processor")
@@ -43,6 +50,7 @@ pub const SERVE: &[Setting] = &[
 pub struct ServeConfig {
     pub base: PathBuf,
     pub device: Device,
+    pub precision: PrecisionChoice,
     pub threads: usize,
     pub log: String,
     pub log_format: LogFormat,
@@ -53,12 +61,6 @@ pub struct ServeConfig {
 pub enum LogFormat {
     Text,
     Json,
-}
-
-/// The arithmetic of a forward pass.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Precision {
-    Fp32,
 }
 
 /// A number of threads: `auto` is one a processor.
@@ -81,7 +83,7 @@ impl ServeConfig {
         let listen = reader.get::<SocketAddr>("listen");
         let admin = reader.get::<SocketAddr>("admin");
         let device = reader.get::<Device>("device");
-        let precision = reader.get::<Precision>("precision");
+        let precision = reader.get::<PrecisionChoice>("precision");
         let threads = reader.get::<Count>("threads");
         let decode_threads = reader.get::<Count>("decode-threads");
         let max_batch = reader.get_where("max-batch", "1 to 1024", |n| (1..=1024).contains(n));
@@ -104,10 +106,10 @@ impl ServeConfig {
             max_pixels: max_pixels?,
             ..ImageLimits::default()
         };
-        let Precision::Fp32 = precision?;
         Some(Self {
             base: base?,
             device: device?,
+            precision: precision?,
             threads: threads?.0,
             log: log?,
             log_format: log_format?,
@@ -153,20 +155,6 @@ impl FromStr for LogFormat {
             "text" => Ok(Self::Text),
             "json" => Ok(Self::Json),
             _ => Err("text or json is wanted"),
-        }
-    }
-}
-
-impl FromStr for Precision {
-    type Err = &'static str;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        match text {
-            "auto" | "fp32" => Ok(Self::Fp32),
-            "bf16" | "fp16" | "int8" => {
-                Err("this version of turret computes in fp32 only; auto or fp32 is wanted")
-            }
-            _ => Err("auto or fp32 is wanted"),
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Features on disk, by content: a picture's forward pass is done once for a base and a preprocessing.
 //!
-//! `<root>/<base, 12 digits>-<preprocessing, 12 digits>/<first 2 digits>/<sha-256 of the picture's file>.safetensors`
+//! `<root>/<base, 12 digits>-<arithmetic>-<preprocessing, 12 digits>/<first 2 digits>/<sha-256 of the picture's file>.safetensors`
 
 use std::{
     collections::BTreeMap,
@@ -32,7 +32,7 @@ impl PictureFeatures {
     }
 }
 
-/// The cache of one base and one preprocessing.
+/// The cache of one base in one arithmetic with one preprocessing.
 #[derive(Debug)]
 pub struct FeatureCache {
     folder: PathBuf,
@@ -40,9 +40,16 @@ pub struct FeatureCache {
 }
 
 impl FeatureCache {
-    pub fn new(root: &Path, base: &BaseIdentity, widths: FeatureWidths, preprocess: &Preprocess) -> Self {
+    pub fn new(
+        root: &Path,
+        base: &BaseIdentity,
+        arithmetic: &str,
+        widths: FeatureWidths,
+        preprocess: &Preprocess,
+    ) -> Self {
         let preprocess: String = preprocess.digest().chars().take(12).collect();
-        Self { folder: root.join(format!("{}-{preprocess}", base.digest.short())), widths }
+        let folder = format!("{}-{arithmetic}-{preprocess}", base.digest.short());
+        Self { folder: root.join(folder), widths }
     }
 
     pub fn folder(&self) -> &Path {
@@ -94,7 +101,7 @@ mod tests {
 
     fn cache(root: &Path, base: &[u8], preprocess: &Preprocess) -> FeatureCache {
         let base = BaseIdentity { architecture: "resnet18".to_owned(), digest: Digest::of(base) };
-        FeatureCache::new(root, &base, WIDTHS, preprocess)
+        FeatureCache::new(root, &base, "exact", WIDTHS, preprocess)
     }
 
     fn features() -> PictureFeatures {

@@ -177,8 +177,9 @@ pub fn train(
     check_can_publish(options)?;
 
     let cache = options.cache.as_deref();
-    let cache =
-        cache.map(|root| FeatureCache::new(root, base.identity(), base.widths(), &options.preprocess));
+    let cache = cache.map(|root| {
+        FeatureCache::new(root, base.identity(), base.arithmetic(), base.widths(), &options.preprocess)
+    });
     let (set, preprocess) = (options.features, &options.preprocess);
     let rows = features::features_of(&dataset.pictures, set, preprocess, cache.as_ref(), base, &mut observe)?;
     let (pictures, rows): (Vec<PictureFile>, Vec<Vec<f32>>) =

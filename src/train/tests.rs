@@ -31,6 +31,10 @@ fn mean_colour(image: &PreparedImage) -> [f32; 3] {
 }
 
 impl Base for MeanColour {
+    fn arithmetic(&self) -> &str {
+        "exact"
+    }
+
     fn identity(&self) -> &BaseIdentity {
         &self.identity
     }
@@ -231,8 +235,13 @@ fn a_damaged_cache_entry_is_computed_again() {
     let options = workshop.options();
     let first = workshop.train(&options).unwrap();
     let digest = Digest::of(&fs::read(workshop.path("data/ok/3.png")).unwrap()).to_string();
-    let cache =
-        FeatureCache::new(&workshop.path("cache"), &workshop.base.identity, WIDTHS, &options.preprocess);
+    let cache = FeatureCache::new(
+        &workshop.path("cache"),
+        &workshop.base.identity,
+        "exact",
+        WIDTHS,
+        &options.preprocess,
+    );
     let entry = cache.folder().join(&digest[..2]).join(format!("{digest}.safetensors"));
     fs::write(entry, b"damaged").unwrap();
     let second = workshop.train(&options).unwrap();

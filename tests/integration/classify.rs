@@ -4,7 +4,9 @@ use tokio_stream::StreamExt;
 use tonic::{Code, Status};
 use tonic_types::StatusExt;
 use turret::{
-    base::{Architecture, Base, BaseWeights, BatchNormStatistics, Device, ResNet},
+    base::{
+        Architecture, Base, BaseWeights, BatchNormStatistics, Device, Network, Precision, PrecisionChoice,
+    },
     features::FeatureSet,
     grpc::proto::{self, Decision, Extra, Reason},
     head::{DecisionRule, Linear},
@@ -273,7 +275,7 @@ async fn what_is_not_built_says_so() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_batch_of_eight_mixed_tasks_equals_eight_single_answers() {
     let weights = BaseWeights::seeded(Architecture::ResNet18, 7, BatchNormStatistics::Identity);
-    let base = ResNet::new(&weights, Device::Cpu).unwrap();
+    let base = Network::new(&weights, Device::Cpu, PrecisionChoice(Some(Precision::Fp32))).unwrap();
     let widths = base.widths();
     let builder = TestServer::builder();
     for task in 0..8u32 {

@@ -91,14 +91,14 @@ fn the_second_training_finds_every_picture_in_the_cache() {
 #[test]
 fn a_wrong_command_says_everything_that_is_wrong_and_exits_with_two() {
     let (code, told) =
-        failure(turret().args(["serve", "--listen", "nowhere", "--max-batch", "0", "--precision", "int8"]));
+        failure(turret().args(["serve", "--listen", "nowhere", "--max-batch", "0", "--precision", "int4"]));
     assert_eq!(code, 2);
     for part in [
         "--base FILE is missing",
         "--heads DIR is missing",
         "--listen \"nowhere\"",
         "--max-batch \"0\"",
-        "fp32 only",
+        "\"int4\" is not a precision",
     ] {
         assert!(told.contains(part), "{part:?} is not in\n{told}");
     }

@@ -9,31 +9,34 @@ from torchvision.transforms import v2
 
 import seeded
 
-ARCHITECTURES = ("resnet18", "resnet34")
+ARCHITECTURES = ("resnet18", "resnet34", "vgg16")
+CLASSIFIERS = ("fc.", "classifier.")
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
 Pixels = npt.NDArray[np.uint8]
 Features = dict[str, npt.NDArray[np.float32]]
+Model = torchvision.models.ResNet | torchvision.models.VGG
 
 
-def bare_model(architecture: str) -> torchvision.models.ResNet:
+def bare_model(architecture: str) -> Model:
     return torchvision.models.get_model(architecture, weights=None).eval()
 
 
-def seeded_model(architecture: str, seed: int) -> torchvision.models.ResNet:
+def seeded_model(architecture: str, seed: int) -> Model:
     """torchvision's model with the weights of `seeded.py`; the classifier is zero."""
     model = bare_model(architecture)
     shapes = {name: tuple(value.shape) for name, value in model.state_dict().items()}
     weights = {name: torch.from_numpy(value) for name, value in seeded.base_tensors(seed, shapes).items()}
     missing, unexpected = model.load_state_dict(weights, strict=False)
-    assert not unexpected and all(n.startswith("fc.") or n.endswith("num_batches_tracked") for n in missing)
-    torch.nn.init.zeros_(model.fc.weight)
-    torch.nn.init.zeros_(model.fc.bias)
+    assert not unexpected and all(n.startswith(CLASSIFIERS) or n.endswith("num_batches_tracked") for n in missing)
+    for name, parameter in model.named_parameters():
+        if name.startswith(CLASSIFIERS):
+            torch.nn.init.zeros_(parameter)
     return model
 
 
-def random_model(architecture: str, seed: int) -> torchvision.models.ResNet:
+def random_model(architecture: str, seed: int) -> Model:
     """torchvision's own initialisation, and BatchNorm with statistics and scales as a trained network could have."""
     generator = torch.Generator().manual_seed(seed)
     torch.manual_seed(seed)
@@ -48,20 +51,31 @@ def random_model(architecture: str, seed: int) -> torchvision.models.ResNet:
     return model
 
 
-@torch.inference_mode()
-def features(model: torchvision.models.ResNet, pixels: Pixels) -> Features:
-    """`gap` [512] and `pyramid` [1920 for 18 and 34 layers] of one [224, 224, 3] picture, ImageNet normalisation.
+def _stages(model: Model) -> list[torch.nn.Module]:
+    if isinstance(model, torchvision.models.ResNet):
+        stem = torch.nn.Sequential(model.conv1, model.bn1, model.relu, model.maxpool)
+        return [stem, model.layer1, model.layer2, model.layer3, model.layer4]
+    ends = [0, *(i + 1 for i, layer in enumerate(model.features) if isinstance(layer, torch.nn.MaxPool2d))]
+    return [model.features[begin:end] for begin, end in zip(ends, ends[1:], strict=False)]
 
-    `pyramid` is, for layer1 to layer4 in turn, the average of each channel followed by the maximum of each channel.
+
+@torch.inference_mode()
+def features(model: Model, pixels: Pixels) -> Features:
+    """`gap` [512] and `pyramid` [1920 for ResNets, 2944 for VGG16] of one [224, 224, 3] picture, ImageNet normalisation.
+
+    `pyramid` is, for each stage in turn, the average of each channel followed by the maximum of each channel. A ResNet's
+    stages are layer1 to layer4, VGG16's end with its five poolings.
     """
     mean, std = torch.tensor(IMAGENET_MEAN), torch.tensor(IMAGENET_STD)
     image = ((torch.from_numpy(pixels.astype(np.float32)) / 255 - mean) / std).permute(2, 0, 1)[None]
-    x = model.maxpool(model.relu(model.bn1(model.conv1(image))))
     pyramid = []
-    for layer in (model.layer1, model.layer2, model.layer3, model.layer4):
-        x = layer(x)
-        pyramid += [x.mean(dim=(2, 3)), x.amax(dim=(2, 3))]
-    gap = torch.flatten(model.avgpool(x), 1)
+    for stage in _stages(model):
+        image = stage(image)
+        pyramid += [image.mean(dim=(2, 3)), image.amax(dim=(2, 3))]
+    gap = pyramid[-2]
+    if isinstance(model, torchvision.models.ResNet):
+        pyramid = pyramid[2:]  # the stem is no layer
+        gap = torch.flatten(model.avgpool(image), 1)
     return {"gap": gap[0].numpy(), "pyramid": torch.cat(pyramid, dim=1)[0].numpy()}
 
 

@@ -59,7 +59,7 @@ def base_tensors(seed: int, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, 
     return {
         name: tensor(seed, name, shape)
         for name, shape in shapes.items()
-        if not name.startswith("fc.") and not name.endswith(".num_batches_tracked")
+        if not name.startswith(("fc.", "classifier.")) and not name.endswith(".num_batches_tracked")
     }
 
 

@@ -29,7 +29,7 @@ pub struct KnownWeights {
     pub architecture_name: &'static str,
 }
 
-/// From torchvision's `ResNet18_Weights.IMAGENET1K_V1` and `ResNet34_Weights.IMAGENET1K_V1`.
+/// torchvision's `IMAGENET1K_V1` of `ResNet34_Weights`, `ResNet18_Weights` and `VGG16_Weights`.
 pub const KNOWN: &[KnownWeights] = &[
     KnownWeights {
         name: "resnet34-imagenet1k-v1",
@@ -44,6 +44,13 @@ pub const KNOWN: &[KnownWeights] = &[
         url: "https://download.pytorch.org/models/resnet18-f37072fd.pth",
         sha256_prefix: "f37072fd",
         architecture_name: "resnet18",
+    },
+    KnownWeights {
+        name: "vgg16-imagenet1k-v1",
+        file: "vgg16-397923af.pth",
+        url: "https://download.pytorch.org/models/vgg16-397923af.pth",
+        sha256_prefix: "397923af",
+        architecture_name: "vgg16",
     },
 ];
 

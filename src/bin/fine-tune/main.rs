@@ -14,7 +14,7 @@ use std::{
 use anyhow::Context;
 use clap::{Arg, Command, value_parser};
 use turret::{
-    base::{BaseWeights, Device, ResNet, set_cpu_threads},
+    base::{BaseWeights, Device, Network, PrecisionChoice, set_cpu_threads},
     config::settings::with_settings,
     train::train,
 };
@@ -64,9 +64,9 @@ fn main() -> ExitCode {
 }
 
 fn execute(run: Run) -> anyhow::Result<()> {
-    let Run { mut options, base, device, threads, output } = run;
+    let Run { mut options, base, device, precision, threads, output } = run;
     set_cpu_threads(threads);
-    let (mut base, origin) = load_base(&base, device)?;
+    let (mut base, origin) = load_base(&base, device, precision)?;
     options.base_origin = Some(origin);
     let mut output = Output::new(output);
     let result = train(&options, &mut base, &mut |event| output.event(&event));
@@ -76,10 +76,10 @@ fn execute(run: Run) -> anyhow::Result<()> {
 }
 
 /// The base, ready to run, and where its weights came from.
-fn load_base(path: &Path, device: Device) -> anyhow::Result<(ResNet, String)> {
+fn load_base(path: &Path, device: Device, precision: PrecisionChoice) -> anyhow::Result<(Network, String)> {
     let weights = BaseWeights::load(path)?;
-    let base =
-        ResNet::new(&weights, device).with_context(|| format!("cannot run {} here", path.display()))?;
+    let base = Network::new(&weights, device, precision)
+        .with_context(|| format!("cannot run {} here", path.display()))?;
     Ok((base, weights.origin().to_owned()))
 }
 

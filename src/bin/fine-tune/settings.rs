@@ -4,7 +4,7 @@ use std::{path::PathBuf, time::SystemTime};
 
 use clap::ArgMatches;
 use turret::{
-    base::Device,
+    base::{Device, PrecisionChoice},
     config::{
         Count,
         settings::{ConfigMistakes, Reader, Setting},
@@ -35,6 +35,12 @@ pub(crate) const SETTINGS: &[Setting] = &[
     Setting::new("cache", "DIR", "folder of the feature cache [default: turret in the user's cache folder]"),
     Setting::switch("no-cache", "keep no features between runs"),
     Setting::new("device", "DEVICE", "where the base runs: auto, cpu or cuda:N").default("auto"),
+    Setting::new(
+        "precision",
+        "NAME",
+        "arithmetic of the base, best the server's: auto, fp32, bf16, fp16 or int8",
+    )
+    .default("auto"),
     Setting::new("threads", "N", "threads of the base on the CPU; auto: one a processor").default("auto"),
     Setting::new("output", "WAY", "text, json, or auto: text on a terminal").default("auto"),
 ];
@@ -45,6 +51,7 @@ pub(crate) struct Run {
     pub(crate) options: TrainOptions,
     pub(crate) base: PathBuf,
     pub(crate) device: Device,
+    pub(crate) precision: PrecisionChoice,
     pub(crate) threads: usize,
     pub(crate) output: OutputKind,
 }
@@ -76,6 +83,7 @@ impl Run {
         let cache = reader.optional("cache").or_else(default_cache);
         let cache = if reader.switch("no-cache") { None } else { cache };
         let device = reader.get("device");
+        let precision = reader.get("precision");
         let threads = reader.get::<Count>("threads");
         let output = reader.get("output");
 
@@ -104,7 +112,14 @@ impl Run {
                 base_origin: None,
                 command: command.into_iter().map(|(name, value)| (name.to_owned(), value)).collect(),
             };
-            Some(Self { options, base: base?, device: device?, threads: threads?.0, output: output? })
+            Some(Self {
+                options,
+                base: base?,
+                device: device?,
+                precision: precision?,
+                threads: threads?.0,
+                output: output?,
+            })
         };
         reader.finish(build())
     }

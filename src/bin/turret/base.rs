@@ -10,7 +10,8 @@ use clap::Subcommand;
 use indicatif::{ProgressBar, ProgressStyle};
 use turret::{
     base::{
-        Architecture, Base, BaseWeights, BatchNormStatistics, Device, ResNet, Wanted,
+        Architecture, Base, BaseWeights, BatchNormStatistics, Device, Network, PrecisionChoice, Wanted,
+        calibrate,
         fetch::{Fetch, KnownWeights, Progress},
         set_cpu_threads,
     },
@@ -32,7 +33,7 @@ pub(crate) enum BaseCommand {
     },
     /// Download torchvision's official weights, check their digest and import them
     Fetch {
-        /// Which weights: resnet34-imagenet1k-v1 or resnet18-imagenet1k-v1
+        /// Which weights: resnet34-imagenet1k-v1, resnet18-imagenet1k-v1 or vgg16-imagenet1k-v1
         #[arg(value_name = "NAME")]
         name: String,
         /// Base file to write; never overwritten
@@ -54,9 +55,27 @@ pub(crate) enum BaseCommand {
         #[arg(short, long, value_name = "OUT")]
         output: PathBuf,
     },
+    /// Measure on pictures what int8 needs to know; the base stays the same and its heads fit
+    Calibrate {
+        /// Base file to read
+        #[arg(value_name = "BASE")]
+        input: PathBuf,
+        /// Folder of some hundred pictures like those to be classified; folders inside are looked into
+        #[arg(long, value_name = "DIR")]
+        images: PathBuf,
+        /// Base file to write; never overwritten
+        #[arg(short, long, value_name = "OUT")]
+        output: PathBuf,
+        /// letterbox, centre_crop or stretch
+        #[arg(long, value_name = "NAME", default_value = "letterbox")]
+        preprocess: Resize,
+        /// Use at most so many pictures, evenly spread
+        #[arg(long, value_name = "N", default_value_t = 256)]
+        most: usize,
+    },
     /// Make a base with random weights: it needs no network and is no good for real work
     Random {
-        /// resnet18 or resnet34
+        /// resnet18, resnet34 or vgg16
         #[arg(value_name = "ARCHITECTURE")]
         architecture: Architecture,
         #[arg(long, value_name = "N", default_value_t = 0)]
@@ -86,6 +105,9 @@ pub(crate) enum BaseCommand {
         preprocess: Resize,
         #[arg(long, value_name = "DEVICE", default_value = "auto", env = "TURRET_DEVICE")]
         device: Device,
+        /// auto, fp32, bf16, fp16 or int8
+        #[arg(long, value_name = "NAME", default_value = "fp32", env = "TURRET_PRECISION")]
+        precision: PrecisionChoice,
         /// Also write what the base was given, as PNG files named after the pictures
         #[arg(long, value_name = "DIR")]
         dump_pixels: Option<PathBuf>,
@@ -104,15 +126,19 @@ pub(crate) fn run(command: BaseCommand) -> anyhow::Result<ExitCode> {
             compressed.save(&output)?;
             announce(compressed.expanded(), &output);
         }
+        BaseCommand::Calibrate { input, images, output, preprocess, most } => {
+            let preprocess = Preprocess { resize: preprocess, ..Preprocess::default() };
+            calibrate_base(&input, &images, &output, &preprocess, most)?;
+        }
         BaseCommand::Random { architecture, seed, output, random_statistics } => {
             let statistics =
                 if random_statistics { BatchNormStatistics::Random } else { BatchNormStatistics::Identity };
             write(&BaseWeights::seeded(architecture, seed, statistics), &output)?;
         }
         BaseCommand::Inspect { file, json } => inspect(&file, json)?,
-        BaseCommand::Features { images, base, preprocess, device, dump_pixels, json: _ } => {
+        BaseCommand::Features { images, base, preprocess, device, precision, dump_pixels, json: _ } => {
             let preprocess = Preprocess { resize: preprocess, ..Preprocess::default() };
-            features(&images, &base, &preprocess, device, dump_pixels.as_deref())?;
+            features(&images, &base, &preprocess, device, precision, dump_pixels.as_deref())?;
         }
     }
     Ok(ExitCode::SUCCESS)
@@ -174,21 +200,73 @@ fn inspect(file: &Path, json: bool) -> anyhow::Result<()> {
     Ok(())
 }
 
+fn calibrate_base(
+    input: &Path,
+    folder: &Path,
+    output: &Path,
+    preprocess: &Preprocess,
+    most: usize,
+) -> anyhow::Result<()> {
+    if output.exists() {
+        bail!("{} exists; a base is never overwritten: name another file or remove it", output.display());
+    }
+    set_cpu_threads(processors());
+    let weights = BaseWeights::load(input)?;
+    let mut paths: Vec<PathBuf> = walkdir::WalkDir::new(folder)
+        .sort_by_file_name()
+        .into_iter()
+        .filter_map(|entry| {
+            entry.map(|entry| entry.file_type().is_file().then(|| entry.into_path())).transpose()
+        })
+        .collect::<Result<_, _>>()?;
+    let step = paths.len().div_ceil(most.max(1)).max(1);
+    paths = paths.into_iter().step_by(step).collect();
+    let mut pictures = Vec::with_capacity(paths.len());
+    for path in &paths {
+        match prepare(path, preprocess) {
+            Ok(prepared) => pictures.push(prepared),
+            Err(error) => eprintln!("warning: left out: {error:#}"),
+        }
+    }
+    let bar = ProgressBar::no_length();
+    let (ranges, errors) = calibrate(&weights, &pictures, &mut |done, all| {
+        bar.set_length(all as u64);
+        bar.set_position(done as u64);
+    })
+    .with_context(|| format!("with the {} pictures found in {}", pictures.len(), folder.display()))?;
+    bar.finish_and_clear();
+    for error in errors {
+        let chosen = if error.percentile == ranges.percentile { "  <- chosen" } else { "" };
+        println!(
+            "percentile {:7}: int8 features are {:.2} % off{chosen}",
+            error.percentile,
+            100.0 * error.error
+        );
+    }
+    BaseWeights::save_with_ranges(input, &ranges, output)?;
+    announce(&weights, output);
+    Ok(())
+}
+
+fn prepare(path: &Path, preprocess: &Preprocess) -> anyhow::Result<PreparedImage> {
+    let bytes = fs_err::read(path)?;
+    let picture = decode(&ImageSource::Encoded(bytes.into()), &ImageLimits::default());
+    picture.and_then(|picture| preprocess.apply(&picture, None)).with_context(|| path.display().to_string())
+}
+
 fn features(
     images: &[PathBuf],
     base: &Path,
     preprocess: &Preprocess,
     device: Device,
+    precision: PrecisionChoice,
     dump: Option<&Path>,
 ) -> anyhow::Result<()> {
     set_cpu_threads(processors());
-    let mut base = ResNet::new(&BaseWeights::load(base)?, device)?;
+    let mut base = Network::new(&BaseWeights::load(base)?, device, precision)?;
     let widths = base.widths();
     for path in images {
-        let bytes = fs_err::read(path)?;
-        let picture = decode(&ImageSource::Encoded(bytes.into()), &ImageLimits::default());
-        let prepared = picture.and_then(|picture| preprocess.apply(&picture, None));
-        let prepared = prepared.with_context(|| path.display().to_string())?;
+        let prepared = prepare(path, preprocess)?;
         if let Some(folder) = dump {
             dump_pixels(folder, path, &prepared)?;
         }

@@ -7,7 +7,7 @@ use clap::ArgMatches;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 use turret::{
-    base::{Base, BaseWeights, ResNet, set_cpu_threads},
+    base::{Base, BaseWeights, Network, PrecisionChoice, set_cpu_threads},
     config::{LogFormat, ServeConfig, processors},
     metrics::Metrics,
     server::Server,
@@ -44,8 +44,8 @@ fn serve(config: ServeConfig) -> anyhow::Result<()> {
     let served = runtime.block_on(async {
         // Before the base is loaded, so that a stop during start-up is a stop and not a kill.
         let stop = stopped(signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-        let ServeConfig { base, device, server, .. } = config;
-        let load = move |metrics: &Metrics| load_base(&base, device, metrics);
+        let ServeConfig { base, device, precision, server, .. } = config;
+        let load = move |metrics: &Metrics| load_base(&base, device, precision, metrics);
         let server = Server::start(server, load).await?;
         tracing::info!(grpc = %server.grpc_address, admin = %server.admin_address, "listening");
         Ok(server.run(stop).await?)
@@ -58,22 +58,24 @@ fn serve(config: ServeConfig) -> anyhow::Result<()> {
 fn load_base(
     path: &std::path::Path,
     device: turret::base::Device,
+    precision: PrecisionChoice,
     metrics: &Metrics,
 ) -> anyhow::Result<Box<dyn Base>> {
     let begun = Instant::now();
     let weights = BaseWeights::load(path)?;
-    let base = ResNet::new(&weights, device)?;
+    let base = Network::new(&weights, device, precision)?;
     let identity = base.identity();
-    let device = base.device_name();
+    let (device, precision) = (base.device_name(), base.precision());
     tracing::info!(
         architecture = %identity.architecture,
         digest = %identity.digest.short(),
         origin = weights.origin(),
         %device,
+        %precision,
         seconds = begun.elapsed().as_secs_f64(),
         "base loaded"
     );
-    metrics.set_base(&identity.architecture, &identity.digest.to_string(), &device, "fp32");
+    metrics.set_base(&identity.architecture, &identity.digest.to_string(), &device, precision.name());
     Ok(Box::new(base))
 }
 

@@ -84,6 +84,10 @@ impl Control {
 }
 
 impl Base for FakeBase {
+    fn arithmetic(&self) -> &str {
+        "exact"
+    }
+
     fn identity(&self) -> &BaseIdentity {
         &self.identity
     }
