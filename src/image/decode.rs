@@ -84,7 +84,7 @@ fn decode_with_image_crate(
         1 | 2 => samples.chunks_exact(channels).flat_map(|pixel| [pixel[0]; 3]).collect(),
         _ => samples.chunks_exact(channels).flat_map(|pixel| [pixel[0], pixel[1], pixel[2]]).collect(),
     };
-    Ok(Picture { width, height, pixels })
+    Ok(Picture { width, height, pixels: pixels.into() })
 }
 
 /// Replaces 16-bit samples in the machine's byte order by 8-bit ones, rounded to the nearest: 65535 / 257 =

@@ -47,7 +47,7 @@ pub(super) fn decode(file: &[u8], limits: &ImageLimits) -> Result<Picture, Image
     let guarded = [&file[..end], &GUARD].concat();
     let mut pixels = vec![0; picture_bytes];
     decoder_of(&guarded).decode_into(&mut pixels).map_err(undecodable)?;
-    Ok(Picture { width, height, pixels })
+    Ok(Picture { width, height, pixels: pixels.into() })
 }
 
 fn decoder_of(file: &[u8]) -> JpegDecoder<ZCursor<&[u8]>> {

@@ -2,12 +2,13 @@
 
 use std::{fmt, str::FromStr};
 
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::{
     ImageError, Picture, Roi,
-    resize::{centre_crop_offset, longer_side_at, resize_region, shorter_side_at},
+    resize::{centre_crop_offset, cut, longer_side_at, resize_region, shorter_side_at},
 };
 
 /// Mean of ImageNet's training pictures per channel, RGB, of values 0 to 1 (torchvision's).
@@ -62,7 +63,7 @@ pub enum Filter {
 #[derive(Debug, Clone, PartialEq)]
 pub struct PreparedImage {
     pub side: u32,
-    pub pixels: Vec<u8>,
+    pub pixels: Bytes,
     pub mean: [f32; 3],
     pub std: [f32; 3],
 }
@@ -154,7 +155,10 @@ fn check(
 }
 
 /// Puts the picture, at most `side` x `side`, in the middle of a square of [`PADDING`].
-fn padded_to(side: u32, picture: &Picture) -> Vec<u8> {
+fn padded_to(side: u32, picture: &Picture) -> Bytes {
+    if (picture.width, picture.height) == (side, side) {
+        return picture.pixels.clone();
+    }
     let (side, width, height) = (side as usize, picture.width as usize, picture.height as usize);
     let (left, top) = ((side - width) / 2, (side - height) / 2);
     let mut square = PADDING.repeat(side * side);
@@ -163,16 +167,13 @@ fn padded_to(side: u32, picture: &Picture) -> Vec<u8> {
     {
         target[left * 3..][..width * 3].copy_from_slice(row);
     }
-    square
+    square.into()
 }
 
 /// Cuts the middle `side` x `side` out of the picture, which is at least as large.
-fn cropped_to(side: u32, picture: &Picture) -> Vec<u8> {
-    let left = centre_crop_offset(picture.width, side) as usize;
-    let top = centre_crop_offset(picture.height, side) as usize;
-    let (side, width) = (side as usize, picture.width as usize);
-    let rows = picture.pixels.chunks_exact(width * 3).skip(top).take(side);
-    rows.flat_map(|row| &row[left * 3..][..side * 3]).copied().collect()
+fn cropped_to(side: u32, picture: &Picture) -> Bytes {
+    let (x, y) = (centre_crop_offset(picture.width, side), centre_crop_offset(picture.height, side));
+    cut(picture, Roi { x, y, width: side, height: side }).pixels
 }
 
 impl fmt::Display for Resize {

@@ -33,6 +33,9 @@ pub(super) fn decode(frame: &RawFrame, limits: &ImageLimits) -> Result<Picture, 
         });
     }
 
+    if matches!(pixel_format, PixelFormat::Rgb8) && stride == row_bytes {
+        return Ok(Picture { width, height, pixels: pixels.clone() });
+    }
     let mut rgb = Vec::with_capacity(picture_bytes);
     // Both are at most the length of the buffer in memory, as just checked, so they fit.
     for padded_row in pixels.chunks(stride as usize) {
@@ -43,7 +46,7 @@ pub(super) fn decode(frame: &RawFrame, limits: &ImageLimits) -> Result<Picture, 
             PixelFormat::Bgr8 => rgb.extend(row.as_chunks().0.iter().flat_map(|&[b, g, r]| [r, g, b])),
         }
     }
-    Ok(Picture { width, height, pixels: rgb })
+    Ok(Picture { width, height, pixels: rgb.into() })
 }
 
 #[cfg(test)]
@@ -61,7 +64,7 @@ mod tests {
     ) -> Result<Vec<u8>, ImageError> {
         let pixels = Bytes::copy_from_slice(pixels);
         let frame = RawFrame { pixels, width, height, stride_bytes, pixel_format };
-        decode(&frame, &ImageLimits::default()).map(|picture| picture.pixels)
+        decode(&frame, &ImageLimits::default()).map(|picture| picture.pixels.to_vec())
     }
 
     #[test]
@@ -80,6 +83,20 @@ mod tests {
         assert_eq!(decode_frame(&tight, (2, 1), 0, PixelFormat::Rgb8).unwrap(), [1, 2, 3, 4, 5, 6]);
         assert_eq!(decode_frame(&tight, (2, 1), 0, PixelFormat::Bgr8).unwrap(), [3, 2, 1, 6, 5, 4]);
         assert_eq!(decode_frame(&tight[..2], (1, 2), 0, PixelFormat::Mono8).unwrap(), [1, 1, 1, 2, 2, 2]);
+    }
+
+    #[test]
+    fn rgb_packed_tight_is_not_copied() {
+        let pixels = Bytes::from_static(&[1, 2, 3, 4, 5, 6]);
+        let frame = RawFrame {
+            pixels: pixels.clone(),
+            width: 2,
+            height: 1,
+            stride_bytes: 6,
+            pixel_format: PixelFormat::Rgb8,
+        };
+        let picture = decode(&frame, &ImageLimits::default()).unwrap();
+        assert_eq!(picture.pixels.as_ptr(), pixels.as_ptr());
     }
 
     #[test]

@@ -16,6 +16,8 @@ const MAX_ELONGATION: u32 = 100;
 /// Resizes the region of a picture to `width` x `height` RGB8 pixels. The region is cut first: pixels outside
 /// it do not bleed in.
 ///
+/// A region that has that size already is left as it is.
+///
 /// Pillow resizes rows first and rounds to 8 bits before it resizes columns; fast_image_resize does columns
 /// first. Two calls of one direction each give Pillow's order.
 pub(super) fn resize_region(
@@ -28,12 +30,27 @@ pub(super) fn resize_region(
     if u64::from(long) > u64::from(short) * u64::from(MAX_ELONGATION) {
         return Err(ImageError::TooElongated { width: roi.width, height: roi.height, limit: MAX_ELONGATION });
     }
+    if (roi.width, roi.height) == (width, height) {
+        return Ok(cut(picture, roi));
+    }
     let source =
         ImageRef::new(picture.width, picture.height, &picture.pixels, PixelType::U8x3).map_err(failed)?;
     let region = CroppedImage::new(&source, roi.x, roi.y, roi.width, roi.height).map_err(failed)?;
     let rows_done = resized(&region, width, roi.height, filter)?;
     let pixels = resized(&rows_done, width, height, filter)?.into_vec();
-    Ok(Picture { width, height, pixels })
+    Ok(Picture { width, height, pixels: pixels.into() })
+}
+
+/// The region as it is, without a copy if it is the whole picture.
+pub(super) fn cut(picture: &Picture, roi: Roi) -> Picture {
+    if roi == Roi::whole(picture) {
+        return picture.clone();
+    }
+    let (left, width) = (roi.x as usize * 3, roi.width as usize * 3);
+    let rows = picture.pixels.chunks_exact(picture.width as usize * 3);
+    let rows = rows.skip(roi.y as usize).take(roi.height as usize);
+    let pixels: Vec<u8> = rows.flat_map(|row| &row[left..][..width]).copied().collect();
+    Picture { width: roi.width, height: roi.height, pixels: pixels.into() }
 }
 
 fn resized(

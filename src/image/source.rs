@@ -120,10 +120,10 @@ impl fmt::Display for Roi {
 }
 
 /// A decoded image: `height` rows of `width` RGB8 pixels, packed tight; `pixels` has `width * height * 3`
-/// bytes.
+/// bytes, which are the request's own where these are that already.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Picture {
     pub width: u32,
     pub height: u32,
-    pub pixels: Vec<u8>,
+    pub pixels: Bytes,
 }

@@ -81,7 +81,7 @@ fn alpha_is_dropped_and_not_composited() {
         assert_eq!(picture.pixels, [200, 100, 50].repeat(6), "{format:?}");
     }
     let grey = image::GrayAlphaImage::from_pixel(3, 2, image::LumaA([77, 0]));
-    assert_eq!(decode_file(&encode(&grey.into(), ImageFormat::Png)).unwrap().pixels, [77; 18]);
+    assert_eq!(decode_file(&encode(&grey.into(), ImageFormat::Png)).unwrap().pixels, &[77; 18][..]);
 }
 
 #[test]

@@ -32,7 +32,7 @@ fn seeded_bytes(count: usize) -> Vec<u8> {
 
 fn prepared(pixels: Vec<u8>) -> PreparedImage {
     let Preprocess { mean, std, .. } = Preprocess::default();
-    PreparedImage { side: SIDE as u32, pixels, mean, std }
+    PreparedImage { side: SIDE as u32, pixels: pixels.into(), mean, std }
 }
 
 fn noise() -> PreparedImage {

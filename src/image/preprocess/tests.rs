@@ -51,7 +51,7 @@ fn letterbox_keeps_the_aspect_and_pads_both_sides() {
     let white = |width: u32, height: u32| Picture {
         width,
         height,
-        pixels: vec![255; width as usize * height as usize * 3],
+        pixels: vec![255; width as usize * height as usize * 3].into(),
     };
     let preprocess = Preprocess::default();
     let wide = preprocess.apply(&white(400, 200), None).unwrap();
@@ -125,7 +125,7 @@ fn refuses_picture_so_elongated_that_resizing_would_fill_memory() {
 
 #[test]
 fn picture_that_is_not_what_it_says_is_our_fault_and_no_panic() {
-    let broken = Picture { width: 10, height: 10, pixels: vec![0; 7] };
+    let broken = Picture { width: 10, height: 10, pixels: vec![0; 7].into() };
     assert_eq!(Preprocess::default().apply(&broken, None).unwrap_err().kind(), ErrorKind::Internal);
 }
 
@@ -186,5 +186,24 @@ fn resize_reads_back_what_it_writes() {
     assert_eq!("centre_crop".parse(), Ok(Resize::CentreCrop { resize: 256, crop: 224 }));
     for text in ["", "Letterbox", "crop", "letterbox:", "letterbox:x", "centre_crop:256", "stretch:1:2"] {
         assert_eq!(text.parse::<Resize>().unwrap_err().reason(), "RESIZE_UNKNOWN", "{text:?}");
+    }
+}
+
+#[test]
+fn a_picture_that_has_its_size_already_is_neither_resized_nor_copied() {
+    let square = pattern(224, 224);
+    for resize in [
+        Resize::Letterbox { size: 224 },
+        Resize::Stretch { size: 224 },
+        Resize::CentreCrop { resize: 224, crop: 224 },
+    ] {
+        let prepared = with_resize(resize).apply(&square, None).unwrap();
+        assert_eq!(prepared.pixels.as_ptr(), square.pixels.as_ptr(), "{resize}");
+    }
+    let roi = Roi { x: 30, y: 20, width: 64, height: 64 };
+    let cut = with_resize(Resize::Stretch { size: 64 }).apply(&square, Some(roi)).unwrap();
+    for (x, y) in [(0, 0), (63, 0), (17, 41), (63, 63)] {
+        let expected = &square.pixels[((y + 20) * 224 + x + 30) * 3..][..3];
+        assert_eq!(pixel_at(&cut, x, y), expected, "{x}, {y}");
     }
 }
