@@ -9,7 +9,7 @@ use clap::ArgMatches;
 
 use crate::{
     base::{Device, PrecisionChoice},
-    engine::EngineConfig,
+    engine::{BatchSizes, EngineConfig},
     grpc::GrpcLimits,
     image::ImageLimits,
     server::ServerConfig,
@@ -30,7 +30,8 @@ pub const SERVE: &[Setting] = &[
         .default("auto"),
     Setting::new("decode-threads", "N", "Threads that decode pictures; auto: one a processor")
         .default("auto"),
-    Setting::new("max-batch", "N", "Most images in one forward pass").default("32"),
+    Setting::new("max-batch", "N", "Most images in one forward pass; auto: 8 on the CPU, 64 with CUDA")
+        .default("auto"),
     Setting::new("max-delay", "TIME", "How long an idle device waits for more images").default("0ms"),
     Setting::new("queue-images", "N", "Most images accepted and not yet answered").default("256"),
     Setting::new("queue-bytes", "SIZE", "Most bytes of pictures accepted and not yet answered")
@@ -51,6 +52,8 @@ pub struct ServeConfig {
     pub base: PathBuf,
     pub device: Device,
     pub precision: PrecisionChoice,
+    /// Goes into the engine's settings when the device is known.
+    pub max_batch: MaxBatch,
     pub threads: usize,
     pub log: String,
     pub log_format: LogFormat,
@@ -62,6 +65,10 @@ pub enum LogFormat {
     Text,
     Json,
 }
+
+/// The most images in one forward pass; none: what suits the device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MaxBatch(pub Option<usize>);
 
 /// A number of threads: `auto` is one a processor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -86,7 +93,7 @@ impl ServeConfig {
         let precision = reader.get::<PrecisionChoice>("precision");
         let threads = reader.get::<Count>("threads");
         let decode_threads = reader.get::<Count>("decode-threads");
-        let max_batch = reader.get_where("max-batch", "1 to 1024", |n| (1..=1024).contains(n));
+        let max_batch = reader.get::<MaxBatch>("max-batch");
         let max_delay = reader.get::<humantime::Duration>("max-delay");
         let max_queue_images = reader.get_where("queue-images", "1 or more", |n| *n >= 1);
         let queue_bytes = reader.get::<ByteSize>("queue-bytes");
@@ -110,6 +117,7 @@ impl ServeConfig {
             base: base?,
             device: device?,
             precision: precision?,
+            max_batch: max_batch?,
             threads: threads?.0,
             log: log?,
             log_format: log_format?,
@@ -120,7 +128,7 @@ impl ServeConfig {
                 rescan: rescan?.into(),
                 drain: drain?.into(),
                 engine: EngineConfig {
-                    max_batch: max_batch?,
+                    batch_sizes: max_batch?.sizes(false),
                     max_delay: max_delay?.into(),
                     max_queue_images: max_queue_images?,
                     max_queue_bytes: usize::try_from(queue_bytes?.as_u64()).ok()?,
@@ -136,6 +144,25 @@ impl ServeConfig {
 /// Processors that this process may use, cgroup limits respected.
 pub fn processors() -> usize {
     std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
+}
+
+impl MaxBatch {
+    /// The CPU computes one image about as fast as eight together; a GPU needs many to be busy.
+    pub fn sizes(self, with_cuda: bool) -> BatchSizes {
+        BatchSizes::up_to(self.0.unwrap_or(if with_cuda { 64 } else { 8 }))
+    }
+}
+
+impl FromStr for MaxBatch {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if text == "auto" {
+            return Ok(Self(None));
+        }
+        let number = text.parse().ok().filter(|number| (1..=1024).contains(number));
+        number.map(|number| Self(Some(number))).ok_or("auto or 1 to 1024 is wanted")
+    }
 }
 
 impl FromStr for Count {

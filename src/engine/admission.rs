@@ -1,18 +1,27 @@
-//! Who may come in: places bounded in images and in bytes.
+//! Who may come in: places bounded in images and in bytes, shared between the tasks, and not for what is certain to be
+//! too late.
 
-use std::sync::{
-    Arc, Mutex, MutexGuard, PoisonError,
-    atomic::{AtomicU32, Ordering},
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::{Duration, Instant},
 };
 
 use tokio::sync::Notify;
 
-use super::EngineError;
-use crate::metrics::Metrics;
+use super::{BatchTimes, EngineError, error::Unit};
+use crate::{metrics::Metrics, task::TaskName};
 
 /// Forward passes that may fail in a row before the device counts as lost. It is tried again by the requests that are
 /// still queued, and counts as found with the first success.
 const FAILURES_UNTIL_LOST: u32 = 3;
+
+/// A task may hold so many times what is free (dynamic thresholds, Choudhury and Hahne 1998). Alone it gets 8 of 9
+/// places; the more is taken by others the less it may have, and there is always something left for a quiet task.
+const SHARE_OF_FREE: usize = 8;
 
 #[derive(Debug)]
 pub(super) struct Admission {
@@ -27,17 +36,38 @@ pub(super) struct Admission {
 
 #[derive(Debug, Default)]
 struct Usage {
-    images: usize,
-    bytes: usize,
+    all: Held,
+    by_task: HashMap<TaskName, Held>,
+    /// When the forward pass that is running ends, by what is known of such passes.
+    device_busy_until: Option<Instant>,
     closed: bool,
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+struct Held {
+    images: usize,
+    /// Of these, those that no forward pass has been begun for.
+    waiting: usize,
+    bytes: usize,
+}
+
+/// What somebody asks a place for.
+#[derive(Debug)]
+pub(super) struct Wish<'a> {
+    pub(super) task: &'a TaskName,
+    pub(super) images: usize,
+    pub(super) bytes: usize,
+    pub(super) deadline: Option<Instant>,
 }
 
 /// A share of the bounds, given back when dropped.
 #[derive(Debug)]
 pub(super) struct Place {
     admission: Arc<Admission>,
+    task: TaskName,
     images: usize,
     bytes: usize,
+    waits: bool,
 }
 
 impl Admission {
@@ -46,8 +76,16 @@ impl Admission {
         Self { max_images, max_bytes, usage, emptied, failures_in_a_row: AtomicU32::new(0), metrics }
     }
 
-    pub(super) fn try_reserve(self: &Arc<Self>, images: usize, bytes: usize) -> Result<Place, EngineError> {
-        for (needed, limit, unit) in [(images, self.max_images, "images"), (bytes, self.max_bytes, "bytes")] {
+    pub(super) fn try_reserve(
+        self: &Arc<Self>,
+        wish: &Wish<'_>,
+        times: &BatchTimes,
+        now: Instant,
+    ) -> Result<Place, EngineError> {
+        let &Wish { task, images, bytes, deadline } = wish;
+        for (needed, limit, unit) in
+            [(images, self.max_images, Unit::Images), (bytes, self.max_bytes, Unit::Bytes)]
+        {
             if needed > limit {
                 return Err(EngineError::NeverFits { needed, limit, unit });
             }
@@ -57,23 +95,22 @@ impl Admission {
             return Err(EngineError::Draining);
         }
         // An idle server lets a request through to find out whether the device is back.
-        if !self.device_works() && usage.images > 0 {
+        if !self.device_works() && usage.all.images > 0 {
             return Err(EngineError::DeviceLost);
         }
-        if usage.images + images > self.max_images {
-            return Err(EngineError::QueueFull {
-                needed: images,
-                in_use: usage.images,
-                limit: self.max_images,
-            });
+        let held = usage.by_task.get(task).copied().unwrap_or_default();
+        check_room(task, Unit::Images, images, held.images, usage.all.images, self.max_images)?;
+        check_room(task, Unit::Bytes, bytes, held.bytes, usage.all.bytes, self.max_bytes)?;
+        if let Some(deadline) = deadline {
+            usage.check_deadline(task, images, deadline, times, now)?;
         }
-        if usage.bytes + bytes > self.max_bytes {
-            return Err(EngineError::BytesFull { needed: bytes, in_use: usage.bytes, limit: self.max_bytes });
-        }
-        usage.images += images;
-        usage.bytes += bytes;
+        usage.change(task, |held| {
+            held.images += images;
+            held.waiting += images;
+            held.bytes += bytes;
+        });
         self.show(&usage);
-        Ok(Place { admission: self.clone(), images, bytes })
+        Ok(Place { admission: self.clone(), task: task.clone(), images, bytes, waits: true })
     }
 
     pub(super) fn stop_accepting(&self) {
@@ -86,7 +123,7 @@ impl Admission {
             tokio::pin!(emptied);
             // From here on a wake-up is not missed.
             emptied.as_mut().enable();
-            if self.usage().images == 0 {
+            if self.usage().all.images == 0 {
                 return;
             }
             emptied.await;
@@ -97,7 +134,12 @@ impl Admission {
         self.failures_in_a_row.load(Ordering::Relaxed) < FAILURES_UNTIL_LOST
     }
 
+    pub(super) fn forward_pass_begins(&self, ends: Instant) {
+        self.usage().device_busy_until = Some(ends);
+    }
+
     pub(super) fn forward_pass_ended(&self, well: bool) {
+        self.usage().device_busy_until = None;
         if well {
             self.failures_in_a_row.store(0, Ordering::Relaxed);
         } else {
@@ -116,8 +158,73 @@ impl Admission {
     }
 
     fn show(&self, usage: &Usage) {
-        self.metrics.queue_images.set(usage.images as i64);
-        self.metrics.queue_bytes.set(usage.bytes as i64);
+        self.metrics.queue_images.set(usage.all.images as i64);
+        self.metrics.queue_bytes.set(usage.all.bytes as i64);
+    }
+}
+
+/// That there is room, and that it is not what is kept for other tasks.
+fn check_room(
+    task: &TaskName,
+    unit: Unit,
+    needed: usize,
+    held: usize,
+    in_use: usize,
+    limit: usize,
+) -> Result<(), EngineError> {
+    let free = limit - in_use;
+    if needed > free {
+        return Err(EngineError::QueueFull { unit, needed, in_use, limit });
+    }
+    let share = free.saturating_mul(SHARE_OF_FREE);
+    if held + needed > share {
+        return Err(EngineError::TaskShareFull {
+            task: task.clone(),
+            unit,
+            needed,
+            held,
+            share,
+            free,
+            limit,
+        });
+    }
+    Ok(())
+}
+
+impl Usage {
+    fn change(&mut self, task: &TaskName, change: impl Fn(&mut Held)) {
+        change(&mut self.all);
+        let of_task = self.by_task.entry(task.clone()).or_default();
+        change(of_task);
+        if of_task.images == 0 {
+            self.by_task.remove(task);
+        }
+    }
+
+    /// That the answer can be there in time if nobody before it gives up: even if every pass is as fast as passes are,
+    /// and the device does nothing but end its pass and compute what the task takes turns with. Of every other task
+    /// that is no more than this task itself has waiting, so that no loud task makes a quiet one's requests hopeless.
+    fn check_deadline(
+        &self,
+        task: &TaskName,
+        images: usize,
+        deadline: Instant,
+        times: &BatchTimes,
+        now: Instant,
+    ) -> Result<(), EngineError> {
+        let left = deadline.saturating_duration_since(now);
+        if left.is_zero() {
+            return Err(EngineError::DeadlinePassed);
+        }
+        let own = self.by_task.get(task).map_or(0, |held| held.waiting);
+        // Its own line is among them.
+        let ahead = self.by_task.values().map(|held| held.waiting.min(own)).sum::<usize>();
+        let busy = self.device_busy_until.map_or(Duration::ZERO, |end| end.saturating_duration_since(now));
+        let needed = busy.saturating_add(times.at_least(ahead + images, now));
+        if needed > left {
+            return Err(EngineError::DeadlineTooNear { needed, left, ahead });
+        }
+        Ok(())
     }
 }
 
@@ -125,68 +232,35 @@ impl Place {
     pub(super) fn images(&self) -> usize {
         self.images
     }
+
+    pub(super) fn task(&self) -> &TaskName {
+        &self.task
+    }
+
+    /// Its images are in the forward pass that is running: nobody has to wait for them after it.
+    pub(super) fn waits_no_more(&mut self) {
+        if std::mem::take(&mut self.waits) {
+            let images = self.images;
+            self.admission.usage().change(&self.task, |held| held.waiting -= images);
+        }
+    }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
         let mut usage = self.admission.usage();
-        usage.images -= self.images;
-        usage.bytes -= self.bytes;
+        let (images, bytes, waiting) = (self.images, self.bytes, if self.waits { self.images } else { 0 });
+        usage.change(&self.task, |held| {
+            held.images -= images;
+            held.waiting -= waiting;
+            held.bytes -= bytes;
+        });
         self.admission.show(&usage);
-        if usage.images == 0 {
+        if usage.all.images == 0 {
             self.admission.emptied.notify_waiters();
         }
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn admission() -> Arc<Admission> {
-        Arc::new(Admission::new(3, 100, Arc::new(Metrics::new().unwrap())))
-    }
-
-    #[test]
-    fn bounds_images_and_bytes_and_gives_both_back() {
-        let admission = admission();
-        let two = admission.try_reserve(2, 60).unwrap();
-        assert!(matches!(
-            admission.try_reserve(2, 1),
-            Err(EngineError::QueueFull { in_use: 2, limit: 3, .. })
-        ));
-        assert!(matches!(admission.try_reserve(1, 41), Err(EngineError::BytesFull { in_use: 60, .. })));
-        assert!(matches!(admission.try_reserve(1, 101), Err(EngineError::NeverFits { unit: "bytes", .. })));
-        drop(two);
-        assert!(admission.try_reserve(3, 100).is_ok());
-    }
-
-    #[tokio::test]
-    async fn drained_returns_when_the_last_place_is_back() {
-        let admission = admission();
-        let place = admission.try_reserve(1, 1).unwrap();
-        admission.stop_accepting();
-        assert!(matches!(admission.try_reserve(1, 1), Err(EngineError::Draining)));
-        let waiting = tokio::spawn({
-            let admission = admission.clone();
-            async move { admission.drained().await }
-        });
-        tokio::task::yield_now().await;
-        assert!(!waiting.is_finished());
-        drop(place);
-        waiting.await.unwrap();
-    }
-
-    #[test]
-    fn a_lost_device_lets_one_request_through_to_find_it_again() {
-        let admission = admission();
-        for _ in 0..FAILURES_UNTIL_LOST {
-            admission.forward_pass_ended(false);
-        }
-        let probe = admission.try_reserve(1, 1).unwrap();
-        assert!(matches!(admission.try_reserve(1, 1), Err(EngineError::DeviceLost)));
-        admission.forward_pass_ended(true);
-        assert!(admission.try_reserve(1, 1).is_ok());
-        drop(probe);
-    }
-}
+mod tests;

@@ -1,136 +1,119 @@
 //! Forms batches: pure, without threads or clocks of its own.
 
-use std::{
-    collections::VecDeque,
-    time::{Duration, Instant},
+use std::time::{Duration, Instant};
+
+use super::{
+    BatchTimes,
+    fair_queue::{FairQueue, Waiting},
 };
+use crate::task::TaskName;
 
-#[derive(Debug, Clone, Copy)]
-pub(super) struct BatchRule {
-    pub(super) max_images: usize,
-    /// How long the oldest waits for company while the device is idle.
-    pub(super) max_delay: Duration,
-}
-
-/// First come, first served, whatever the task.
+/// What is ready for the device: images of different tasks share a batch, and the tasks take turns.
 #[derive(Debug)]
-pub(super) struct Batcher<T> {
-    rule: BatchRule,
-    waiting: VecDeque<Waiting<T>>,
+pub struct Batcher<T> {
+    max_delay: Duration,
+    ready: FairQueue<Ready<T>>,
 }
 
 #[derive(Debug)]
-struct Waiting<T> {
-    id: u64,
-    images: usize,
+struct Ready<T> {
     since: Instant,
+    deadline: Option<Instant>,
     item: T,
 }
 
+/// What an idle device should do.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Next<T> {
-    /// In the order of arrival; at most `max_images` together, unless a single item has more.
-    Batch(Vec<T>),
-    /// Nothing is ready before this moment unless something arrives.
+pub enum Next<T> {
+    Batch(Batch<T>),
+    /// Nothing before this moment unless something arrives.
     NotBefore(Instant),
     Empty,
 }
 
+/// In the order of the turns.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Batch<T> {
+    /// Together of one of the sizes or fewer, unless a single item has more; none if all were dropped.
+    pub items: Vec<T>,
+    /// No longer wanted, or certain to be too late, each with what its forward pass would take.
+    pub dropped: Vec<(T, Duration)>,
+}
+
 impl<T> Batcher<T> {
-    pub(super) fn new(rule: BatchRule) -> Self {
-        Self { rule, waiting: VecDeque::new() }
+    /// `max_delay`: how long the one that waits longest waits for company while the device is idle. Zero: never, and
+    /// batches are no larger than pays. Otherwise they are as large as can be filled.
+    pub fn new(max_delay: Duration) -> Self {
+        Self { max_delay, ready: FairQueue::default() }
     }
 
-    pub(super) fn push(&mut self, id: u64, images: usize, item: T, now: Instant) {
-        self.waiting.push_back(Waiting { id, images, since: now, item });
+    /// `id` is different from all others in the queue; `images` is at least 1.
+    pub fn push(
+        &mut self,
+        task: &TaskName,
+        id: u64,
+        images: usize,
+        deadline: Option<Instant>,
+        item: T,
+        now: Instant,
+    ) {
+        self.ready.push(task, Waiting { id, images, item: Ready { since: now, deadline, item } });
     }
 
     /// Takes an item out again, if it is still waiting.
-    pub(super) fn remove(&mut self, id: u64) -> Option<T> {
-        let position = self.waiting.iter().position(|waiting| waiting.id == id)?;
-        self.waiting.remove(position).map(|waiting| waiting.item)
+    pub fn remove(&mut self, task: &TaskName, id: u64) -> Option<T> {
+        self.ready.remove(task, id).map(|waiting| waiting.item.item)
     }
 
-    /// Takes out what is not worth a place in a batch.
-    pub(super) fn take_dead(&mut self, is_live: impl Fn(&T) -> bool) -> Vec<T> {
-        let (live, dead) =
-            std::mem::take(&mut self.waiting).into_iter().partition(|waiting| is_live(&waiting.item));
-        self.waiting = live;
-        let dead: VecDeque<Waiting<T>> = dead;
-        dead.into_iter().map(|waiting| waiting.item).collect()
-    }
-
-    pub(super) fn take_all(&mut self) -> Vec<T> {
-        self.waiting.drain(..).map(|waiting| waiting.item).collect()
+    pub fn take_all(&mut self) -> Vec<T> {
+        self.ready.take_all().map(|waiting| waiting.item.item).collect()
     }
 
     /// What an idle device should do now.
-    pub(super) fn next(&mut self, now: Instant) -> Next<T> {
-        let Some(oldest) = self.waiting.front() else { return Next::Empty };
-        let due = oldest.since + self.rule.max_delay;
-        let images: usize = self.waiting.iter().map(|waiting| waiting.images).sum();
-        if images < self.rule.max_images && now < due {
+    pub fn next(&mut self, now: Instant, times: &BatchTimes, is_wanted: impl Fn(&T) -> bool) -> Next<T> {
+        let images = self.ready.images();
+        if images == 0 {
+            return Next::Empty;
+        }
+        if self.max_delay.is_zero() {
+            return Next::Batch(self.form(times.best_size(images, now), now, times, is_wanted));
+        }
+        let oldest = self.ready.iter().map(|waiting| waiting.item.since).min().unwrap_or(now);
+        let due = oldest + self.max_delay;
+        if images < times.sizes().largest() && now < due {
             return Next::NotBefore(due);
         }
-        let mut room = self.rule.max_images;
-        let mut count = 0;
-        for waiting in &self.waiting {
-            if count > 0 && waiting.images > room {
+        Next::Batch(self.form(times.sizes().fitting(images), now, times, is_wanted))
+    }
+
+    fn form(
+        &mut self,
+        size: usize,
+        now: Instant,
+        times: &BatchTimes,
+        is_wanted: impl Fn(&T) -> bool,
+    ) -> Batch<T> {
+        let mut batch = Batch { items: Vec::new(), dropped: Vec::new() };
+        let mut room = size;
+        while room > 0
+            && let Some(first) = self.ready.first()
+        {
+            let takes = times.of(first.images.max(size), now);
+            let Ready { deadline, ref item, .. } = first.item;
+            if !is_wanted(item) || deadline.is_some_and(|deadline| deadline < now + takes) {
+                let dropped = self.ready.dismiss_first();
+                batch.dropped.extend(dropped.map(|waiting| (waiting.item.item, takes)));
+                continue;
+            }
+            if first.images > room && !batch.items.is_empty() {
                 break;
             }
-            room = room.saturating_sub(waiting.images);
-            count += 1;
+            room = room.saturating_sub(first.images);
+            batch.items.extend(self.ready.serve_first().map(|waiting| waiting.item.item));
         }
-        Next::Batch(self.waiting.drain(..count).map(|waiting| waiting.item).collect())
+        batch
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn batcher(max_images: usize, max_delay_ms: u64, images: &[usize], now: Instant) -> Batcher<usize> {
-        let mut batcher =
-            Batcher::new(BatchRule { max_images, max_delay: Duration::from_millis(max_delay_ms) });
-        for (id, images) in images.iter().enumerate() {
-            batcher.push(id as u64, *images, id, now);
-        }
-        batcher
-    }
-
-    #[test]
-    fn an_idle_device_never_waits_when_no_delay_is_set() {
-        let now = Instant::now();
-        assert_eq!(batcher(8, 0, &[1], now).next(now), Next::Batch(vec![0]));
-    }
-
-    #[test]
-    fn takes_in_order_and_no_more_than_fits() {
-        let now = Instant::now();
-        let mut batcher = batcher(4, 0, &[1, 2, 2, 1, 9], now);
-        assert_eq!(batcher.next(now), Next::Batch(vec![0, 1]));
-        assert_eq!(batcher.next(now), Next::Batch(vec![2, 3]));
-        assert_eq!(batcher.next(now), Next::Batch(vec![4]), "larger than a batch: alone");
-        assert_eq!(batcher.next(now), Next::Empty);
-    }
-
-    #[test]
-    fn waits_for_company_until_full_or_due() {
-        let now = Instant::now();
-        let due = now + Duration::from_millis(5);
-        let mut waiting = batcher(2, 5, &[1], now);
-        assert_eq!(waiting.next(now), Next::NotBefore(due));
-        assert_eq!(waiting.next(due), Next::Batch(vec![0]));
-        assert_eq!(batcher(2, 5, &[1, 1], now).next(now), Next::Batch(vec![0, 1]));
-    }
-
-    #[test]
-    fn the_dead_leave_and_the_order_of_the_living_stays() {
-        let now = Instant::now();
-        let mut batcher = batcher(8, 0, &[1; 5], now);
-        assert_eq!(batcher.take_dead(|item| item % 2 == 1), [0, 2, 4]);
-        assert_eq!(batcher.remove(3), Some(3));
-        assert_eq!(batcher.remove(3), None);
-        assert_eq!(batcher.next(now), Next::Batch(vec![1]));
-    }
-}
+mod tests;

@@ -3,15 +3,22 @@
 use std::{
     collections::{BTreeMap, HashSet},
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::Arc,
+    sync::{Arc, Mutex},
     thread::JoinHandle,
     time::{Duration, Instant},
 };
 
-use super::{Answer, EngineError, admission::Admission, job::Prepared, prepare::spawn_named, queue::Queue};
+use super::{
+    Answer, BatchSizes, BatchTimes, EngineError,
+    admission::Admission,
+    job::Prepared,
+    prepare::spawn_named,
+    queue::{Queue, lock},
+};
 use crate::{
-    base::{Base, BaseError, Wanted},
+    base::{Base, BaseError, FeatureBatch, Wanted},
     features::{FeatureSet, FeatureWidths},
+    head::Head,
     image::{PreparedImage, Preprocess},
     metrics::Metrics,
 };
@@ -20,27 +27,41 @@ pub(super) fn spawn(
     base: Box<dyn Base>,
     queue: Arc<Queue>,
     admission: Arc<Admission>,
-    max_batch: usize,
+    times: Arc<Mutex<BatchTimes>>,
     metrics: Arc<Metrics>,
 ) -> JoinHandle<()> {
-    let thread = DeviceThread { base, queue, admission, max_batch, metrics };
+    let sizes = lock(&times).sizes().clone();
+    let thread = DeviceThread { base, queue, admission, times, sizes, metrics };
     spawn_named("device".to_owned(), move || thread.run())
 }
 
-/// One forward pass of everything that a head may want, so that the first request finds warm caches.
-pub(super) fn warm_up(base: &mut dyn Base) -> Result<(), BaseError> {
+/// Forward passes of every size, of everything that a head may want: the first request finds warm caches, and what a
+/// batch takes is known.
+pub(super) fn warm_up(base: &mut dyn Base, sizes: BatchSizes) -> Result<BatchTimes, BaseError> {
     let Preprocess { mean, std, .. } = Preprocess::default();
     let side = Preprocess::default().side();
     let pixels = (0..side * side * 3).map(|index| (index % 251) as u8).collect();
-    base.forward(&[&PreparedImage { side, pixels, mean, std }], Wanted { pyramid: true, map: false })?;
-    Ok(())
+    let image = PreparedImage { side, pixels, mean, std };
+    let mut pass = |images: &[&PreparedImage]| -> Result<Duration, BaseError> {
+        let begun = Instant::now();
+        base.forward(images, Wanted { pyramid: true, map: false })?;
+        Ok(begun.elapsed())
+    };
+    BatchTimes::measured(sizes, |size| {
+        let images = vec![&image; size];
+        // The first pass of a size also gets memory and chooses kernels for it.
+        let takes = pass(&images)?.min(pass(&images)?);
+        tracing::debug!(images = size, ?takes, "warm");
+        Ok(takes)
+    })
 }
 
 struct DeviceThread {
     base: Box<dyn Base>,
     queue: Arc<Queue>,
     admission: Arc<Admission>,
-    max_batch: usize,
+    times: Arc<Mutex<BatchTimes>>,
+    sizes: BatchSizes,
     metrics: Arc<Metrics>,
 }
 
@@ -66,8 +87,11 @@ impl DeviceThread {
         }
     }
 
-    fn serve(&mut self, batch: Vec<Prepared>) {
+    fn serve(&mut self, mut batch: Vec<Prepared>) {
         let begun = Instant::now();
+        let images = batch.iter().map(|prepared| prepared.images.len()).sum();
+        self.admission.forward_pass_begins(begun + lock(&self.times).of(images, begun));
+        batch.iter_mut().for_each(|prepared| prepared.job.waits_no_more());
         self.observe_batch(&batch);
         let features = catch_unwind(AssertUnwindSafe(|| self.features(&batch)))
             .unwrap_or_else(|_| Err(BaseError::Device { detail: "the forward pass panicked".to_owned() }));
@@ -75,7 +99,7 @@ impl DeviceThread {
         self.metrics.stage_duration.with_label_values(&["forward"]).observe(forward.as_secs_f64());
         self.admission.forward_pass_ended(features.is_ok());
         match features {
-            Ok(features) => self.answer(batch, features, begun, forward),
+            Ok(features) => self.answer(batch, &features, begun, forward),
             Err(error) => {
                 tracing::error!(%error, images = batch.len(), "a forward pass failed");
                 for prepared in batch {
@@ -86,48 +110,48 @@ impl DeviceThread {
     }
 
     /// Features of every image of every job. Images of one side share a forward pass: nearly always there is one side.
-    fn features(&mut self, batch: &[Prepared]) -> Result<Vec<Vec<ImageFeatures>>, BaseError> {
+    fn features(&mut self, batch: &[Prepared]) -> Result<Features, BaseError> {
         let wanted =
             Wanted::for_sets(batch.iter().flat_map(|prepared| &prepared.job.heads).map(|head| head.features));
         let mut rows_by_side: BTreeMap<u32, Vec<(usize, usize)>> = BTreeMap::new();
-        let mut features: Vec<Vec<ImageFeatures>> = Vec::with_capacity(batch.len());
         for (job, prepared) in batch.iter().enumerate() {
-            features.push(vec![ImageFeatures::default(); prepared.images.len()]);
             for (number, image) in prepared.images.iter().enumerate() {
                 rows_by_side.entry(image.side).or_default().push((job, number));
             }
         }
-        for rows in rows_by_side.values().flat_map(|rows| rows.chunks(self.max_batch)) {
-            let images: Vec<&PreparedImage> =
-                rows.iter().map(|&(job, number)| &batch[job].images[number]).collect();
-            let result = self.base.forward(&images, wanted)?;
-            let widths = self.base.widths();
-            for (row, &(job, number)) in rows.iter().enumerate() {
-                let of_row = |set| result.row(set, row, widths).map(<[f32]>::to_vec).unwrap_or_default();
-                features[job][number] =
-                    ImageFeatures { gap: of_row(FeatureSet::Gap), pyramid: of_row(FeatureSet::Pyramid) };
-                features[job][number].check(widths, wanted)?;
+        let rows_of_jobs = batch.iter().map(|prepared| vec![Row::default(); prepared.images.len()]).collect();
+        let mut features = Features { widths: self.base.widths(), passes: Vec::new(), rows_of_jobs };
+        for mut rest in rows_by_side.values().map(Vec::as_slice) {
+            let parts: Vec<usize> = self.sizes.parts(rest.len()).collect();
+            for size in parts {
+                let (rows, behind) = rest.split_at(size);
+                rest = behind;
+                let images: Vec<&PreparedImage> =
+                    rows.iter().map(|&(job, number)| &batch[job].images[number]).collect();
+                features.add(self.forward(&images, wanted)?, rows, wanted)?;
             }
         }
         Ok(features)
     }
 
-    fn answer(
-        &self,
-        batch: Vec<Prepared>,
-        features: Vec<Vec<ImageFeatures>>,
-        begun: Instant,
-        forward: Duration,
-    ) {
+    fn forward(&mut self, images: &[&PreparedImage], wanted: Wanted) -> Result<FeatureBatch, BaseError> {
+        let begun = Instant::now();
+        let features = self.base.forward(images, wanted)?;
+        let ended = Instant::now();
+        lock(&self.times).observe(images.len(), ended.saturating_duration_since(begun), ended);
+        Ok(features)
+    }
+
+    fn answer(&self, batch: Vec<Prepared>, features: &Features, begun: Instant, forward: Duration) {
         let batch_size = batch.iter().map(|prepared| prepared.images.len()).sum();
-        for (prepared, features) in batch.into_iter().zip(features) {
+        for (number, prepared) in batch.into_iter().enumerate() {
             let Prepared { mut job, image_of_head, ready_at, .. } = prepared;
             let judging = Instant::now();
-            let read = |(head, image): (&Arc<crate::head::Head>, &usize)| features[*image].of(head.features);
-            let judgements =
-                job.heads.iter().zip(&image_of_head).map(|pair| pair.0.judge(read(pair))).collect();
+            let read = |(head, image): (&Arc<Head>, &usize)| features.of(number, *image, head.features);
+            let heads = || job.heads.iter().zip(&image_of_head);
+            let judgements = heads().map(|pair| pair.0.judge(read(pair))).collect();
             let wanted_features = if job.want_features {
-                job.heads.iter().zip(&image_of_head).map(|pair| read(pair).to_vec()).collect()
+                heads().map(|pair| read(pair).to_vec()).collect()
             } else {
                 Vec::new()
             };
@@ -154,28 +178,44 @@ impl DeviceThread {
     }
 }
 
-/// The features of one image.
-#[derive(Debug, Clone, Default)]
-struct ImageFeatures {
-    gap: Vec<f32>,
-    pyramid: Vec<f32>,
+/// What the forward passes of a batch gave, and where each job's images are in it.
+struct Features {
+    widths: FeatureWidths,
+    passes: Vec<FeatureBatch>,
+    rows_of_jobs: Vec<Vec<Row>>,
 }
 
-impl ImageFeatures {
-    fn of(&self, set: FeatureSet) -> &[f32] {
-        match set {
-            FeatureSet::Gap => &self.gap,
-            FeatureSet::Pyramid => &self.pyramid,
+#[derive(Debug, Clone, Copy, Default)]
+struct Row {
+    pass: usize,
+    row: usize,
+}
+
+impl Features {
+    /// Takes in a pass over these (job, image). A base that gives too little has failed; no head may read it.
+    fn add(
+        &mut self,
+        features: FeatureBatch,
+        rows: &[(usize, usize)],
+        wanted: Wanted,
+    ) -> Result<(), BaseError> {
+        let found = (features.gap.len(), features.pyramid.len());
+        let pyramid = if wanted.pyramid { rows.len() * self.widths.pyramid } else { found.1 };
+        let expected = (rows.len() * self.widths.gap, pyramid);
+        if found != expected {
+            let detail = format!("a forward pass gave {found:?} numbers where {expected:?} were due");
+            return Err(BaseError::Device { detail });
         }
+        for (row, &(job, number)) in rows.iter().enumerate() {
+            self.rows_of_jobs[job][number] = Row { pass: self.passes.len(), row };
+        }
+        self.passes.push(features);
+        Ok(())
     }
 
-    /// A base that gives too little has failed; no head may read it.
-    fn check(&self, widths: FeatureWidths, wanted: Wanted) -> Result<(), BaseError> {
-        let pyramid = if wanted.pyramid { widths.pyramid } else { self.pyramid.len() };
-        if self.gap.len() == widths.gap && self.pyramid.len() == pyramid {
-            return Ok(());
-        }
-        let found = (self.gap.len(), self.pyramid.len());
-        Err(BaseError::Device { detail: format!("a forward pass gave features of widths {found:?}") })
+    /// What a head of this job reads of one of the job's images; the set was wanted.
+    fn of(&self, job: usize, image: usize, set: FeatureSet) -> &[f32] {
+        let Row { pass, row } = self.rows_of_jobs[job][image];
+        self.passes[pass].row(set, row, self.widths).unwrap_or_default()
     }
 }

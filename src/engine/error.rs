@@ -1,24 +1,58 @@
 //! Why a picture got no verdict.
 
+use std::{fmt, time::Duration};
+
 use crate::{
     error::{ErrorKind, Problem},
     image::ImageError,
+    task::TaskName,
 };
+
+/// What the queue has a bounded room of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unit {
+    Images,
+    Bytes,
+}
+
+impl fmt::Display for Unit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Images => "images",
+            Self::Bytes => "bytes",
+        })
+    }
+}
 
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum EngineError {
     #[error(
-        "the queue is full: {in_use} of {limit} images are waiting, {needed} more do not fit; try again shortly"
+        "the queue is full: {in_use} of {limit} {unit} are waiting, {needed} more do not fit; try again shortly"
     )]
-    QueueFull { needed: usize, in_use: usize, limit: usize },
+    QueueFull { unit: Unit, needed: usize, in_use: usize, limit: usize },
     #[error(
-        "the queue is full: {in_use} of {limit} bytes are waiting, {needed} more do not fit; try again shortly"
+        "the queue is full for task {task}: {held} of its {unit} are waiting, {needed} more do not fit into its share \
+         of {share}, as only {free} of {limit} are free; try again shortly"
     )]
-    BytesFull { needed: usize, in_use: usize, limit: usize },
+    TaskShareFull {
+        task: TaskName,
+        unit: Unit,
+        needed: usize,
+        held: usize,
+        share: usize,
+        free: usize,
+        limit: usize,
+    },
     #[error("the request needs {needed} {unit}, more than the {limit} that this server ever takes at once")]
-    NeverFits { needed: usize, limit: usize, unit: &'static str },
+    NeverFits { needed: usize, limit: usize, unit: Unit },
     #[error("the deadline passed before the answer was there; nothing is computed for it any more")]
     DeadlinePassed,
+    #[error(
+        "the deadline is certain to be missed: the answer takes at least {} ms with {ahead} images before it, {} ms are \
+         left; set a longer deadline or come when there is less to do",
+        needed.as_millis(), left.as_millis()
+    )]
+    DeadlineTooNear { needed: Duration, left: Duration, ahead: usize },
     #[error("the server is draining; ask another")]
     Draining,
     #[error("the device does not answer; ask another server")]
@@ -33,9 +67,9 @@ pub enum EngineError {
 impl Problem for EngineError {
     fn kind(&self) -> ErrorKind {
         match self {
-            Self::QueueFull { .. } | Self::BytesFull { .. } => ErrorKind::ResourceExhausted,
+            Self::QueueFull { .. } | Self::TaskShareFull { .. } => ErrorKind::ResourceExhausted,
             Self::NeverFits { .. } => ErrorKind::OutOfRange,
-            Self::DeadlinePassed => ErrorKind::DeadlineExceeded,
+            Self::DeadlinePassed | Self::DeadlineTooNear { .. } => ErrorKind::DeadlineExceeded,
             Self::Draining | Self::DeviceLost => ErrorKind::Unavailable,
             Self::Image(error) => error.kind(),
             Self::Failed { .. } => ErrorKind::Internal,
@@ -44,10 +78,13 @@ impl Problem for EngineError {
 
     fn reason(&self) -> &'static str {
         match self {
-            Self::QueueFull { .. } => "QUEUE_FULL",
-            Self::BytesFull { .. } => "QUEUE_BYTES_FULL",
+            Self::QueueFull { unit, .. } | Self::TaskShareFull { unit, .. } => match unit {
+                Unit::Images => "QUEUE_FULL",
+                Unit::Bytes => "QUEUE_BYTES_FULL",
+            },
             Self::NeverFits { .. } => "REQUEST_TOO_LARGE",
             Self::DeadlinePassed => "DEADLINE_PASSED",
+            Self::DeadlineTooNear { .. } => "DEADLINE_TOO_NEAR",
             Self::Draining => "DRAINING",
             Self::DeviceLost => "DEVICE_LOST",
             Self::Image(error) => error.reason(),
@@ -60,8 +97,9 @@ impl Problem for EngineError {
             Self::Image(error) => error.field(),
             Self::NeverFits { .. } => Some("image"),
             Self::QueueFull { .. }
-            | Self::BytesFull { .. }
+            | Self::TaskShareFull { .. }
             | Self::DeadlinePassed
+            | Self::DeadlineTooNear { .. }
             | Self::Draining
             | Self::DeviceLost
             | Self::Failed { .. } => None,
@@ -73,9 +111,11 @@ impl EngineError {
     /// The label of `rejected_total`, for errors that come of a want of room or time.
     pub fn rejection(&self) -> Option<&'static str> {
         match self {
-            Self::QueueFull { .. } => Some("queue_full"),
-            Self::BytesFull { .. } => Some("bytes_full"),
-            Self::DeadlinePassed => Some("deadline"),
+            Self::QueueFull { unit, .. } | Self::TaskShareFull { unit, .. } => match unit {
+                Unit::Images => Some("queue_full"),
+                Unit::Bytes => Some("bytes_full"),
+            },
+            Self::DeadlinePassed | Self::DeadlineTooNear { .. } => Some("deadline"),
             Self::Draining => Some("draining"),
             Self::DeviceLost => Some("device_lost"),
             Self::NeverFits { .. } | Self::Image(_) | Self::Failed { .. } => None,

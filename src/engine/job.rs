@@ -11,6 +11,7 @@ use super::{EngineError, admission::Place};
 use crate::{
     head::{Head, Judgement},
     image::{ImageSource, PreparedImage, Roi},
+    task::TaskName,
 };
 
 /// One picture that the heads of a [`Slot`](super::Slot) shall judge.
@@ -18,7 +19,6 @@ use crate::{
 pub struct Request {
     pub source: ImageSource,
     pub roi: Option<Roi>,
-    pub deadline: Option<Instant>,
     /// Also give back the features that each head read.
     pub want_features: bool,
 }
@@ -53,7 +53,7 @@ pub(super) struct Job {
     pub(super) want_features: bool,
     pub(super) accepted_at: Instant,
     pub(super) times: StageTimes,
-    deadline: Option<Instant>,
+    pub(super) deadline: Option<Instant>,
     reply: oneshot::Sender<Result<Answer, EngineError>>,
     place: Place,
 }
@@ -110,6 +110,27 @@ impl Job {
     /// Rows that it takes of a batch.
     pub(super) fn images(&self) -> usize {
         self.place.images()
+    }
+
+    /// In whose line it waits.
+    pub(super) fn task(&self) -> &TaskName {
+        self.place.task()
+    }
+
+    /// Its images are in the forward pass that begins.
+    pub(super) fn waits_no_more(&mut self) {
+        self.place.waits_no_more();
+    }
+
+    /// Answers that its forward pass, which takes at least so long, would end past the deadline.
+    pub(super) fn answer_too_late(self, needed: Duration, now: Instant) {
+        let left = self.deadline.map_or(Duration::MAX, |deadline| deadline.saturating_duration_since(now));
+        let error = if left.is_zero() {
+            EngineError::DeadlinePassed
+        } else {
+            EngineError::DeadlineTooNear { needed, left, ahead: 0 }
+        };
+        self.answer(Err(error));
     }
 
     /// Gives the place back first: a caller that has its answer finds room for its next request.

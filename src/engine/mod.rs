@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! try_reserve -> Slot -> [arrivals] -> prepare threads -> [batcher] -> device thread -> Answer
-//!  (admission)            (queue)       (decode, resize)   (batches)    (base, heads)
+//!  (admission)          (a line a task) (decode, resize) (a line a task)  (base, heads)
 //! ```
 //!
 //! Guarantees:
@@ -12,22 +12,33 @@
 //! 3. No work is begun for a request that is cancelled or past its deadline, and none of them reaches the base.
 //! 4. Every accepted request is answered, also when decoding or the base panics or the device thread ends.
 //! 5. The base is used by one thread only; images of different tasks share its batches.
+//! 6. The device is never idle while something is ready for it, unless it is told to wait for company; every forward
+//!    pass has a size that was warmed up.
+//! 7. A request that is certain to miss its deadline is refused on arrival, and one that became certain to miss it is
+//!    answered so when it would be computed. Certain by the least that forward passes take, and by the task's own turns.
+//! 8. The tasks that wait take turns, image by image, for preparation and for the device; a request of several tasks
+//!    takes the turn of its first. No task can hold so many places that another finds none.
 
 mod admission;
-mod batcher;
+pub mod batch_sizes;
+pub mod batch_times;
+pub mod batcher;
 mod device_thread;
 mod error;
+pub mod fair_queue;
 mod job;
 mod prepare;
 mod queue;
 
-pub use error::EngineError;
+pub use batch_sizes::BatchSizes;
+pub use batch_times::BatchTimes;
+pub use error::{EngineError, Unit};
 pub use job::{Answer, Request, StageTimes};
 
 use std::{
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex},
     thread::JoinHandle,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use tokio::sync::oneshot;
@@ -39,16 +50,15 @@ use crate::{
     image::ImageLimits,
     metrics::Metrics,
 };
-use admission::{Admission, Place};
-use batcher::BatchRule;
+use admission::{Admission, Place, Wish};
 use job::{Arrival, Job};
-use queue::Queue;
+use queue::{Queue, lock};
 
 #[derive(Debug, Clone)]
 pub struct EngineConfig {
-    /// Images in one forward pass, at most.
-    pub max_batch: usize,
-    /// How long an idle device waits for more images; zero: never.
+    /// Images in one forward pass: each size is warmed up at the start.
+    pub batch_sizes: BatchSizes,
+    /// How long an idle device waits for more images. Zero: never, and a batch is no larger than pays.
     pub max_delay: Duration,
     /// Images that may be accepted and not yet answered.
     pub max_queue_images: usize,
@@ -61,7 +71,7 @@ pub struct EngineConfig {
 impl Default for EngineConfig {
     fn default() -> Self {
         Self {
-            max_batch: 32,
+            batch_sizes: BatchSizes::up_to(8),
             max_delay: Duration::ZERO,
             max_queue_images: 256,
             max_queue_bytes: 512 << 20,
@@ -81,6 +91,7 @@ pub struct Engine {
 struct Shared {
     admission: Arc<Admission>,
     queue: Arc<Queue>,
+    times: Arc<Mutex<BatchTimes>>,
     identity: BaseIdentity,
     widths: FeatureWidths,
     threads: Mutex<Threads>,
@@ -96,12 +107,13 @@ struct Threads {
 #[derive(Debug)]
 pub struct Slot {
     heads: Vec<Arc<Head>>,
+    deadline: Option<Instant>,
     place: Place,
     queue: Arc<Queue>,
 }
 
 impl Engine {
-    /// Warms the base with one forward pass and starts the threads.
+    /// Warms the base with forward passes of every size and starts the threads.
     ///
     /// # Errors
     /// [`BaseError`] if the base cannot even do that.
@@ -110,19 +122,18 @@ impl Engine {
         config: &EngineConfig,
         metrics: Arc<Metrics>,
     ) -> Result<Self, BaseError> {
-        device_thread::warm_up(base.as_mut())?;
+        let times = device_thread::warm_up(base.as_mut(), config.batch_sizes.clone())?;
+        let times = Arc::new(Mutex::new(times));
         let (identity, widths) = (base.identity().clone(), base.widths());
-        let rule = BatchRule { max_images: config.max_batch.max(1), max_delay: config.max_delay };
-        let queue = Arc::new(Queue::new(rule));
+        let queue = Arc::new(Queue::new(config.max_delay, times.clone()));
         let admission =
             Arc::new(Admission::new(config.max_queue_images, config.max_queue_bytes, metrics.clone()));
         let prepare = (0..config.decode_threads.max(1))
             .map(|number| prepare::spawn(number, queue.clone(), config.limits.clone(), metrics.clone()))
             .collect();
-        let device =
-            device_thread::spawn(base, queue.clone(), admission.clone(), config.max_batch.max(1), metrics);
+        let device = device_thread::spawn(base, queue.clone(), admission.clone(), times.clone(), metrics);
         let threads = Mutex::new(Threads { prepare, device: Some(device) });
-        Ok(Self { shared: Arc::new(Shared { admission, queue, identity, widths, threads }) })
+        Ok(Self { shared: Arc::new(Shared { admission, queue, times, identity, widths, threads }) })
     }
 
     pub fn identity(&self) -> &BaseIdentity {
@@ -139,14 +150,24 @@ impl Engine {
     }
 
     /// Reserves a place for a picture of `bytes` that these heads, at least one, shall judge. It takes one image's room
-    /// for each different preprocessing.
+    /// for each different preprocessing, in the line of the first head's task.
     ///
     /// # Errors
-    /// At once, and before any work: no room, draining, device lost, or more than could ever fit.
-    pub fn try_reserve(&self, heads: Vec<Arc<Head>>, bytes: usize) -> Result<Slot, EngineError> {
+    /// At once, and before any work: no room, too late, draining, device lost, or more than could ever fit.
+    pub fn try_reserve(
+        &self,
+        heads: Vec<Arc<Head>>,
+        bytes: usize,
+        deadline: Option<Instant>,
+    ) -> Result<Slot, EngineError> {
+        let Some(first) = heads.first() else {
+            return Err(EngineError::Failed { detail: "a place was asked for no head".to_owned() });
+        };
         let images = prepare::different_preprocesses(&heads).0.len();
-        let place = self.shared.admission.try_reserve(images, bytes)?;
-        Ok(Slot { heads, place, queue: self.shared.queue.clone() })
+        let wish = Wish { task: &first.task, images, bytes, deadline };
+        let Shared { admission, queue, times, .. } = &*self.shared;
+        let place = admission.try_reserve(&wish, &lock(times), Instant::now())?;
+        Ok(Slot { heads, deadline, place, queue: queue.clone() })
     }
 
     /// Refuses new requests from now on; those accepted go on.
@@ -164,8 +185,7 @@ impl Engine {
     pub fn shut_down(&self) {
         self.stop_accepting();
         self.shared.queue.close();
-        let threads =
-            std::mem::take(&mut *self.shared.threads.lock().unwrap_or_else(PoisonError::into_inner));
+        let threads = std::mem::take(&mut *lock(&self.shared.threads));
         for thread in threads.prepare.into_iter().chain(threads.device) {
             if thread.join().is_err() {
                 tracing::error!("a thread of the engine ended by a panic");
@@ -180,7 +200,7 @@ impl Slot {
     /// Dropping the future cancels the request and gives its place back at once.
     pub async fn classify(self, request: Request) -> Result<Answer, EngineError> {
         let (reply, answer) = oneshot::channel();
-        let deadline = request.deadline;
+        let deadline = self.deadline;
         let job = Job::new(self.heads, deadline, request.want_features, reply, self.place);
         let arrival = Arrival { job, source: request.source, roi: request.roi };
         // Dropped after the receiver of the answer, which moves into the select below.

@@ -1,7 +1,6 @@
 //! Where jobs wait: for a prepare thread, then for the device.
 
 use std::{
-    collections::VecDeque,
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
@@ -9,24 +8,28 @@ use std::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    EngineError,
-    batcher::{BatchRule, Batcher, Next},
-    job::{Arrival, Fate, Prepared},
+    BatchTimes, EngineError,
+    batcher::{Batch, Batcher, Next},
+    fair_queue::{FairQueue, Waiting},
+    job::{Arrival, Fate, Job, Prepared},
 };
+use crate::task::TaskName;
 
-/// Both queues under one lock that is held for moments only: a job can be taken back from wherever it waits.
+/// Both queues under one lock that is held for moments only: a job can be taken back from wherever it waits. In both
+/// the tasks take turns.
 #[derive(Debug)]
 pub(super) struct Queue {
     /// Cancelled when the queue is closed: from then on nobody waits for an answer.
     closed: CancellationToken,
     state: Mutex<State>,
+    times: Arc<Mutex<BatchTimes>>,
     arrived: Condvar,
     prepared: Condvar,
 }
 
 #[derive(Debug)]
 struct State {
-    arrivals: VecDeque<(u64, Arrival)>,
+    arrivals: FairQueue<Arrival>,
     batcher: Batcher<Prepared>,
     next_id: u64,
     closed: bool,
@@ -37,16 +40,18 @@ struct State {
 #[derive(Debug)]
 pub(super) struct Ticket {
     id: u64,
+    task: TaskName,
     queue: Arc<Queue>,
 }
 
 impl Queue {
-    pub(super) fn new(rule: BatchRule) -> Self {
-        let state =
-            State { arrivals: VecDeque::new(), batcher: Batcher::new(rule), next_id: 0, closed: false };
+    pub(super) fn new(max_delay: Duration, times: Arc<Mutex<BatchTimes>>) -> Self {
+        let batcher = Batcher::new(max_delay);
+        let state = State { arrivals: FairQueue::default(), batcher, next_id: 0, closed: false };
         Self {
             closed: CancellationToken::new(),
             state: Mutex::new(state),
+            times,
             arrived: Condvar::new(),
             prepared: Condvar::new(),
         }
@@ -59,10 +64,11 @@ impl Queue {
         }
         let id = state.next_id;
         state.next_id += 1;
-        state.arrivals.push_back((id, arrival));
+        let (task, images) = (arrival.job.task().clone(), arrival.job.images());
+        state.arrivals.push(&task, Waiting { id, images, item: arrival });
         drop(state);
         self.arrived.notify_one();
-        Ok(Ticket { id, queue: self.clone() })
+        Ok(Ticket { id, task, queue: self.clone() })
     }
 
     /// The next job to prepare; `None` when the queue is closed.
@@ -72,8 +78,8 @@ impl Queue {
             if state.closed {
                 return None;
             }
-            if let Some(arrival) = state.arrivals.pop_front() {
-                return Some(arrival);
+            if let Some(Waiting { id, item: arrival, .. }) = state.arrivals.serve_first() {
+                return Some((id, arrival));
             }
             state = self.arrived.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
@@ -90,14 +96,17 @@ impl Queue {
         // later finds the job here.
         if prepared.job.fate(now) != Fate::Live {
             drop(state);
-            return bury(vec![prepared], now);
+            return prepared.job.answer_too_late(Duration::ZERO, now);
         }
-        state.batcher.push(id, prepared.job.images(), prepared, now);
+        let Job { deadline, .. } = prepared.job;
+        let (task, images) = (prepared.job.task().clone(), prepared.job.images());
+        state.batcher.push(&task, id, images, deadline, prepared, now);
         drop(state);
         self.prepared.notify_one();
     }
 
-    /// The next batch, without anything expired or cancelled; `None` when the queue is closed.
+    /// The next batch, at least one job, none of them cancelled or certain to be too late; `None` when the queue is
+    /// closed.
     pub(super) fn next_batch(&self) -> Option<Vec<Prepared>> {
         let mut state = self.state();
         loop {
@@ -105,15 +114,20 @@ impl Queue {
                 return None;
             }
             let now = Instant::now();
-            let dead = state.batcher.take_dead(|prepared| prepared.job.fate(now) == Fate::Live);
-            if !dead.is_empty() {
-                drop(state);
-                bury(dead, now);
-                state = self.state();
-                continue;
-            }
-            let wait = match state.batcher.next(now) {
-                Next::Batch(batch) => return Some(batch),
+            let is_wanted = |prepared: &Prepared| prepared.job.fate(now) == Fate::Live;
+            let next = state.batcher.next(now, &lock(&self.times), is_wanted);
+            let wait = match next {
+                Next::Batch(Batch { items, dropped }) => {
+                    drop(state);
+                    for (prepared, needed) in dropped {
+                        prepared.job.answer_too_late(needed, now);
+                    }
+                    if !items.is_empty() {
+                        return Some(items);
+                    }
+                    state = self.state();
+                    continue;
+                }
                 Next::NotBefore(due) => due.saturating_duration_since(now),
                 Next::Empty => Duration::MAX,
             };
@@ -132,12 +146,12 @@ impl Queue {
     pub(super) fn close_with(&self, error: impl Fn() -> EngineError) {
         let mut state = self.state();
         state.closed = true;
-        let arrivals = std::mem::take(&mut state.arrivals);
+        let arrivals: Vec<_> = state.arrivals.take_all().collect();
         let prepared = state.batcher.take_all();
         drop(state);
         self.arrived.notify_all();
         self.prepared.notify_all();
-        let jobs = arrivals.into_iter().map(|(_, arrival)| arrival.job);
+        let jobs = arrivals.into_iter().map(|waiting| waiting.item.job);
         for job in jobs.chain(prepared.into_iter().map(|prepared| prepared.job)) {
             job.answer(Err(error()));
         }
@@ -150,26 +164,19 @@ impl Queue {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 }
 
-/// Answers what expired; what was cancelled has nobody to answer.
-fn bury(dead: Vec<Prepared>, now: Instant) {
-    for prepared in dead {
-        match prepared.job.fate(now) {
-            Fate::Expired => prepared.job.answer(Err(EngineError::DeadlinePassed)),
-            Fate::Cancelled | Fate::Live => {}
-        }
-    }
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Drop for Ticket {
     fn drop(&mut self) {
         let mut state = self.queue.state();
-        let arrival = state.arrivals.iter().position(|(id, _)| *id == self.id);
-        let arrival = arrival.and_then(|position| state.arrivals.remove(position));
-        let prepared = state.batcher.remove(self.id);
+        let arrival = state.arrivals.remove(&self.task, self.id);
+        let prepared = state.batcher.remove(&self.task, self.id);
         // Pictures are freed and places come back outside the lock.
         drop(state);
         drop((arrival, prepared));

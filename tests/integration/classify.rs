@@ -7,6 +7,7 @@ use turret::{
     base::{
         Architecture, Base, BaseWeights, BatchNormStatistics, Device, Network, Precision, PrecisionChoice,
     },
+    engine::BatchSizes,
     features::FeatureSet,
     grpc::proto::{self, Decision, Extra, Reason},
     head::{DecisionRule, Linear},
@@ -293,7 +294,7 @@ async fn a_batch_of_eight_mixed_tasks_equals_eight_single_answers() {
     }
     // A full batch goes at once; a single request waits for nobody.
     let batching = builder.engine(|engine| {
-        engine.max_batch = 8;
+        engine.batch_sizes = BatchSizes::up_to(8);
         engine.max_delay = std::time::Duration::from_secs(2);
     });
     let server = batching.base(base).start().await;

@@ -4,13 +4,14 @@ use std::{sync::Arc, time::Duration};
 
 use tonic::{Code, Request};
 use tonic_types::StatusExt;
-use turret::grpc::proto;
+use turret::{engine::BatchSizes, grpc::proto};
 
 use crate::support::{
-    TestServer, eventually,
+    FakeBase, TestServer, eventually,
     fake_base::Control,
     heads,
     pictures::{plain, request},
+    server::Builder,
     within_patience,
 };
 
@@ -25,7 +26,11 @@ struct Busy {
 
 /// A server with room for `images`, one of which is in a forward pass that is held.
 async fn busy_server(images: usize) -> Busy {
-    let builder = TestServer::builder().engine(|engine| engine.max_queue_images = images);
+    busy(TestServer::builder().engine(|engine| engine.max_queue_images = images)).await
+}
+
+/// One image of task `part` is in a forward pass that is held.
+async fn busy(builder: Builder) -> Busy {
     heads::publish(builder.heads(), &heads::draft("part", 0.0));
     let (server, control) = builder.start_fake().await;
     control.hold();
@@ -35,8 +40,17 @@ async fn busy_server(images: usize) -> Busy {
 }
 
 fn ask(server: &TestServer, bytes: Vec<u8>, timeout: Option<Duration>) -> tokio::task::JoinHandle<Answer> {
+    ask_task(server, "part", bytes, timeout)
+}
+
+fn ask_task(
+    server: &TestServer,
+    task: &str,
+    bytes: Vec<u8>,
+    timeout: Option<Duration>,
+) -> tokio::task::JoinHandle<Answer> {
     let mut client = server.plain_classifier();
-    let mut request = Request::new(request(&["part"], bytes));
+    let mut request = Request::new(request(&[task], bytes));
     if let Some(timeout) = timeout {
         request.set_timeout(timeout);
     }
@@ -45,6 +59,14 @@ fn ask(server: &TestServer, bytes: Vec<u8>, timeout: Option<Duration>) -> tokio:
 
 async fn images_in_queue(server: &TestServer) -> f64 {
     server.metric("turret_queue_images").await.unwrap()
+}
+
+async fn images_decoded(server: &TestServer) -> f64 {
+    server.metric("turret_stage_duration_seconds_count{stage=\"decode\"}").await.unwrap()
+}
+
+fn reason(status: &tonic::Status) -> Option<String> {
+    status.get_error_details().error_info().map(|info| info.reason.clone())
 }
 
 #[tokio::test]
@@ -118,21 +140,83 @@ async fn a_cancelled_request_frees_its_place_while_the_base_is_busy() {
 
 #[tokio::test]
 async fn what_waits_is_served_together() {
-    let Busy { server, control, first } = busy_server(64).await;
+    // With a delay the largest batch is formed, whatever the fake base's passes took.
+    let builder = TestServer::builder().engine(|engine| {
+        engine.batch_sizes = BatchSizes::up_to(16);
+        engine.max_delay = Duration::from_millis(1);
+    });
+    let Busy { server, control, first } = busy(builder).await;
     let mut waiting = Vec::new();
     for red in 10..20 {
         waiting.push(ask(&server, plain(red), None));
     }
-    eventually("all are in the queue", async || images_in_queue(&server).await == 11.0).await;
-    let prepared = "turret_stage_duration_seconds_count{stage=\"decode\"}";
-    eventually("all are decoded", async || server.metric(prepared).await == Some(11.0)).await;
+    eventually("all are decoded", async || images_decoded(&server).await == 11.0).await;
     control.release();
     assert!(first.await.unwrap().is_ok());
     for request in waiting {
         let response = request.await.unwrap().unwrap().into_inner();
-        assert_eq!(response.times.unwrap().batch_size, 10);
+        assert!([8, 2].contains(&response.times.unwrap().batch_size));
     }
-    assert_eq!(control.passes().len(), 2);
+    let sizes: Vec<usize> = control.passes().iter().map(Vec::len).collect();
+    assert_eq!(sizes, [1, 8, 2], "every pass has a size that was warmed up");
+}
+
+#[tokio::test]
+async fn a_hundred_images_of_a_loud_task_do_not_keep_a_quiet_one_from_the_next_batch() {
+    let builder = TestServer::builder();
+    heads::publish(builder.heads(), &heads::draft("quiet", 0.0));
+    let Busy { server, control, first } = busy(builder).await;
+    let loud: Vec<_> = (0..100).map(|_| ask(&server, plain(10), None)).collect();
+    eventually("the loud task's images wait", async || images_decoded(&server).await == 101.0).await;
+    let quiet = ask_task(&server, "quiet", plain(200), None);
+    eventually("the quiet task's image waits", async || images_decoded(&server).await == 102.0).await;
+    control.release();
+    for accepted in loud.into_iter().chain([first, quiet]) {
+        assert!(within_patience("an accepted request", accepted).await.unwrap().is_ok());
+    }
+    let passes = control.passes();
+    assert!(passes[1].contains(&200), "{passes:?}");
+    assert_eq!(passes.concat().len(), 102);
+}
+
+#[tokio::test]
+async fn a_quiet_task_is_admitted_while_a_loud_one_has_filled_its_share() {
+    let builder = TestServer::builder().engine(|engine| engine.max_queue_images = 9);
+    heads::publish(builder.heads(), &heads::draft("quiet", 0.0));
+    let Busy { server, control, first } = busy(builder).await;
+    let loud: Vec<_> = (0..7).map(|_| ask(&server, plain(10), None)).collect();
+    eventually("the loud task has its share", async || images_in_queue(&server).await == 8.0).await;
+    let status = ask(&server, plain(10), None).await.unwrap().unwrap_err();
+    assert_eq!((status.code(), reason(&status).as_deref()), (Code::ResourceExhausted, Some("QUEUE_FULL")));
+    for part in ["task part", "8 of its images", "1 of 9"] {
+        assert!(status.message().contains(part), "{part:?} is not in: {}", status.message());
+    }
+    assert_eq!(server.metric("turret_rejected_total{reason=\"queue_full\"}").await, Some(1.0));
+    let quiet = ask_task(&server, "quiet", plain(200), None);
+    eventually("the quiet task is admitted", async || images_in_queue(&server).await == 9.0).await;
+    control.release();
+    for accepted in loud.into_iter().chain([first, quiet]) {
+        assert!(within_patience("an accepted request", accepted).await.unwrap().is_ok());
+    }
+}
+
+#[tokio::test]
+async fn a_request_that_is_certain_to_miss_its_deadline_is_refused_on_arrival() {
+    let builder = TestServer::builder().engine(|engine| engine.batch_sizes = BatchSizes::up_to(1));
+    heads::publish(builder.heads(), &heads::draft("part", 0.0));
+    let (base, control) = FakeBase::new();
+    let (server, control) =
+        builder.start_with(base.with_passes_of(Duration::from_millis(300)), control).await;
+    // Would be INVALID_ARGUMENT if anybody looked at it.
+    let no_picture = b"no picture".to_vec();
+    let status = ask(&server, no_picture, Some(Duration::from_millis(200))).await.unwrap().unwrap_err();
+    assert_eq!(status.code(), Code::DeadlineExceeded);
+    assert_eq!(reason(&status).as_deref(), Some("DEADLINE_TOO_NEAR"), "{status:?}");
+    assert!(status.message().contains("certain to be missed"), "{}", status.message());
+    assert_eq!(server.metric("turret_rejected_total{reason=\"deadline\"}").await, Some(1.0));
+    let patient = ask(&server, plain(77), Some(crate::support::PATIENCE));
+    assert!(within_patience("a request with more time", patient).await.unwrap().is_ok());
+    assert_eq!(control.passes(), [vec![77]]);
 }
 
 #[tokio::test]

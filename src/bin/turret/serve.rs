@@ -44,7 +44,8 @@ fn serve(config: ServeConfig) -> anyhow::Result<()> {
     let served = runtime.block_on(async {
         // Before the base is loaded, so that a stop during start-up is a stop and not a kill.
         let stop = stopped(signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-        let ServeConfig { base, device, precision, server, .. } = config;
+        let ServeConfig { base, device, precision, max_batch, mut server, .. } = config;
+        server.engine.batch_sizes = max_batch.sizes(device.resolve()?.is_cuda());
         let load = move |metrics: &Metrics| load_base(&base, device, precision, metrics);
         let server = Server::start(server, load).await?;
         tracing::info!(grpc = %server.grpc_address, admin = %server.admin_address, "listening");

@@ -1,6 +1,9 @@
 //! A base that the test controls: its features are a known function of the pixels, and it can be held, fail and panic.
 
-use std::sync::{Arc, Condvar, Mutex};
+use std::{
+    sync::{Arc, Condvar, Mutex},
+    time::Duration,
+};
 
 use turret::{
     base::{Base, BaseError, FeatureBatch, Wanted},
@@ -14,6 +17,7 @@ use turret::{
 pub(crate) struct FakeBase {
     identity: BaseIdentity,
     gap_width: usize,
+    pass_takes: Duration,
     control: Arc<Control>,
 }
 
@@ -53,7 +57,14 @@ impl FakeBase {
 
     pub(crate) fn with_width(gap_width: usize) -> (Self, Arc<Control>) {
         let control = Arc::new(Control::default());
-        (Self { identity: identity(), gap_width, control: control.clone() }, control)
+        let base =
+            Self { identity: identity(), gap_width, pass_takes: Duration::ZERO, control: control.clone() };
+        (base, control)
+    }
+
+    /// A device on which every pass takes at least so long.
+    pub(crate) fn with_passes_of(self, pass_takes: Duration) -> Self {
+        Self { pass_takes, ..self }
     }
 }
 
@@ -79,7 +90,11 @@ impl Control {
 
     /// What each forward pass saw, the warm-up left out.
     pub(crate) fn passes(&self) -> Vec<Vec<u8>> {
-        self.state.lock().unwrap().passes.iter().skip(1).cloned().collect()
+        self.state.lock().unwrap().passes.clone()
+    }
+
+    pub(crate) fn forget_warm_up(&self) {
+        self.state.lock().unwrap().passes.clear();
     }
 }
 
@@ -97,6 +112,7 @@ impl Base for FakeBase {
     }
 
     fn forward(&mut self, images: &[&PreparedImage], wanted: Wanted) -> Result<FeatureBatch, BaseError> {
+        std::thread::sleep(self.pass_takes);
         let means: Vec<[f32; 3]> = images.iter().map(|image| mean_colour(image)).collect();
         let behaviour = {
             let mut state = self.control.state.lock().unwrap();

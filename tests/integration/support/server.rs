@@ -164,7 +164,17 @@ impl Builder {
     /// With the fake base; its control comes back too.
     pub(crate) async fn start_fake(self) -> (TestServer, Arc<Control>) {
         let (base, control) = FakeBase::new();
-        (self.base(base).start().await, control)
+        self.start_with(base, control).await
+    }
+
+    pub(crate) async fn start_with(
+        self,
+        base: FakeBase,
+        control: Arc<Control>,
+    ) -> (TestServer, Arc<Control>) {
+        let server = self.base(base).start().await;
+        control.forget_warm_up();
+        (server, control)
     }
 
     pub(crate) async fn start(self) -> TestServer {

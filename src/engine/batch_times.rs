@@ -1,0 +1,182 @@
+//! How long a forward pass takes: measured at the warm-up for each size, kept up to date by each batch. Pure.
+
+use std::time::{Duration, Instant};
+
+use super::BatchSizes;
+
+/// A slower pass raises the estimate by this part of it at most, so that one hiccup is nearly forgotten and a machine
+/// that has become slower is known after a few dozen passes.
+const RISE: u32 = 16;
+
+/// A larger batch is worth the wait of those in it if it saves this part of the time of an image.
+const WORTHWHILE_GAIN: f64 = 0.03;
+
+/// What was measured longer ago says nothing about now. Without it, an estimate taken in a slow moment would refuse
+/// the very requests that could correct it.
+const STALE_AFTER: Duration = Duration::from_secs(20);
+
+/// A lower envelope of the times of forward passes, by size.
+#[derive(Debug, Clone)]
+pub struct BatchTimes {
+    sizes: BatchSizes,
+    passes: Box<[Pass]>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Pass {
+    takes: Duration,
+    measured_at: Instant,
+}
+
+impl Pass {
+    fn is_stale(&self, now: Instant) -> bool {
+        now.saturating_duration_since(self.measured_at) > STALE_AFTER
+    }
+}
+
+impl BatchTimes {
+    /// Measures every size.
+    ///
+    /// # Errors
+    /// The first of `measure`.
+    pub fn measured<E>(
+        sizes: BatchSizes,
+        measure: impl FnMut(usize) -> Result<Duration, E>,
+    ) -> Result<Self, E> {
+        let times = sizes.iter().map(measure).collect::<Result<Vec<Duration>, E>>()?;
+        let measured_at = Instant::now();
+        let passes = times.into_iter().map(|takes| Pass { takes, measured_at }).collect();
+        Ok(Self { sizes, passes })
+    }
+
+    pub fn sizes(&self) -> &BatchSizes {
+        &self.sizes
+    }
+
+    /// Learns from a pass of one of the sizes: a faster one counts at once, a slower one little by little.
+    pub fn observe(&mut self, size: usize, took: Duration, now: Instant) {
+        if let Some(pass) = self.sizes.position(size).and_then(|position| self.passes.get_mut(position)) {
+            let risen = pass.takes.saturating_add(pass.takes / RISE);
+            *pass = Pass { takes: took.min(risen), measured_at: now };
+        }
+    }
+
+    /// What the passes for so many images take, one size after another; zero if nothing is known any more.
+    pub fn of(&self, images: usize, now: Instant) -> Duration {
+        if self.knows_nothing(now) {
+            return Duration::ZERO;
+        }
+        let times = self.sizes.parts(images).filter_map(|part| self.sizes.position(part));
+        times.map(|position| self.passes[position].takes).sum()
+    }
+
+    /// The least that so many images can take in whatever batches, also together with others; zero if nothing is known
+    /// any more.
+    pub fn at_least(&self, images: usize, now: Instant) -> Duration {
+        if self.knows_nothing(now) {
+            return Duration::ZERO;
+        }
+        let quickest_pass = self.passes.iter().map(|pass| pass.takes).min().unwrap_or_default();
+        let best_rate = self.seconds_an_image().fold(f64::INFINITY, f64::min);
+        quickest_pass.max(Duration::try_from_secs_f64(best_rate * images as f64).unwrap_or_default())
+    }
+
+    /// The size of the next batch when so many images wait: the smallest that computes as many images a second as the
+    /// largest of those that can be filled, or nearly. Where larger batches gain nothing, as on most CPUs, those in
+    /// front need not wait for those behind. A size that was not tried for long is tried again.
+    pub fn best_size(&self, images: usize, now: Instant) -> usize {
+        let fitting = self.sizes.fitting(images);
+        let rates = || {
+            let known = self.passes.iter().zip(self.seconds_an_image());
+            let rates = known.map(|(pass, seconds)| if pass.is_stale(now) { 0.0 } else { seconds });
+            self.sizes.iter().zip(rates).take_while(|(size, _)| *size <= fitting)
+        };
+        let best = rates().map(|(_, seconds)| seconds).fold(f64::INFINITY, f64::min);
+        let mut good = rates().filter(|(_, seconds)| *seconds * (1.0 - WORTHWHILE_GAIN) <= best);
+        good.next().map_or(fitting, |(size, _)| size)
+    }
+
+    fn seconds_an_image(&self) -> impl Iterator<Item = f64> {
+        self.sizes.iter().zip(&self.passes).map(|(size, pass)| pass.takes.as_secs_f64() / size as f64)
+    }
+
+    fn knows_nothing(&self, now: Instant) -> bool {
+        self.passes.iter().all(|pass| pass.is_stale(now))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+
+    use super::*;
+
+    const MS: Duration = Duration::from_millis(1);
+
+    fn times(milliseconds: [u32; 4]) -> BatchTimes {
+        let mut measured = milliseconds.into_iter();
+        let measure = |_| Ok::<_, Infallible>(measured.next().unwrap() * MS);
+        let Ok(times) = BatchTimes::measured(BatchSizes::up_to(8), measure);
+        times
+    }
+
+    #[test]
+    fn a_faster_pass_counts_at_once_and_a_slower_one_little_by_little() {
+        let now = Instant::now();
+        let mut times = times([32, 64, 128, 256]);
+        times.observe(1, 16 * MS, now);
+        assert_eq!(times.of(1, now), 16 * MS);
+        times.observe(1, 100_000 * MS, now);
+        assert_eq!(times.of(1, now), 17 * MS, "one hiccup");
+        for _ in 0..100 {
+            times.observe(1, 40 * MS, now);
+        }
+        assert_eq!(times.of(1, now), 40 * MS, "it has become slower");
+        assert_eq!(times.of(2, now), 64 * MS, "other sizes are other passes");
+    }
+
+    #[test]
+    fn images_beyond_the_largest_size_take_several_passes() {
+        let now = Instant::now();
+        assert_eq!(times([10, 15, 20, 30]).of(19, now), (30 + 30 + 15 + 10) * MS);
+    }
+
+    #[test]
+    fn the_least_time_is_that_of_the_best_rate_and_of_one_pass() {
+        let now = Instant::now();
+        let times = times([10, 12, 16, 24]);
+        assert_eq!(times.at_least(1, now), 10 * MS, "no pass is quicker");
+        assert_eq!(times.at_least(100, now), 300 * MS, "eight images in 24 ms");
+    }
+
+    #[test]
+    fn the_smallest_size_that_keeps_up_is_best() {
+        let now = Instant::now();
+        let flat = times([45, 90, 179, 355]);
+        let steep = times([10, 11, 12, 14]);
+        let in_between = times([10, 16, 32, 64]);
+        for (images, of_flat, of_steep, of_in_between) in
+            [(1, 1, 1, 1), (2, 1, 2, 2), (7, 1, 4, 2), (100, 1, 8, 2)]
+        {
+            assert_eq!(flat.best_size(images, now), of_flat, "{images} images");
+            assert_eq!(steep.best_size(images, now), of_steep, "{images} images");
+            assert_eq!(in_between.best_size(images, now), of_in_between, "{images} images");
+        }
+    }
+
+    #[test]
+    fn what_was_not_measured_for_long_binds_nobody_and_is_tried_again() {
+        let now = Instant::now();
+        let mut times = times([45, 90, 180, 360]);
+        let later = now + STALE_AFTER + MS + Duration::from_secs(60);
+        assert_eq!((times.of(1, later), times.at_least(9, later)), (Duration::ZERO, Duration::ZERO));
+        times.observe(1, 40 * MS, later);
+        assert_eq!(times.at_least(2, later), 80 * MS, "one fresh size is enough to know the device");
+        assert_eq!(times.best_size(1, later), 1);
+        assert_eq!(times.best_size(2, later), 2, "not tried for long");
+        for size in [2, 4, 8] {
+            times.observe(size, 40 * MS * size as u32, later);
+        }
+        assert_eq!(times.best_size(8, later), 1);
+    }
+}
