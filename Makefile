@@ -2,7 +2,7 @@
 .DEFAULT_GOAL := help
 PARITY_PYTHON := .parity/venv/bin/python
 
-.PHONY: help needs libtorch build demo serve test check-fmt clippy rust-test deny parity golden bench-heads bench-features pretrain-base clean-demo
+.PHONY: help needs libtorch build demo serve test check-fmt clippy rust-test deny parity golden bench-heads bench-hot-paths bench-features pretrain-base clean-demo
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -51,6 +51,9 @@ golden: .parity/venv/.installed ## write the golden files that `make test` compa
 
 bench-heads: libtorch ## ten thousand heads: load time, memory, cost of a swap
 	cargo bench --locked --bench many_heads
+
+bench-hot-paths: libtorch ## batcher, registry, heads, preprocessing: what each costs beside the forward pass
+	cargo bench --locked --bench hot_paths
 
 # The ImageNet weights join in where `make demo` has fetched them.
 bench-features: libtorch ## linear probes on our own base, on a random one and, if it is there, on ImageNet's
