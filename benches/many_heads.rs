@@ -8,11 +8,11 @@ use std::{path::Path, sync::Arc, time::Instant};
 use anyhow::{Context, ensure};
 use turret::{
     features::{BaseIdentity, FeatureSet, FeatureWidths},
-    head::{Class, DecisionRule, HeadContent, Linear},
+    head::{Class, DecisionRule, HeadContent, Linear, ReferenceSet},
     image::Preprocess,
     metrics::Metrics,
     registry::Registry,
-    reload::Reconciler,
+    reload::{Reconciler, ServingBase},
     store::HeadStore,
     task::{Digest, TaskName},
 };
@@ -30,7 +30,7 @@ fn main() -> anyhow::Result<()> {
     let registry = Arc::new(Registry::default());
     let metrics = Arc::new(Metrics::new()?);
     let store = HeadStore::new(folder.path());
-    let mut reconciler = Reconciler::new(store, registry.clone(), identity(), WIDTHS, metrics);
+    let mut reconciler = Reconciler::new(store, registry.clone(), base(), metrics);
 
     let before = resident_bytes()?;
     let begun = Instant::now();
@@ -80,6 +80,17 @@ fn main() -> anyhow::Result<()> {
     Ok(())
 }
 
+/// The heads carry no reference pictures: nothing is asked of it.
+fn base() -> ServingBase {
+    let compute = |_, _| Err("there is no base in this benchmark".to_owned());
+    ServingBase {
+        identity: identity(),
+        widths: WIDTHS,
+        arithmetic: "fp32".to_owned(),
+        compute: Box::new(compute),
+    }
+}
+
 fn identity() -> BaseIdentity {
     BaseIdentity { architecture: "resnet34".to_owned(), digest: Digest::of(b"benchmark") }
 }
@@ -105,6 +116,8 @@ fn write_head(root: &Path, number: usize, version: u64) -> anyhow::Result<()> {
         evidence: serde_json::Value::Null,
         provenance: serde_json::Value::Null,
         linear: Linear::new(weight, vec![0.0; CLASSES], WIDTHS.gap)?,
+        arithmetic: "fp32".to_owned(),
+        reference: ReferenceSet::default(),
     };
     let folder = root.join(content.task.as_str());
     fs_err::create_dir_all(&folder)?;

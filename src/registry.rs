@@ -256,6 +256,7 @@ mod tests {
             preprocess: Preprocess::default(),
             decision: DecisionRule::uniform(0.5, 1),
             linear: Linear::new(vec![0.0; 4], vec![0.0], 4).unwrap(),
+            arithmetic: "exact".into(),
             size_bytes: 1,
         }
     }

@@ -22,11 +22,11 @@ use tonic_health::{ServingStatus, server::HealthReporter};
 use crate::{
     admin::{self, HeadInfo, Phase},
     base::{Base, BaseError},
-    engine::{Engine, EngineConfig},
+    engine::{Engine, EngineConfig, EngineError},
     grpc::{self, CLASSIFIER_SERVICE, Edge, GrpcLimits},
     metrics::Metrics,
     registry::Registry,
-    reload::{Reconciler, Reloader},
+    reload::{Reconciler, Reloader, ServingBase},
     store::HeadStore,
 };
 
@@ -219,8 +219,7 @@ fn start_serving(
     let reconciler = Reconciler::new(
         HeadStore::new(&config.heads),
         edge.registry.clone(),
-        engine.identity().clone(),
-        engine.widths(),
+        serving_base(&engine),
         edge.metrics.clone(),
     );
     // Set once, here.
@@ -238,6 +237,16 @@ fn start_serving(
     };
     Reloader::start(reconciler, config.rescan, after_look)
         .map_err(|source| ServerError::Ended { what: "starting the reload thread", source })
+}
+
+fn serving_base(engine: &Engine) -> ServingBase {
+    let (identity, widths, arithmetic) =
+        (engine.identity().clone(), engine.widths(), engine.arithmetic().to_owned());
+    let engine = engine.clone();
+    let compute = move |pictures, wanted| {
+        engine.features(pictures, wanted).map_err(|error: EngineError| error.to_string())
+    };
+    ServingBase { identity, widths, arithmetic, compute: Box::new(compute) }
 }
 
 async fn report_when_ready(health: HealthReporter, mut phase: watch::Receiver<Phase>) {

@@ -63,6 +63,11 @@ impl<'bytes> TensorFile<'bytes> {
         Ok(data.iter().map(|byte| byte.cast_signed()).collect())
     }
 
+    /// The values of a tensor that must have exactly this shape and hold u8.
+    pub fn bytes(&self, name: &str, shape: &[usize]) -> Result<&'bytes [u8], TensorFileError> {
+        self.data(name, Dtype::U8, shape)
+    }
+
     fn data(&self, name: &str, dtype: Dtype, shape: &[usize]) -> Result<&'bytes [u8], TensorFileError> {
         let name = || name.to_owned();
         let tensor = self.tensors.tensor(&name()).map_err(|_| TensorFileError::Missing { name: name() })?;
@@ -99,7 +104,14 @@ pub struct NewTensor<'a> {
 pub struct NewCodes<'a> {
     pub name: &'a str,
     pub shape: &'a [usize],
-    pub codes: &'a [i8],
+    pub codes: Codes<'a>,
+}
+
+/// 8-bit numbers with a sign or without.
+#[derive(Debug, Clone, Copy)]
+pub enum Codes<'a> {
+    Signed(&'a [i8]),
+    Unsigned(&'a [u8]),
 }
 
 /// The file's bytes: the same for the same content, whatever the order of the hash map inside the library.
@@ -126,9 +138,15 @@ pub fn to_bytes_with_codes(
     let of_tensor = |tensor: &NewTensor<'_>| -> Vec<u8> {
         tensor.values.iter().flat_map(|value| value.to_le_bytes()).collect()
     };
-    let of_codes = |codes: &NewCodes<'_>| codes.codes.iter().map(|code| code.cast_unsigned()).collect();
+    let of_codes = |codes: Codes<'_>| match codes {
+        Codes::Signed(codes) => (Dtype::I8, codes.iter().map(|code| code.cast_unsigned()).collect()),
+        Codes::Unsigned(codes) => (Dtype::U8, codes.to_vec()),
+    };
     let tensors = tensors.iter().map(|tensor| (tensor.name, Dtype::F32, tensor.shape, of_tensor(tensor)));
-    let codes = codes.iter().map(|codes| (codes.name, Dtype::I8, codes.shape, of_codes(codes)));
+    let codes = codes.iter().map(|tensor| {
+        let (dtype, bytes) = of_codes(tensor.codes);
+        (tensor.name, dtype, tensor.shape, bytes)
+    });
     let data: Vec<(&str, Dtype, &[usize], Vec<u8>)> = tensors.chain(codes).collect();
     let views = data
         .iter()

@@ -22,11 +22,8 @@ pub(crate) fn head(number: usize, version: Version, classes: usize) -> Head {
     let mut random = ChaCha8Rng::seed_from_u64(number as u64);
     let weight = (0..classes * WIDTH).map(|_| random.random_range(-0.1..0.1)).collect();
     let bias = (0..classes).map(|_| random.random_range(-0.1..0.1)).collect();
-    let class = |class| Class {
-        label: format!("class-{class}").into(),
-        code: class as u32 + 1,
-        good: class == 0,
-    };
+    let class =
+        |class| Class { label: format!("class-{class}").into(), code: class as u32 + 1, good: class == 0 };
     Head {
         task: task(number),
         version,
@@ -36,6 +33,7 @@ pub(crate) fn head(number: usize, version: Version, classes: usize) -> Head {
         preprocess: Preprocess::default(),
         decision: DecisionRule::uniform(0.5, classes),
         linear: Linear::new(weight, bias, WIDTH).expect("the shape is right"),
+        arithmetic: "fp32".into(),
         size_bytes: 1,
     }
 }

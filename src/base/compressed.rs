@@ -5,7 +5,7 @@
 use std::{collections::BTreeMap, path::Path};
 
 use super::{BaseWeights, WeightsError};
-use crate::tensor_file::{NewCodes, NewTensor, TensorFile, TensorFileError};
+use crate::tensor_file::{Codes, NewCodes, NewTensor, TensorFile, TensorFileError};
 
 /// A base file whose convolutions are i8, each with a tensor `<name>.scale [outputs] f32`.
 pub(super) const COMPRESSED_FORMAT: &str = "turret-base-int8/1";
@@ -97,7 +97,7 @@ impl CompressedWeights {
         let codes: Vec<_> = parameters
             .iter()
             .filter_map(|(name, shape)| {
-                Some(NewCodes { name, shape, codes: &self.convolutions.get(name)?.codes })
+                Some(NewCodes { name, shape, codes: Codes::Signed(&self.convolutions.get(name)?.codes) })
             })
             .collect();
         self.expanded.write(path, COMPRESSED_FORMAT, &tensors, &codes)

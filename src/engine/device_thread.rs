@@ -11,9 +11,10 @@ use std::{
 use super::{
     Answer, BatchSizes, BatchTimes, EngineError,
     admission::Admission,
+    aside::Aside,
     job::Prepared,
     prepare::spawn_named,
-    queue::{Queue, lock},
+    queue::{Queue, Work, lock},
 };
 use crate::{
     base::{Base, BaseError, FeatureBatch, Wanted},
@@ -82,9 +83,19 @@ impl DeviceThread {
     fn run(mut self) {
         let queue = self.queue.clone();
         let _guard = NobodyWaitsInVain { queue: queue.clone(), admission: self.admission.clone() };
-        while let Some(batch) = queue.next_batch() {
-            self.serve(batch);
+        while let Some(work) = queue.next_work() {
+            match work {
+                Work::Batch(batch) => self.serve(batch),
+                Work::Aside(aside) => self.serve_aside(aside),
+            }
         }
+    }
+
+    fn serve_aside(&mut self, aside: Aside) {
+        let images: Vec<&PreparedImage> = aside.pictures.iter().collect();
+        let features = catch_unwind(AssertUnwindSafe(|| self.base.forward(&images, aside.wanted)))
+            .unwrap_or_else(|_| Err(BaseError::Device { detail: "the forward pass panicked".to_owned() }));
+        aside.answer(features.map_err(|error| EngineError::Failed { detail: error.to_string() }));
     }
 
     fn serve(&mut self, mut batch: Vec<Prepared>) {

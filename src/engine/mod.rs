@@ -16,10 +16,12 @@
 //!    pass has a size that was warmed up.
 //! 7. A request that is certain to miss its deadline is refused on arrival, and one that became certain to miss it is
 //!    answered so when it would be computed. Certain by the least that forward passes take, and by the task's own turns.
-//! 8. The tasks that wait take turns, image by image, for preparation and for the device; a request of several tasks
+//! 8. Work that no request waits for is done between two batches, one piece at a time.
+//! 9. The tasks that wait take turns, image by image, for preparation and for the device; a request of several tasks
 //!    takes the turn of its first. No task can hold so many places that another finds none.
 
 mod admission;
+mod aside;
 pub mod batch_sizes;
 pub mod batch_times;
 pub mod batcher;
@@ -44,13 +46,14 @@ use std::{
 use tokio::sync::oneshot;
 
 use crate::{
-    base::{Base, BaseError},
+    base::{Base, BaseError, FeatureBatch, Wanted},
     features::{BaseIdentity, FeatureWidths},
     head::Head,
-    image::ImageLimits,
+    image::{ImageLimits, PreparedImage},
     metrics::Metrics,
 };
 use admission::{Admission, Place, Wish};
+use aside::Aside;
 use job::{Arrival, Job};
 use queue::{Queue, lock};
 
@@ -94,6 +97,7 @@ struct Shared {
     times: Arc<Mutex<BatchTimes>>,
     identity: BaseIdentity,
     widths: FeatureWidths,
+    arithmetic: String,
     threads: Mutex<Threads>,
 }
 
@@ -125,6 +129,7 @@ impl Engine {
         let times = device_thread::warm_up(base.as_mut(), config.batch_sizes.clone())?;
         let times = Arc::new(Mutex::new(times));
         let (identity, widths) = (base.identity().clone(), base.widths());
+        let arithmetic = base.arithmetic().to_owned();
         let queue = Arc::new(Queue::new(config.max_delay, times.clone()));
         let admission =
             Arc::new(Admission::new(config.max_queue_images, config.max_queue_bytes, metrics.clone()));
@@ -133,7 +138,9 @@ impl Engine {
             .collect();
         let device = device_thread::spawn(base, queue.clone(), admission.clone(), times.clone(), metrics);
         let threads = Mutex::new(Threads { prepare, device: Some(device) });
-        Ok(Self { shared: Arc::new(Shared { admission, queue, times, identity, widths, threads }) })
+        Ok(Self {
+            shared: Arc::new(Shared { admission, queue, times, identity, widths, arithmetic, threads }),
+        })
     }
 
     pub fn identity(&self) -> &BaseIdentity {
@@ -142,6 +149,25 @@ impl Engine {
 
     pub fn widths(&self) -> FeatureWidths {
         self.shared.widths
+    }
+
+    /// As [`Base::arithmetic`].
+    pub fn arithmetic(&self) -> &str {
+        &self.shared.arithmetic
+    }
+
+    /// The features of some pictures, computed between two batches; for what no request waits for. Blocks.
+    ///
+    /// # Errors
+    /// If the engine is shut down before, or the forward pass fails.
+    pub fn features(
+        &self,
+        pictures: Vec<PreparedImage>,
+        wanted: Wanted,
+    ) -> Result<FeatureBatch, EngineError> {
+        let (aside, answer) = Aside::new(pictures, wanted);
+        self.shared.queue.push_aside(aside)?;
+        answer.wait()
     }
 
     /// Whether the device still answers: false after several failed forward passes in a row, or when its thread ended.

@@ -1,6 +1,7 @@
 //! Where jobs wait: for a prepare thread, then for the device.
 
 use std::{
+    collections::VecDeque,
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
@@ -9,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     BatchTimes, EngineError,
+    aside::Aside,
     batcher::{Batch, Batcher, Next},
     fair_queue::{FairQueue, Waiting},
     job::{Arrival, Fate, Job, Prepared},
@@ -31,8 +33,18 @@ pub(super) struct Queue {
 struct State {
     arrivals: FairQueue<Arrival>,
     batcher: Batcher<Prepared>,
+    asides: VecDeque<Aside>,
+    /// An aside came last: a batch that is ready goes before the next.
+    aside_came_last: bool,
     next_id: u64,
     closed: bool,
+}
+
+/// What the device does next.
+#[derive(Debug)]
+pub(super) enum Work {
+    Batch(Vec<Prepared>),
+    Aside(Aside),
 }
 
 /// Takes its job out of the queue when dropped: the caller went away or has its answer. The way on which the answer
@@ -47,7 +59,14 @@ pub(super) struct Ticket {
 impl Queue {
     pub(super) fn new(max_delay: Duration, times: Arc<Mutex<BatchTimes>>) -> Self {
         let batcher = Batcher::new(max_delay);
-        let state = State { arrivals: FairQueue::default(), batcher, next_id: 0, closed: false };
+        let state = State {
+            arrivals: FairQueue::default(),
+            batcher,
+            asides: VecDeque::new(),
+            aside_came_last: false,
+            next_id: 0,
+            closed: false,
+        };
         Self {
             closed: CancellationToken::new(),
             state: Mutex::new(state),
@@ -105,13 +124,30 @@ impl Queue {
         self.prepared.notify_one();
     }
 
-    /// The next batch, at least one job, none of them cancelled or certain to be too late; `None` when the queue is
-    /// closed.
-    pub(super) fn next_batch(&self) -> Option<Vec<Prepared>> {
+    pub(super) fn push_aside(&self, aside: Aside) -> Result<(), EngineError> {
+        let mut state = self.state();
+        if state.closed {
+            return Err(EngineError::Draining);
+        }
+        state.asides.push_back(aside);
+        drop(state);
+        self.prepared.notify_one();
+        Ok(())
+    }
+
+    /// The next batch, at least one job, none of them cancelled or certain to be too late, or an aside, in turns; `None`
+    /// when the queue is closed.
+    pub(super) fn next_work(&self) -> Option<Work> {
         let mut state = self.state();
         loop {
             if state.closed {
                 return None;
+            }
+            if !std::mem::take(&mut state.aside_came_last)
+                && let Some(aside) = state.asides.pop_front()
+            {
+                state.aside_came_last = true;
+                return Some(Work::Aside(aside));
             }
             let now = Instant::now();
             let is_wanted = |prepared: &Prepared| prepared.job.fate(now) == Fate::Live;
@@ -123,11 +159,12 @@ impl Queue {
                         prepared.job.answer_too_late(needed, now);
                     }
                     if !items.is_empty() {
-                        return Some(items);
+                        return Some(Work::Batch(items));
                     }
                     state = self.state();
                     continue;
                 }
+                Next::NotBefore(_) | Next::Empty if !state.asides.is_empty() => continue,
                 Next::NotBefore(due) => due.saturating_duration_since(now),
                 Next::Empty => Duration::MAX,
             };
@@ -148,6 +185,7 @@ impl Queue {
         state.closed = true;
         let arrivals: Vec<_> = state.arrivals.take_all().collect();
         let prepared = state.batcher.take_all();
+        let asides = std::mem::take(&mut state.asides);
         drop(state);
         self.arrived.notify_all();
         self.prepared.notify_all();
@@ -155,6 +193,7 @@ impl Queue {
         for job in jobs.chain(prepared.into_iter().map(|prepared| prepared.job)) {
             job.answer(Err(error()));
         }
+        asides.into_iter().for_each(|aside| aside.answer(Err(error())));
         self.closed.cancel();
     }
 

@@ -4,12 +4,12 @@ use std::collections::{BTreeMap, HashSet};
 
 use serde::de::DeserializeOwned;
 
-use super::{Class, DecisionRule, Linear};
+use super::{Class, DecisionRule, Linear, MAX_REFERENCES, REFERENCE_SIDE, ReferenceSet};
 use crate::{
     features::{BaseIdentity, FeatureSet},
     image::Preprocess,
     task::{TaskName, Version},
-    tensor_file::{self, NewTensor, TensorFile, TensorFileError},
+    tensor_file::{self, Codes, NewCodes, NewTensor, TensorFile, TensorFileError},
 };
 
 /// What this build writes and reads. A later format that older servers must not read gets another name.
@@ -20,6 +20,10 @@ pub const MAX_HEAD_FILE_BYTES: u64 = 64 << 20;
 
 const WEIGHT: &str = "linear.weight";
 const BIAS: &str = "linear.bias";
+const PIXELS: &str = "reference.pixels";
+const FEATURES: &str = "reference.features";
+/// Of files that do not say it.
+const OLDEST_ARITHMETIC: &str = "fp32";
 /// A metadata key with this first letter must be understood by whoever serves the head.
 const CRITICAL: char = '!';
 
@@ -42,6 +46,10 @@ pub struct HeadContent {
     /// How it was made: command, seed, data digest, program version. For people; never read when serving.
     pub provenance: serde_json::Value,
     pub linear: Linear,
+    /// In which arithmetic its features were computed, as the base names it.
+    pub arithmetic: String,
+    /// Empty in files of trainers that wrote none.
+    pub reference: ReferenceSet,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -78,13 +86,23 @@ impl HeadContent {
             ("decision".to_owned(), json(&self.decision)),
             ("evidence".to_owned(), self.evidence.to_string()),
             ("provenance".to_owned(), self.provenance.to_string()),
+            ("arithmetic".to_owned(), self.arithmetic.clone()),
         ]);
         let (classes, width) = (self.linear.classes(), self.linear.width());
-        let tensors = [
-            NewTensor { name: WEIGHT, shape: &[classes, width], values: self.linear.weight() },
-            NewTensor { name: BIAS, shape: &[classes], values: self.linear.bias() },
+        let (weight_shape, bias_shape) = ([classes, width], [classes]);
+        let mut tensors = vec![
+            NewTensor { name: WEIGHT, shape: &weight_shape, values: self.linear.weight() },
+            NewTensor { name: BIAS, shape: &bias_shape, values: self.linear.bias() },
         ];
-        Ok(tensor_file::to_bytes(&tensors, &metadata)?)
+        let ReferenceSet { pixels, features } = &self.reference;
+        let pictures = self.reference.len();
+        let (features_shape, pixels_shape) = ([pictures, width], reference_shape(pictures));
+        let codes = [NewCodes { name: PIXELS, shape: &pixels_shape, codes: Codes::Unsigned(pixels) }];
+        if self.reference.is_empty() {
+            return Ok(tensor_file::to_bytes(&tensors, &metadata)?);
+        }
+        tensors.push(NewTensor { name: FEATURES, shape: &features_shape, values: features });
+        Ok(tensor_file::to_bytes_with_codes(&tensors, &codes, &metadata)?)
     }
 
     /// Reads a file and checks all that can be checked without knowing the server.
@@ -119,8 +137,11 @@ impl HeadContent {
             evidence: parsed(&file, "evidence")?,
             provenance: parsed(&file, "provenance")?,
             linear: linear(&file, classes.len())?,
+            arithmetic: file.metadata.get("arithmetic").map_or(OLDEST_ARITHMETIC, String::as_str).to_owned(),
+            reference: ReferenceSet::default(),
             classes,
         };
+        let content = Self { reference: reference(&file, content.linear.width())?, ..content };
         content.check_values()?;
         Ok(content)
     }
@@ -165,7 +186,7 @@ fn check_classes(classes: &[Class]) -> Result<(), HeadFileError> {
 }
 
 fn linear(file: &TensorFile<'_>, classes: usize) -> Result<Linear, HeadFileError> {
-    file.refuse_others(|name| name == WEIGHT || name == BIAS)?;
+    file.refuse_others(|name| [WEIGHT, BIAS, PIXELS, FEATURES].contains(&name))?;
     let shape = file.shape(WEIGHT).ok_or_else(|| TensorFileError::Missing { name: WEIGHT.to_owned() })?;
     let width = match *shape {
         [rows, width] if rows == classes => width,
@@ -178,6 +199,24 @@ fn linear(file: &TensorFile<'_>, classes: usize) -> Result<Linear, HeadFileError
     let weight = file.values(WEIGHT, &[classes, width])?;
     let bias = file.values(BIAS, &[classes])?;
     Linear::new(weight, bias, width).map_err(|error| bad("classes", error))
+}
+
+/// `[pictures, side, side, 3]`
+fn reference_shape(pictures: usize) -> [usize; 4] {
+    [pictures, REFERENCE_SIDE as usize, REFERENCE_SIDE as usize, 3]
+}
+
+fn reference(file: &TensorFile<'_>, width: usize) -> Result<ReferenceSet, HeadFileError> {
+    let pictures = match (file.shape(PIXELS), file.shape(FEATURES)) {
+        (None, None) => return Ok(ReferenceSet::default()),
+        (Some(shape), _) => shape.first().copied().unwrap_or(0),
+        (None, Some(_)) => return Err(TensorFileError::Missing { name: PIXELS.to_owned() }.into()),
+    };
+    if !(1..=MAX_REFERENCES).contains(&pictures) {
+        return Err(bad("reference", format!("{pictures} pictures, 1 to {MAX_REFERENCES} are allowed")));
+    }
+    let pixels = file.bytes(PIXELS, &reference_shape(pictures))?.to_vec();
+    Ok(ReferenceSet { pixels, features: file.values(FEATURES, &[pictures, width])? })
 }
 
 fn json<T: serde::Serialize>(value: &T) -> String {
@@ -226,7 +265,25 @@ mod tests {
             evidence: serde_json::json!({ "accuracy": 0.97 }),
             provenance: serde_json::json!({ "seed": 1 }),
             linear: Linear::new((0..8).map(|i| i as f32).collect(), vec![0.5, -0.5], 4).unwrap(),
+            arithmetic: "bf16".to_owned(),
+            reference: ReferenceSet {
+                pixels: (0..2 * REFERENCE_SIDE * REFERENCE_SIDE * 3).map(|i| (i % 256) as u8).collect(),
+                features: vec![0.5; 8],
+            },
         }
+    }
+
+    #[test]
+    fn a_file_without_references_reads_and_one_with_half_of_them_does_not() {
+        let without = HeadContent { reference: ReferenceSet::default(), ..content() };
+        assert_eq!(HeadContent::from_bytes(&without.to_bytes().unwrap()).unwrap(), without);
+        let mut nine = content();
+        nine.reference.pixels = nine.reference.pixels[..3072].repeat(9);
+        nine.reference.features = vec![0.5; 9 * 4];
+        assert!(matches!(
+            HeadContent::from_bytes(&nine.to_bytes().unwrap()),
+            Err(HeadFileError::BadValue { .. })
+        ));
     }
 
     #[test]

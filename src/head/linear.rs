@@ -55,6 +55,12 @@ impl Linear {
         let rows = self.weight.chunks_exact(self.width);
         rows.zip(&self.bias).map(|(row, bias)| dot(row, features) + bias).collect()
     }
+    /// The class of the first of the largest logits.
+    pub fn winner(&self, features: &[f32]) -> usize {
+        let logits = self.logits(features);
+        let later_wins = |best: usize, class: usize| if logits[class] > logits[best] { class } else { best };
+        (0..logits.len()).reduce(later_wins).unwrap_or(0)
+    }
 }
 
 /// The scalar product of two vectors of one length.

@@ -7,13 +7,16 @@ mod codes;
 mod decision;
 mod file;
 mod linear;
+mod reference;
 
 pub use codes::{ClassCodes, CodeConflict};
 pub use decision::{Decision, DecisionRule, Judgement, Reason};
 pub use file::{FORMAT, HeadContent, HeadFileError, MAX_HEAD_FILE_BYTES};
 pub use linear::Linear;
 pub(crate) use linear::dot;
+pub use reference::{MAX_REFERENCES, REFERENCE_SIDE, ReferenceMismatch, ReferenceSet};
 
+use reference::Judge;
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -45,6 +48,8 @@ pub struct Head {
     pub preprocess: Preprocess,
     pub decision: DecisionRule,
     pub linear: Linear,
+    /// In which arithmetic it was trained.
+    pub arithmetic: Box<str>,
     pub size_bytes: u64,
 }
 
@@ -69,11 +74,12 @@ impl Head {
     pub fn from_bytes(bytes: &[u8]) -> Result<(Self, BaseIdentity), HeadFileError> {
         let content = HeadContent::from_bytes(bytes)?;
         let base = content.base.clone();
-        Ok((Self::from_content(content, Digest::of(bytes), bytes.len() as u64), base))
+        Ok((Self::from_content(content, Digest::of(bytes), bytes.len() as u64).0, base))
     }
 
-    fn from_content(content: HeadContent, digest: Digest, size_bytes: u64) -> Self {
-        Self {
+    /// The references are needed until the head is installed and not longer.
+    fn from_content(content: HeadContent, digest: Digest, size_bytes: u64) -> (Self, ReferenceSet) {
+        let head = Self {
             task: content.task,
             version: content.version,
             digest,
@@ -82,19 +88,24 @@ impl Head {
             preprocess: content.preprocess,
             decision: content.decision,
             linear: content.linear,
+            arithmetic: content.arithmetic.into(),
             size_bytes,
-        }
+        };
+        (head, content.reference)
     }
 
-    /// Reads a head file that must be this version of this task and fit the base that is served.
+    /// Reads a head file that must be this version of this task and fit the base that is served. Whether the base gives
+    /// what it gave the trainer is for [`check_references`](Self::check_references) to say.
     pub fn load(
         bytes: &[u8],
         task: &TaskName,
         version: Version,
         serving: &BaseIdentity,
         widths: FeatureWidths,
-    ) -> Result<Self, HeadError> {
-        let (head, trained_on) = Self::from_bytes(bytes)?;
+    ) -> Result<(Self, ReferenceSet), HeadError> {
+        let content = HeadContent::from_bytes(bytes).map_err(HeadError::File)?;
+        let trained_on = content.base.clone();
+        let (head, reference) = Self::from_content(content, Digest::of(bytes), bytes.len() as u64);
         if head.task != *task {
             return Err(HeadMisfit::OtherTask { expected: task.clone(), found: head.task }.into());
         }
@@ -109,7 +120,19 @@ impl Head {
             let (set, found) = (head.features, head.linear.width());
             return Err(HeadMisfit::OtherWidth { set, expected, found }.into());
         }
-        Ok(head)
+        Ok((head, reference))
+    }
+
+    /// Compares what this server's base gives for the reference pictures, `[pictures, width]`, with what the trainer's
+    /// gave.
+    pub fn check_references(
+        &self,
+        reference: &ReferenceSet,
+        found: &[f32],
+        serving_in: &str,
+    ) -> Result<(), ReferenceMismatch> {
+        let judge = Judge { linear: &self.linear, classes: &self.classes, trained_in: &self.arithmetic };
+        reference.check(found, serving_in, judge)
     }
 
     /// Judges one image by its features.

@@ -89,6 +89,19 @@ impl Preprocess {
         }
     }
 
+    /// The same, but for squares of another side.
+    #[must_use]
+    pub fn at_side(&self, side: u32) -> Self {
+        let resize = match self.resize {
+            Resize::Letterbox { .. } => Resize::Letterbox { size: side },
+            Resize::Stretch { .. } => Resize::Stretch { size: side },
+            Resize::CentreCrop { resize, crop } => {
+                Resize::CentreCrop { resize: (resize * side).div_ceil(crop.max(1)), crop: side }
+            }
+        };
+        Self { resize, ..self.clone() }
+    }
+
     /// Cuts the region of interest (without one the whole picture) out of the picture and resizes it.
     ///
     /// # Errors

@@ -8,13 +8,16 @@
 //! 3. A folder that is lost or cannot be read removes nothing. A task is withdrawn only when its folder is there,
 //!    readable and without any version.
 //! 4. A version's content never changes: a file that was replaced under the same number is refused.
-//! 5. Heads that were replaced are dropped on this thread once no request holds them.
+//! 5. A head is installed only if the base gives, for the pictures that it carries, what the trainer's base gave.
+//! 6. Heads that were replaced are dropped on this thread once no request holds them.
 
 mod plan;
 mod reconciler;
+mod serving_base;
 mod watcher;
 
 pub use reconciler::Reconciler;
+pub use serving_base::{ComputeFeatures, ServingBase};
 
 use std::{
     io,

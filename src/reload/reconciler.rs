@@ -7,9 +7,11 @@ use std::{
     time::{Instant, SystemTime, UNIX_EPOCH},
 };
 
-use super::plan::{Action, Known, TaskRecord, plan};
+use super::{
+    ServingBase,
+    plan::{Action, Known, TaskRecord, plan},
+};
 use crate::{
-    features::{BaseIdentity, FeatureWidths},
     head::Head,
     metrics::Metrics,
     registry::{Change, Refusal, Registry},
@@ -27,8 +29,7 @@ const FOLDER: Version = 0;
 pub struct Reconciler {
     store: HeadStore,
     registry: Arc<Registry>,
-    identity: BaseIdentity,
-    widths: FeatureWidths,
+    base: ServingBase,
     metrics: Arc<Metrics>,
     tasks: BTreeMap<TaskName, TaskRecord>,
     /// Why a folder cannot be read, for those that cannot; and the root's reason, under no name.
@@ -40,18 +41,11 @@ pub struct Reconciler {
 }
 
 impl Reconciler {
-    pub fn new(
-        store: HeadStore,
-        registry: Arc<Registry>,
-        identity: BaseIdentity,
-        widths: FeatureWidths,
-        metrics: Arc<Metrics>,
-    ) -> Self {
+    pub fn new(store: HeadStore, registry: Arc<Registry>, base: ServingBase, metrics: Arc<Metrics>) -> Self {
         Self {
             store,
             registry,
-            identity,
-            widths,
+            base,
             metrics,
             tasks: BTreeMap::new(),
             unreadable: BTreeMap::new(),
@@ -132,10 +126,12 @@ impl Reconciler {
             let read = self.store.read(&file).map_err(|error| (error.to_string(), None));
             let checked = read.and_then(|bytes| {
                 let refused = |reason: String| (reason, Some(Digest::of(&bytes)));
-                let head = Head::load(&bytes, task, version, &self.identity, self.widths);
-                let head = head.map_err(|error| refused(error.to_string()))?;
+                let ServingBase { identity, widths, .. } = &self.base;
+                let loaded = Head::load(&bytes, task, version, identity, *widths);
+                let (head, reference) = loaded.map_err(|error| refused(error.to_string()))?;
                 record.codes.check(&head.classes).map_err(|error| refused(error.to_string()))?;
                 check_by_trying(&head).map_err(refused)?;
+                self.base.check(&head, &reference).map_err(refused)?;
                 Ok(head)
             });
             match checked {

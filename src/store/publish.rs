@@ -5,7 +5,7 @@ use std::{io, path::PathBuf};
 use super::HeadStore;
 use crate::{
     features::{BaseIdentity, FeatureSet},
-    head::{Class, ClassCodes, DecisionRule, HeadContent, HeadFileError, Linear},
+    head::{Class, ClassCodes, DecisionRule, HeadContent, HeadFileError, Linear, ReferenceSet},
     image::Preprocess,
     task::{Digest, TaskName, Version},
     whole_file,
@@ -29,6 +29,9 @@ pub struct HeadDraft {
     pub evidence: serde_json::Value,
     pub provenance: serde_json::Value,
     pub linear: Linear,
+    /// In which arithmetic the base computed the features.
+    pub arithmetic: String,
+    pub reference: ReferenceSet,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -108,6 +111,8 @@ impl HeadDraft {
             evidence: self.evidence.clone(),
             provenance: self.provenance.clone(),
             linear: self.linear.clone(),
+            arithmetic: self.arithmetic.clone(),
+            reference: self.reference.clone(),
         }
     }
 }
@@ -128,6 +133,8 @@ mod tests {
             evidence: serde_json::Value::Null,
             provenance: serde_json::Value::Null,
             linear: Linear::new(vec![0.0; labels.len() * 2], vec![0.0; labels.len()], 2).unwrap(),
+            arithmetic: "fp32".to_owned(),
+            reference: ReferenceSet::default(),
         }
     }
 

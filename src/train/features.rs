@@ -22,7 +22,7 @@ const BATCH_IMAGES: usize = 16;
 /// Batches that wait, decoded, for the base.
 const BATCHES_AHEAD: usize = 1;
 
-type Prepared = Result<PreparedImage, String>;
+pub(super) type Prepared = Result<PreparedImage, String>;
 
 /// One row of features a picture, in their order; `None` for a file that is no picture, after a warning that names it.
 ///
@@ -86,7 +86,7 @@ pub(super) fn features_of(
 }
 
 /// As the server does it, so that a picture means the same there.
-fn prepare(picture: &PictureFile, preprocess: &Preprocess) -> Prepared {
+pub(super) fn prepare(picture: &PictureFile, preprocess: &Preprocess) -> Prepared {
     let bytes = read_picture(&picture.path)?;
     if Digest::of(&bytes) != picture.digest {
         return Err("it changed while it was read".to_owned());

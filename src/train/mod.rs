@@ -10,6 +10,7 @@ pub mod dataset;
 mod evaluate;
 mod features;
 mod fit;
+mod reference;
 mod split;
 
 pub use dataset::DatasetError;
@@ -205,7 +206,7 @@ pub fn train(
     let linear = Linear::new(weight, bias, width)
         .map_err(|error| TrainError::Classifier { detail: error.to_string() })?;
 
-    let answers = kept_back.rows().map(|(features, class)| (class, winner(&linear.logits(features))));
+    let answers = kept_back.rows().map(|(features, class)| (class, linear.winner(features)));
     let evaluation = Evaluation::new(&dataset.classes, answers);
     observe(Event::Evaluated(&evaluation));
     let draft = HeadDraft {
@@ -230,6 +231,8 @@ pub fn train(
             "dataset_digest": dataset_digest(&dataset.classes, &pictures),
             "base_origin": options.base_origin,
         }),
+        arithmetic: base.arithmetic().to_owned(),
+        reference: reference::choose(&pictures, set, preprocess, &linear, base)?,
         linear,
     };
     let published = HeadStore::new(&options.heads).publish(&draft)?;
@@ -265,17 +268,6 @@ fn check_can_publish(options: &TrainOptions) -> Result<(), TrainError> {
     let tried = fs_err::create_dir_all(&folder)
         .and_then(|()| tempfile::Builder::new().prefix(".try-").tempfile_in(&folder));
     tried.map(drop).map_err(|source| TrainError::HeadsFolder { folder, source })
-}
-
-/// The first of the largest.
-fn winner(logits: &[f32]) -> usize {
-    let mut winner = 0;
-    for (class, logit) in logits.iter().enumerate() {
-        if *logit > logits[winner] {
-            winner = class;
-        }
-    }
-    winner
 }
 
 fn pictures_per_class(labels: &[String], learned: &Examples, kept_back: &Examples) -> serde_json::Value {

@@ -4,7 +4,7 @@ use super::*;
 use crate::{
     base::{FeatureBatch, Wanted},
     features::{BaseIdentity, FeatureWidths},
-    head::{Decision, Head, HeadContent},
+    head::{Decision, Head, HeadContent, MAX_REFERENCES, REFERENCE_SIDE},
     image::PreparedImage,
 };
 
@@ -44,7 +44,8 @@ impl Base for MeanColour {
     }
 
     fn forward(&mut self, images: &[&PreparedImage], wanted: Wanted) -> Result<FeatureBatch, BaseError> {
-        self.images_seen += images.len();
+        // The small ones are references, which are computed every time.
+        self.images_seen += images.iter().filter(|image| image.side > REFERENCE_SIDE).count();
         if self.broken {
             return Err(BaseError::Device { detail: "unplugged".to_owned() });
         }
@@ -104,7 +105,7 @@ impl Workshop {
             task: "bracket-left".parse().unwrap(),
             heads: self.path("heads"),
             features: FeatureSet::Gap,
-            preprocess: Preprocess { resize: "letterbox:32".parse().unwrap(), ..Preprocess::default() },
+            preprocess: Preprocess { resize: "letterbox:64".parse().unwrap(), ..Preprocess::default() },
             good: Vec::new(),
             threshold: 0.5,
             validation_share: 0.25,
@@ -138,9 +139,15 @@ fn a_trained_head_judges_as_the_folders_say() {
     let outcome = workshop.train(&options).unwrap();
     assert_eq!((outcome.published.version, outcome.evaluation.accuracy), (1, 1.0));
     let bytes = fs::read(&outcome.published.path).unwrap();
-    let head = Head::load(&bytes, &options.task, 1, &workshop.base.identity, WIDTHS).unwrap();
+    let (head, reference) = Head::load(&bytes, &options.task, 1, &workshop.base.identity, WIDTHS).unwrap();
     assert_eq!(head.judge(&[220.0; 3]).decision, Decision::Pass);
     assert_eq!(head.judge(&[30.0; 3]).decision, Decision::Reject);
+    // It takes pictures along, and this base gives for them what it gave.
+    assert!(!reference.is_empty() && reference.len() <= MAX_REFERENCES);
+    let pictures = reference.pictures(&head.preprocess);
+    let batch = workshop.base.forward(&pictures.iter().collect::<Vec<_>>(), Wanted::default()).unwrap();
+    assert_eq!(head.check_references(&reference, &batch.gap, "exact"), Ok(()));
+    assert!(head.check_references(&reference, &vec![0.0; batch.gap.len()], "exact").is_err());
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::{os::unix::fs::symlink, time::Duration};
 
 use turret::{
     grpc::proto::HeadState,
-    head::HeadContent,
+    head::{HeadContent, REFERENCE_SIDE, ReferenceSet},
     tensor_file::{NewTensor, TensorFile, to_bytes},
 };
 
@@ -126,6 +126,38 @@ async fn refuses_numbers_that_are_not_finite() {
 async fn refuses_a_head_of_another_base() {
     let content = HeadContent { base: heads::other_base(), ..version(2) };
     is_refused(&content.to_bytes().unwrap(), "it was trained on base fake").await;
+}
+
+/// One picture of this red, with the features that the trainer's base is said to have given for it.
+fn reference(red: u8, features: [f32; 4]) -> ReferenceSet {
+    let pixels = [red, 0, 0].repeat((REFERENCE_SIDE * REFERENCE_SIDE) as usize);
+    ReferenceSet { pixels, features: features.to_vec() }
+}
+
+#[tokio::test]
+async fn refuses_a_head_for_whose_pictures_this_base_gives_other_features() {
+    let content = HeadContent { reference: reference(200, [0.5, 0.0, 0.0, 1.0]), ..version(2) };
+    is_refused(&content.to_bytes().unwrap(), "the features of its reference picture 1 are").await;
+}
+
+#[tokio::test]
+async fn refuses_a_head_of_another_arithmetic_that_judges_its_own_pictures_otherwise_here() {
+    // Here the red is 0.51 and wins; where it was trained it was 0.49.
+    let (reference, arithmetic) = (reference(130, [0.49, 0.0, 0.0, 1.0]), "bf16".to_owned());
+    let content = HeadContent { reference, arithmetic, ..version(2) };
+    is_refused(&content.to_bytes().unwrap(), "is judged \"bright\" here and was \"dark\"").await;
+}
+
+#[tokio::test]
+async fn serves_a_head_whose_pictures_give_here_what_they_gave_where_it_was_trained() {
+    let server = serving_version_one().await;
+    let exact = HeadContent { reference: reference(51, [0.2, 0.0, 0.0, 1.0]), ..version(2) };
+    heads::put(&server.heads, "part", 2, &exact.to_bytes().unwrap());
+    server.wait_for_serving("part", 2).await;
+    let (reference, arithmetic) = (reference(51, [0.21, 0.0, 0.0, 1.0]), "bf16".to_owned());
+    let near = HeadContent { reference, arithmetic, ..version(3) };
+    heads::put(&server.heads, "part", 3, &near.to_bytes().unwrap());
+    server.wait_for_serving("part", 3).await;
 }
 
 #[tokio::test]

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use turret::{
     features::{BaseIdentity, FeatureSet},
-    head::{Class, DecisionRule, HeadContent, Linear},
+    head::{Class, DecisionRule, HeadContent, Linear, ReferenceSet},
     image::{Preprocess, Resize},
     store::{HeadDraft, HeadStore, Published},
     task::Version,
@@ -27,6 +27,8 @@ pub(crate) fn draft(task: &str, mark: f32) -> HeadDraft {
         evidence: serde_json::Value::Null,
         provenance: serde_json::Value::Null,
         linear: Linear::new(vec![10.0, 0.0, 0.0, mark, 0.0, 0.0, 0.0, mark], vec![0.0, 5.0], 4).unwrap(),
+        arithmetic: "exact".to_owned(),
+        reference: ReferenceSet::default(),
     }
 }
 
@@ -52,6 +54,8 @@ pub(crate) fn content(draft: &HeadDraft, version: Version) -> HeadContent {
         evidence: serde_json::Value::Null,
         provenance: serde_json::Value::Null,
         linear: draft.linear.clone(),
+        arithmetic: draft.arithmetic.clone(),
+        reference: draft.reference.clone(),
     }
 }
 
