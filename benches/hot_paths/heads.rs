@@ -4,7 +4,7 @@
 use std::hint::black_box;
 
 use criterion::{Criterion, Throughput};
-use turret::head::Head;
+use turret::head::{Head, judge_by_all};
 
 use crate::made::{WIDTH, features, head};
 
@@ -18,9 +18,8 @@ pub(crate) fn bench(criterion: &mut Criterion) {
         group.bench_function(name, |bencher| {
             bencher.iter(|| {
                 for features in &features {
-                    for head in &heads {
-                        black_box(head.judge(black_box(features)));
-                    }
+                    let read: Vec<(&Head, &[f32])> = heads.iter().map(|head| (head, &features[..])).collect();
+                    black_box(judge_by_all(black_box(&read)));
                 }
             });
         });

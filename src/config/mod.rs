@@ -32,7 +32,12 @@ pub const SERVE: &[Setting] = &[
         .default("auto"),
     Setting::new("max-batch", "N", "Most images in one forward pass; auto: 8 on the CPU, 64 with CUDA")
         .default("auto"),
-    Setting::new("max-delay", "TIME", "How long an idle device waits for more images").default("0ms"),
+    Setting::new(
+        "max-delay",
+        "TIME",
+        "How long an idle device waits to fill the largest batch; 0ms: never, and batches are no larger than pays",
+    )
+    .default("0ms"),
     Setting::new("queue-images", "N", "Most images accepted and not yet answered").default("256"),
     Setting::new("queue-bytes", "SIZE", "Most bytes of pictures accepted and not yet answered")
         .default("512MiB"),

@@ -12,7 +12,7 @@ use std::{
 
 use tokio::sync::Notify;
 
-use super::{BatchTimes, EngineError, error::Unit};
+use super::{BatchTimes, EngineError, error::Unit, fair_queue::SAVINGS};
 use crate::{metrics::Metrics, task::TaskName};
 
 /// Forward passes that may fail in a row before the device counts as lost. It is tried again by the requests that are
@@ -203,7 +203,8 @@ impl Usage {
 
     /// That the answer can be there in time if nobody before it gives up: even if every pass is as fast as passes are,
     /// and the device does nothing but end its pass and compute what the task takes turns with. Of every other task
-    /// that is no more than this task itself has waiting, so that no loud task makes a quiet one's requests hopeless.
+    /// that is no more than this task itself has waiting beyond its savings, so that no loud task makes a quiet one's
+    /// requests hopeless.
     fn check_deadline(
         &self,
         task: &TaskName,
@@ -217,8 +218,9 @@ impl Usage {
             return Err(EngineError::DeadlinePassed);
         }
         let own = self.by_task.get(task).map_or(0, |held| held.waiting);
-        // Its own line is among them.
-        let ahead = self.by_task.values().map(|held| held.waiting.min(own)).sum::<usize>();
+        let turns = own.saturating_sub(SAVINGS + 1);
+        let others = self.by_task.iter().filter(|(other, _)| *other != task);
+        let ahead = own + others.map(|(_, held)| held.waiting.min(turns)).sum::<usize>();
         let busy = self.device_busy_until.map_or(Duration::ZERO, |end| end.saturating_duration_since(now));
         let needed = busy.saturating_add(times.at_least(ahead + images, now));
         if needed > left {

@@ -19,7 +19,7 @@ use super::{
 use crate::{
     base::{Base, BaseError, FeatureBatch, Wanted},
     features::{FeatureSet, FeatureWidths},
-    head::Head,
+    head::{Head, judge_by_all},
     image::{PreparedImage, Preprocess},
     metrics::Metrics,
 };
@@ -158,11 +158,12 @@ impl DeviceThread {
         for (number, prepared) in batch.into_iter().enumerate() {
             let Prepared { mut job, image_of_head, ready_at, .. } = prepared;
             let judging = Instant::now();
-            let read = |(head, image): (&Arc<Head>, &usize)| features.of(number, *image, head.features);
-            let heads = || job.heads.iter().zip(&image_of_head);
-            let judgements = heads().map(|pair| pair.0.judge(read(pair))).collect();
+            let heads: Vec<(&Head, &[f32])> = (job.heads.iter().zip(&image_of_head))
+                .map(|(head, image)| (head.as_ref(), features.of(number, *image, head.features)))
+                .collect();
+            let judgements = judge_by_all(&heads);
             let wanted_features = if job.want_features {
-                heads().map(|pair| read(pair).to_vec()).collect()
+                heads.iter().map(|(_, features)| features.to_vec()).collect()
             } else {
                 Vec::new()
             };

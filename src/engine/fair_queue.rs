@@ -1,21 +1,30 @@
-//! Who is next: one line a task, served in turn by images. Pure.
+//! Who is next: one line a task. Pure.
 //!
-//! Start-time Fair Queueing (Goyal, Vin and Cheng 1996). Each line has a start tag: the images that it has been given
-//! so far, brought forward to the virtual time when it comes back from being empty. The line with the smallest tag is
-//! next. So each of the tasks that wait gets one image a round, a task that was quiet is next at once, and none is
-//! passed by more than once a round.
+//! Start-time Fair Queueing (Goyal, Vin and Cheng 1996) with savings. Each line has a tag: the images that its task has
+//! been given. Lines whose tag is not ahead of the virtual time are in turn, first come, first served; the others wait
+//! until nobody is in turn, then the virtual time goes on to the smallest tag. A line that comes back from being empty
+//! is brought forward to [`SAVINGS`] images before the virtual time.
+//!
+//! So tasks that ask for no more than their share hardly notice one that asks for ten times as much, tasks that all have
+//! much waiting get one image each in turn, and what a task can save up by being quiet is bounded.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
 use crate::task::TaskName;
 
+/// Images that a task which was quiet may have before one that had more than its share. With 16 the 99th percentile of
+/// the others' times does not rise by more than a tenth when one of 2 or 10 tasks sends ten times as much, at loads of
+/// 0.3 to 0.9 before (`loud_neighbour` in the tests).
+pub const SAVINGS: usize = 16;
+
 /// Items of several tasks, each of some images. The order within a task is that of their coming.
 #[derive(Debug)]
 pub struct FairQueue<T> {
     lines: HashMap<TaskName, Line<T>>,
-    /// The lines in which something waits, by their start tag and the number of their first item.
-    order: BTreeMap<(u64, u64), TaskName>,
-    /// The start tag of what was served last.
+    /// Lines in which something waits and whose tag is not ahead of the virtual time, by the number of their first item.
+    in_turn: BTreeMap<u64, TaskName>,
+    /// The other lines in which something waits, by their tag and the number of their first item.
+    ahead: BTreeMap<(u64, u64), TaskName>,
     virtual_time: u64,
     images: usize,
 }
@@ -23,7 +32,7 @@ pub struct FairQueue<T> {
 #[derive(Debug)]
 struct Line<T> {
     waiting: VecDeque<Waiting<T>>,
-    start: u64,
+    tag: u64,
 }
 
 /// An item in its line.
@@ -38,7 +47,8 @@ pub struct Waiting<T> {
 
 impl<T> Default for FairQueue<T> {
     fn default() -> Self {
-        Self { lines: HashMap::new(), order: BTreeMap::new(), virtual_time: 0, images: 0 }
+        let (in_turn, ahead) = (BTreeMap::new(), BTreeMap::new());
+        Self { lines: HashMap::new(), in_turn, ahead, virtual_time: 0, images: 0 }
     }
 }
 
@@ -49,38 +59,34 @@ impl<T> FairQueue<T> {
     }
 
     pub fn push(&mut self, task: &TaskName, waiting: Waiting<T>) {
-        let new = || Line { waiting: VecDeque::new(), start: 0 };
+        let earliest = self.virtual_time.saturating_sub(SAVINGS as u64);
+        let new = || Line { waiting: VecDeque::new(), tag: earliest };
         let line = self.lines.entry(task.clone()).or_insert_with(new);
         if line.waiting.is_empty() {
-            line.start = line.start.max(self.virtual_time);
-            self.order.insert((line.start, waiting.id), task.clone());
+            line.tag = line.tag.max(earliest);
         }
         self.images += waiting.images;
         line.waiting.push_back(waiting);
+        if line.waiting.len() == 1 {
+            self.line_up(task);
+        }
     }
 
     /// Who is next.
-    pub fn first(&self) -> Option<&Waiting<T>> {
-        let (_, task) = self.order.first_key_value()?;
-        self.lines.get(task)?.waiting.front()
+    pub fn first(&mut self) -> Option<&Waiting<T>> {
+        let task = self.next_line()?;
+        self.lines.get(&task)?.waiting.front()
     }
 
     /// Takes out who is next and charges it to its task.
     pub fn serve_first(&mut self) -> Option<Waiting<T>> {
-        let ((start, _), task) = self.order.first_key_value()?;
-        let (start, task) = (*start, task.clone());
-        let first = self.take(&task, 0, |images| images as u64)?;
-        if start > self.virtual_time {
-            self.virtual_time = start;
-            self.lines.retain(|_, line| !line.is_forgotten(start));
-        }
-        Some(first)
+        let task = self.next_line()?;
+        self.take(&task, 0, |images| images as u64)
     }
 
     /// Takes out who is next and charges nothing: it is not worth any work.
     pub fn dismiss_first(&mut self) -> Option<Waiting<T>> {
-        let (_, task) = self.order.first_key_value()?;
-        let task = task.clone();
+        let task = self.next_line()?;
         self.take(&task, 0, |_| 0)
     }
 
@@ -98,6 +104,18 @@ impl<T> FairQueue<T> {
         self.lines.values().flat_map(|line| &line.waiting)
     }
 
+    fn next_line(&mut self) -> Option<TaskName> {
+        if self.in_turn.is_empty() {
+            let (&(smallest, _), _) = self.ahead.first_key_value()?;
+            self.virtual_time = smallest;
+            let behind = self.ahead.split_off(&(smallest + 1, 0));
+            let now_in_turn = std::mem::replace(&mut self.ahead, behind);
+            self.in_turn.extend(now_in_turn.into_iter().map(|((_, first), task)| (first, task)));
+            self.lines.retain(|_, line| !line.is_forgotten(smallest));
+        }
+        self.in_turn.first_key_value().map(|(_, task)| task.clone())
+    }
+
     fn take(
         &mut self,
         task: &TaskName,
@@ -105,23 +123,36 @@ impl<T> FairQueue<T> {
         charge: impl FnOnce(usize) -> u64,
     ) -> Option<Waiting<T>> {
         let line = self.lines.get_mut(task)?;
-        self.order.remove(&(line.start, line.waiting.front()?.id));
+        let first = line.waiting.front()?.id;
+        if self.in_turn.remove(&first).is_none() {
+            self.ahead.remove(&(line.tag, first));
+        }
         let taken = line.waiting.remove(position)?;
+        line.tag += charge(taken.images);
         self.images -= taken.images;
-        line.start += charge(taken.images);
+        self.line_up(task);
+        Some(taken)
+    }
+
+    /// Puts a line that is in neither order where it belongs.
+    fn line_up(&mut self, task: &TaskName) {
+        let Some(line) = self.lines.get(task) else { return };
         if let Some(first) = line.waiting.front() {
-            self.order.insert((line.start, first.id), task.clone());
+            if line.tag <= self.virtual_time {
+                self.in_turn.insert(first.id, task.clone());
+            } else {
+                self.ahead.insert((line.tag, first.id), task.clone());
+            }
         } else if line.is_forgotten(self.virtual_time) {
             self.lines.remove(task);
         }
-        Some(taken)
     }
 }
 
 impl<T> Line<T> {
-    /// Whether an empty line has nothing left to be charged for: it would start at the virtual time anyway.
+    /// Whether nothing waits in it and it would be brought forward if something came.
     fn is_forgotten(&self, virtual_time: u64) -> bool {
-        self.waiting.is_empty() && self.start <= virtual_time
+        self.waiting.is_empty() && self.tag + SAVINGS as u64 <= virtual_time
     }
 }
 

@@ -17,8 +17,9 @@
 //! 7. A request that is certain to miss its deadline is refused on arrival, and one that became certain to miss it is
 //!    answered so when it would be computed. Certain by the least that forward passes take, and by the task's own turns.
 //! 8. Work that no request waits for is done between two batches, one piece at a time.
-//! 9. The tasks that wait take turns, image by image, for preparation and for the device; a request of several tasks
-//!    takes the turn of its first. No task can hold so many places that another finds none.
+//! 9. The tasks share preparation and device fairly, image by image: what asks for no more than its share goes before
+//!    what asks for more. A request of several tasks counts for its first. No task can hold so many places that another
+//!    finds none.
 
 mod admission;
 mod aside;

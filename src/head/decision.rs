@@ -52,19 +52,30 @@ impl DecisionRule {
 
     pub(super) fn judge(&self, classes: &[Class], logits: Vec<f32>) -> Judgement {
         let probabilities = softmax(&logits, self.temperature);
-        let mut ranking: Vec<usize> = (0..probabilities.len()).collect();
-        ranking.sort_by(|&a, &b| probabilities[b].total_cmp(&probabilities[a]));
-        let winner = ranking[0];
-        let second = ranking.get(1).map_or(0.0, |&class| probabilities[class]);
-        let (decision, reason) = if probabilities[winner] < self.thresholds[winner] {
-            (Decision::Review, Reason::LowConfidence)
-        } else if classes[winner].good {
-            (Decision::Pass, Reason::Clear)
-        } else {
-            (Decision::Reject, Reason::Clear)
+        let (winner, second) = first_and_second(&probabilities);
+        // False for what is not a number, as features of a broken device are.
+        let is_sure = probabilities[winner] >= self.thresholds[winner];
+        let (decision, reason) = match (is_sure, classes[winner].good) {
+            (true, true) => (Decision::Pass, Reason::Clear),
+            (true, false) => (Decision::Reject, Reason::Clear),
+            (false, _) => (Decision::Review, Reason::LowConfidence),
         };
         Judgement { decision, reason, winner, margin: probabilities[winner] - second, probabilities, logits }
     }
+}
+
+/// The place of the largest, of equals the first, and the value of the next; 0 if there is none.
+fn first_and_second(probabilities: &[f32]) -> (usize, f32) {
+    let (mut winner, mut largest, mut second) = (0, f32::NEG_INFINITY, 0.0);
+    for (class, &probability) in probabilities.iter().enumerate() {
+        if probability > largest {
+            second = largest.max(0.0);
+            (winner, largest) = (class, probability);
+        } else if probability > second {
+            second = probability;
+        }
+    }
+    (winner, second)
 }
 
 /// Shifted by the largest logit, so that it cannot overflow.
@@ -94,6 +105,25 @@ mod tests {
         assert_eq!(judge(0.5, &[0.0, 3.0, 0.0]).decision, Decision::Reject);
         let unsure = judge(0.99, &[3.0, 0.0, 0.0]);
         assert_eq!((unsure.decision, unsure.reason), (Decision::Review, Reason::LowConfidence));
+    }
+
+    #[test]
+    fn the_margin_is_to_the_second_wherever_it_stands() {
+        for logits in [[3.0, 2.0, 1.0], [2.0, 3.0, 1.0], [1.0, 2.0, 3.0], [2.0, 1.0, 3.0]] {
+            let judgement = judge(0.5, &logits);
+            let mut sorted = judgement.probabilities.clone();
+            sorted.sort_by(f32::total_cmp);
+            assert_eq!(judgement.probabilities[judgement.winner], sorted[2]);
+            assert_eq!(judgement.margin, sorted[2] - sorted[1], "{logits:?}");
+        }
+        let tie = judge(0.1, &[1.0, 1.0, 0.0]);
+        assert_eq!((tie.winner, tie.margin), (0, 0.0), "of equals the first");
+    }
+
+    #[test]
+    fn what_is_not_a_number_is_for_a_person_to_look_at() {
+        assert_eq!(judge(0.5, &[f32::NAN, 0.0, 0.0]).decision, Decision::Review);
+        assert_eq!(judge(0.0, &[f32::NAN; 3]).decision, Decision::Review);
     }
 
     #[test]

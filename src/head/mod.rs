@@ -16,6 +16,7 @@ pub use linear::Linear;
 pub(crate) use linear::dot;
 pub use reference::{MAX_REFERENCES, REFERENCE_SIDE, ReferenceMismatch, ReferenceSet};
 
+use rayon::prelude::*;
 use reference::Judge;
 use serde::{Deserialize, Serialize};
 
@@ -141,6 +142,16 @@ impl Head {
     pub fn judge(&self, features: &[f32]) -> Judgement {
         self.decision.judge(&self.classes, self.linear.logits(features))
     }
+}
+
+/// Judges one image by several heads, in their order; on every processor when there are many.
+///
+/// Each head comes with the features of the image that it reads.
+pub fn judge_by_all<'a>(heads: &[(&'a Head, &'a [f32])]) -> Vec<Judgement> {
+    /// Fewer are done before another thread is awake.
+    const MANY: usize = 64;
+    let judge = |(head, features): &(&Head, &[f32])| head.judge(features);
+    if heads.len() < MANY { heads.iter().map(judge).collect() } else { heads.par_iter().map(judge).collect() }
 }
 
 /// A head file that is refused: broken in itself, or no fit for this server.

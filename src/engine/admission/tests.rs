@@ -108,10 +108,13 @@ fn a_loud_task_makes_a_quiet_ones_deadline_hopeless_only_by_its_turns() {
     let _loud: Vec<_> = (0..100).map(|_| ask(&admission, "loud", 1, 1, None).unwrap()).collect();
     assert!(ask(&admission, "loud", 1, 1, Some(1009 * MS)).is_err());
     assert!(ask(&admission, "quiet", 1, 1, Some(10 * MS)).is_ok());
-    let _quiet: Vec<_> = (0..3).map(|_| ask(&admission, "quiet", 1, 1, None).unwrap()).collect();
-    let refused = ask(&admission, "quiet", 1, 1, Some(69 * MS)).unwrap_err();
-    assert!(matches!(refused, EngineError::DeadlineTooNear { ahead: 6, .. }), "three turns each: {refused}");
-    assert!(ask(&admission, "quiet", 1, 1, Some(70 * MS)).is_ok());
+    let _quiet: Vec<_> = (0..20).map(|_| ask(&admission, "quiet", 1, 1, None).unwrap()).collect();
+    let refused = ask(&admission, "quiet", 1, 1, Some(239 * MS)).unwrap_err();
+    assert!(
+        matches!(refused, EngineError::DeadlineTooNear { ahead: 23, .. }),
+        "its own twenty, and three of the loud task beyond its savings: {refused}"
+    );
+    assert!(ask(&admission, "quiet", 1, 1, Some(240 * MS)).is_ok());
 }
 
 #[tokio::test]
