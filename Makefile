@@ -2,7 +2,7 @@
 .DEFAULT_GOAL := help
 PARITY_PYTHON := .parity/venv/bin/python
 
-.PHONY: help needs libtorch build demo serve test check-fmt clippy rust-test deny parity golden bench-heads bench-hot-paths bench-features pretrain-base clean-demo
+.PHONY: help needs libtorch build demo serve test check-fmt clippy rust-test deny parity golden bench-heads bench-hot-paths bench-features bench-engine bench-serve bench-edge bench-pictures bench-document pretrain-base clean-demo
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -65,6 +65,27 @@ bench-features: libtorch ## linear probes on our own base, on a random one and, 
 	tools/textures.sh .bench/textures
 	cargo bench --locked --bench features -- --base .bench/random.safetensors --base assets/base-textures.safetensors \
 	    $(addprefix --base ,$(wildcard .demo/imagenet.safetensors))
+
+bench-engine: bench-pictures .bench/venv/.installed ## the bare forward pass beside eager PyTorch, ONNX Runtime and OpenVINO
+	cargo bench --locked --bench performance -- engine $(BENCH_FLAGS)
+
+bench-serve: bench-pictures ## the whole server through gRPC beside its bare engine
+	cargo bench --locked --bench performance -- serve $(BENCH_FLAGS)
+
+bench-edge: bench-pictures ## the server with a base that returns at once: the edge's own cost
+	cargo bench --locked --bench performance -- edge $(BENCH_FLAGS)
+
+bench-pictures: libtorch
+	cargo build --release --locked --example surfaces
+	target/release/examples/surfaces .bench/pictures >/dev/null
+
+# torch and torchvision are found in the parity environment, so that their 5 GB lie on the disk once.
+.bench/venv/.installed: tools/bench/requirements.txt .parity/venv/.installed
+	python3 -m venv .bench/venv
+	.bench/venv/bin/pip install --quiet --requirement $<
+	for packages in .bench/venv/lib/python3*/site-packages; do \
+	    realpath .parity/venv/lib/python3*/site-packages >$$packages/parity.pth; done
+	touch $@
 
 pretrain-base: libtorch ## train the bundled base again (assets/base-textures.md tells how long it takes)
 	cargo build --release --locked --example pretrain_base

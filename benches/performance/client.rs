@@ -1,0 +1,132 @@
+//! The lightest gRPC client that does the job, so that it takes little of the processors it shares with the server:
+//! requests are encoded beforehand, and a picture's bytes are shared by all requests that carry it.
+
+use std::{net::SocketAddr, time::Duration};
+
+use anyhow::{Context as _, Result};
+use bytes::{BufMut as _, Bytes, BytesMut};
+use h2::{RecvStream, client::SendRequest};
+use prost::Message as _;
+use tokio::net::TcpStream;
+use tonic::{
+    Code,
+    codegen::http::{HeaderMap, Request},
+};
+use turret::{
+    grpc::proto::{self, ClassifyRequest, ClassifyResponse},
+    image::PreparedImage,
+};
+
+const PATH: &str = "/turret.v1.Classifier/Classify";
+/// gRPC's frame: one byte for compression, four for the length.
+const FRAME_HEADER: usize = 5;
+
+/// A request ready for the wire: two parts of one message, which protobuf merges.
+#[derive(Debug, Clone)]
+pub(crate) struct Payload {
+    /// The frame's header and the tasks.
+    head: Bytes,
+    picture: Bytes,
+}
+
+/// A picture encoded as a part of a request.
+pub(crate) fn encoded(picture: Vec<u8>) -> Bytes {
+    picture_field(proto::image::Data::Encoded(picture.into()))
+}
+
+/// The pixels as a camera would send them.
+pub(crate) fn raw(picture: &PreparedImage) -> Bytes {
+    picture_field(proto::image::Data::Raw(proto::RawFrame {
+        pixels: picture.pixels.clone().into(),
+        width: picture.side,
+        height: picture.side,
+        stride_bytes: 0,
+        pixel_format: "RGB8".to_owned(),
+    }))
+}
+
+fn picture_field(data: proto::image::Data) -> Bytes {
+    let image = Some(proto::Image { data: Some(data) });
+    ClassifyRequest { image, ..ClassifyRequest::default() }.encode_to_vec().into()
+}
+
+impl Payload {
+    pub(crate) fn new(tasks: &[String], picture: Bytes) -> Self {
+        let fields = ClassifyRequest { tasks: tasks.to_vec(), ..ClassifyRequest::default() }.encode_to_vec();
+        let mut head = BytesMut::with_capacity(FRAME_HEADER + fields.len());
+        head.put_u8(0);
+        head.put_u32((fields.len() + picture.len()) as u32);
+        head.put_slice(&fields);
+        Self { head: head.freeze(), picture }
+    }
+}
+
+/// An HTTP/2 connection; clones share it.
+#[derive(Debug, Clone)]
+pub(crate) struct Connection {
+    sender: SendRequest<Bytes>,
+    address: SocketAddr,
+}
+
+impl Connection {
+    pub(crate) async fn open(address: SocketAddr) -> Result<Self> {
+        let stream = TcpStream::connect(address).await?;
+        stream.set_nodelay(true)?;
+        let (sender, connection) = h2::client::Builder::new()
+            .initial_window_size(1 << 20)
+            .initial_connection_window_size(16 << 20)
+            .handshake(stream)
+            .await?;
+        // Ends with the connection; what went wrong there is seen by every request on it.
+        tokio::spawn(async move { connection.await.is_ok() });
+        Ok(Self { sender, address })
+    }
+
+    /// Sends a request and waits for its answer. Dropping the future resets the stream: the request is cancelled.
+    pub(crate) async fn call(&self, payload: &Payload, timeout: Option<Duration>) -> Result<(Code, Bytes)> {
+        let mut sender = self.sender.clone().ready().await?;
+        let mut request = Request::post(format!("http://{}{PATH}", self.address))
+            .header("content-type", "application/grpc")
+            .header("te", "trailers");
+        if let Some(timeout) = timeout {
+            request = request.header("grpc-timeout", format!("{}m", timeout.as_millis()));
+        }
+        let (response, mut body) = sender.send_request(request.body(())?, false)?;
+        body.send_data(payload.head.clone(), false)?;
+        body.send_data(payload.picture.clone(), true)?;
+        let (headers, mut answer) = {
+            let (parts, answer) = response.await?.into_parts();
+            (parts.headers, answer)
+        };
+        let bytes = read(&mut answer).await?;
+        // A refusal may come in the headers alone.
+        let code = match code_of(&headers) {
+            Some(code) => code,
+            None => {
+                let trailers = answer.trailers().await?.context("the answer has no trailers")?;
+                code_of(&trailers).context("the answer has no grpc-status")?
+            }
+        };
+        Ok((code, bytes))
+    }
+}
+
+/// The message of a successful answer.
+pub(crate) fn decode(bytes: &Bytes) -> Result<ClassifyResponse> {
+    let message = bytes.get(FRAME_HEADER..).context("the answer has no message")?;
+    Ok(ClassifyResponse::decode(message)?)
+}
+
+async fn read(answer: &mut RecvStream) -> Result<Bytes> {
+    let mut bytes = BytesMut::new();
+    while let Some(part) = answer.data().await {
+        let part = part?;
+        answer.flow_control().release_capacity(part.len())?;
+        bytes.put(part);
+    }
+    Ok(bytes.freeze())
+}
+
+fn code_of(headers: &HeaderMap) -> Option<Code> {
+    headers.get("grpc-status").map(|status| Code::from_bytes(status.as_bytes()))
+}

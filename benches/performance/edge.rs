@@ -1,0 +1,150 @@
+//! `make bench-edge`: the server with a base that returns at once, so that what remains is the edge's own cost.
+
+use std::{
+    hint::black_box,
+    path::Path,
+    process::Command,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Result, ensure};
+use bytes::Bytes;
+use clap::Args;
+use turret::metrics::Metrics;
+
+use crate::{
+    client::{self, Payload},
+    engine::progress,
+    heads::{Heads, task_name},
+    load::{Requests, Target, closed_loop},
+    null_server::{WIDTHS, identity},
+    pictures,
+    process::ServerProcess,
+    report::{Report, Wanted, figures},
+};
+
+/// Side of an RGB8 picture of 20 KB.
+const SMALL_SIDE: u32 = 82;
+const CLIENTS: [usize; 3] = [1, 16, 64];
+/// Clients at which the bar is.
+const BAR: usize = 16;
+const PICTURES: usize = 32;
+const COUNT: &str = "turret_request_duration_seconds_count{rpc=\"Classify\"}";
+
+#[derive(Args, Debug)]
+pub(crate) struct Arguments {
+    #[arg(long, default_value = pictures::FOLDER)]
+    pictures: std::path::PathBuf,
+    /// Length of one measurement
+    #[arg(long, default_value_t = 5.0)]
+    seconds: f64,
+    /// A smaller run: one second
+    #[arg(long)]
+    quick: bool,
+}
+
+pub(crate) fn run(arguments: &Arguments) -> Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(run_all(arguments))
+}
+
+async fn run_all(arguments: &Arguments) -> Result<()> {
+    let seconds = if arguments.quick { 1.0 } else { arguments.seconds };
+    let time = Duration::from_secs_f64(seconds);
+    let of_side = |side: u32| -> Result<Vec<_>> {
+        let mut shown = pictures::load(&arguments.pictures, side)?;
+        shown.truncate(PICTURES);
+        Ok(shown)
+    };
+    let (small, whole) = (of_side(SMALL_SIDE)?, of_side(pictures::SIDE)?);
+    let jpeg = whole.iter().map(|picture| Ok(client::encoded(pictures::jpeg(picture)?)));
+    let jpeg: Vec<Bytes> = jpeg.collect::<Result<_>>()?;
+    let payloads = [
+        ("raw RGB8, 82x82", SMALL_SIDE, small.iter().map(client::raw).collect::<Vec<_>>()),
+        ("raw RGB8, 224x224", pictures::SIDE, whole.iter().map(client::raw).collect()),
+        ("JPEG, 224x224", pictures::SIDE, jpeg),
+    ];
+    let mut report = Report::new("edge");
+    let metrics_microseconds = metrics_cost()?;
+    let mut rows = Vec::new();
+    for (name, side, pictures) in payloads {
+        let bytes = pictures.iter().map(Bytes::len).sum::<usize>() / pictures.len();
+        let folder = tempfile::tempdir_in(".bench")?;
+        Heads::publish(folder.path(), identity(), WIDTHS, side, 1)?;
+        let server = ServerProcess::start(null_server(folder.path())?)?;
+        let target = Target::connect(server.grpc).await?;
+        let payloads: Vec<Payload> =
+            pictures.into_iter().map(|picture| Payload::new(&[task_name(0)], picture)).collect();
+        let requests: Requests = Arc::new(move |number| payloads[number as usize % payloads.len()].clone());
+        for clients in CLIENTS {
+            progress(&format!("{name}, {clients} clients"));
+            let (cpu, count) = (server.cpu_seconds()?, server.metric(COUNT)?);
+            let outcome = closed_loop(&target, clients, time, &requests).await?;
+            let (cpu, count) = (server.cpu_seconds()? - cpu, server.metric(COUNT)? - count);
+            ensure!(outcome.failures() == 0, "requests failed: {:?}", outcome.codes());
+            let (microseconds, times) = (1e6 * cpu / count, outcome.verdict_times()?);
+            rows.push(vec![
+                name.to_owned(),
+                format!("{:.0} KB", bytes as f64 / 1e3),
+                clients.to_string(),
+                format!("{:.0}", outcome.throughput()),
+                figures(microseconds),
+                figures(times.quantile(0.5)),
+                figures(times.quantile(0.99)),
+                format!("{:.2}", outcome.client_processors),
+            ]);
+            if (side, clients) == (SMALL_SIDE, BAR) {
+                let bar = "server's CPU a request, 20 KB raw RGB8, 16 clients, microseconds";
+                report.bar(bar, Wanted::AtMost(100.0), microseconds);
+                let share = 100.0 * metrics_microseconds / microseconds;
+                report.bar("metrics, per cent of that", Wanted::AtMost(1.0), share);
+            }
+        }
+    }
+    let header = [
+        "picture",
+        "payload",
+        "clients",
+        "requests/s",
+        "server's CPU a request, us",
+        "p50, ms",
+        "p99, ms",
+        "client's processors",
+    ];
+    report.table("The edge alone: the base returns at once", &header, rows);
+    let rows = vec![vec![format!("{metrics_microseconds:.2}")]];
+    report.table("Every metrics call that one request makes, timed alone", &["us a request"], rows);
+    report.finish()
+}
+
+/// This program again, as a server.
+fn null_server(heads: &Path) -> Result<Command> {
+    let mut command = Command::new(std::env::current_exe()?);
+    command.arg("null-server").arg("--heads").arg(heads);
+    Ok(command)
+}
+
+/// Microseconds for every call that the server makes for a request that is alone in its batch. There is no switch that
+/// turns the metrics off, so their calls are timed by themselves.
+fn metrics_cost() -> Result<f64> {
+    const REQUESTS: u32 = 200_000;
+    let metrics = Metrics::new()?;
+    let begun = Instant::now();
+    for number in 0..REQUESTS {
+        let seconds = black_box(f64::from(number % 100) * 1e-3);
+        for images in [1, 0] {
+            metrics.queue_images.set(images);
+            metrics.queue_bytes.set(20_000 * images);
+        }
+        for stage in ["decode", "queue", "forward", "head"] {
+            metrics.stage_duration.with_label_values(&[stage]).observe(seconds);
+        }
+        metrics.batch_images.observe(1.0);
+        metrics.batch_tasks.observe(1.0);
+        metrics.verdicts("task-0000", "PASS", "class-1").inc();
+        metrics.requests("Classify", "task-0000", "OK").inc();
+        metrics.request_duration.with_label_values(&["Classify"]).observe(seconds);
+    }
+    Ok(begun.elapsed().as_secs_f64() * 1e6 / f64::from(REQUESTS))
+}

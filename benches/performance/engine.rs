@@ -1,0 +1,217 @@
+//! `make bench-engine`: the bare forward pass, beside other engines on the same weights, pictures and threads.
+
+use std::{
+    path::{Path, PathBuf},
+    process::Command,
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result, bail};
+use clap::Args;
+use turret::{base::BaseWeights, config::processors};
+
+use crate::{
+    base::{PRECISIONS, has_native_bf16},
+    pictures,
+    report::{Report, Wanted, figures, median, median_ratio},
+    worker::Worker,
+};
+
+const BATCHES: [usize; 3] = [1, 8, 32];
+/// Pictures whose features are compared.
+const COMPARED: usize = 32;
+/// A batch of one that takes longer is not worth anybody's time: larger batches are left out.
+const BEARABLE: f64 = 2.0;
+
+#[derive(Args, Debug)]
+pub(crate) struct Arguments {
+    #[arg(long, default_value = "assets/base-textures.safetensors")]
+    base: PathBuf,
+    /// The base with its activation ranges, for int8; without it --base is used for int8 too
+    #[arg(long)]
+    int8_base: Option<PathBuf>,
+    #[arg(long, default_value = pictures::FOLDER)]
+    pictures: PathBuf,
+    /// A Python with torch, ONNX Runtime and OpenVINO
+    #[arg(long, default_value = ".bench/venv/bin/python")]
+    python: PathBuf,
+    /// Threads of every engine
+    #[arg(long, default_value_t = processors())]
+    threads: usize,
+    /// Every engine has one turn a round for each batch size
+    #[arg(long, default_value_t = 7)]
+    rounds: usize,
+    /// Length of a turn; at least one batch is computed
+    #[arg(long, default_value_t = 1.0)]
+    seconds: f64,
+}
+
+/// One engine in one precision.
+#[derive(Debug)]
+struct Contestant {
+    engine: &'static str,
+    precision: &'static str,
+    worker: Worker,
+    /// Images a second, one for each round, for each of [`BATCHES`].
+    speeds: [Vec<f64>; BATCHES.len()],
+    /// `|features - reference| / |reference|` over all compared pictures.
+    error: f64,
+    bearable: bool,
+}
+
+const EAGER: (&str, &str) = ("PyTorch eager", "fp32");
+
+pub(crate) fn run(arguments: &Arguments) -> Result<()> {
+    let mut contestants = start_all(arguments)?;
+    for round in 0..arguments.rounds {
+        progress(&format!("round {} of {}", round + 1, arguments.rounds));
+        for (position, batch) in BATCHES.into_iter().enumerate() {
+            for contestant in contestants.iter_mut().filter(|it| it.bearable || batch == 1) {
+                let speed = contestant.worker.run(batch, Duration::from_secs_f64(arguments.seconds))?;
+                contestant.speeds[position].push(speed);
+            }
+        }
+    }
+    report(&contestants, arguments)
+}
+
+fn start_all(arguments: &Arguments) -> Result<Vec<Contestant>> {
+    let folder = Path::new(".bench/engine");
+    fs_err::create_dir_all(folder)?;
+    let (pixels, weights) = (folder.join("pixels.rgb"), folder.join("weights.safetensors"));
+    pictures::write_pixels(&pictures::load(&arguments.pictures, pictures::SIDE)?, &pixels)?;
+    if weights.exists() {
+        fs_err::remove_file(&weights)?;
+    }
+    // The f32 numbers that Turret computes with, however the base file stores them.
+    BaseWeights::load(&arguments.base)?.save(&weights)?;
+
+    let mut contestants: Vec<Contestant> = Vec::new();
+    let mut reference = Vec::new();
+    let mut enter = |engine: &'static str, precision: &'static str, mut command: Command| -> Result<()> {
+        progress(&format!("starting {engine} {precision}"));
+        let mut worker = match Worker::start(&mut command) {
+            Ok(worker) => worker,
+            Err(error) if engine == "Turret" => {
+                progress(&format!("left out: {error:#}"));
+                return Ok(());
+            }
+            Err(error) => bail!("{engine} {precision}: {error:#}"),
+        };
+        let features = worker.features(COMPARED)?;
+        if reference.is_empty() {
+            reference.clone_from(&features);
+        }
+        let bearable = 1.0 / worker.run(1, Duration::ZERO)? <= BEARABLE;
+        let error = relative_error(&features, &reference);
+        contestants.push(Contestant {
+            engine,
+            precision,
+            worker,
+            speeds: Default::default(),
+            error,
+            bearable,
+        });
+        Ok(())
+    };
+    let python = |engine: &str, precision: &str| {
+        let mut command = Command::new(&arguments.python);
+        command.args(["-B", "tools/bench/worker.py", "--engine", engine, "--precision", precision]);
+        command.args(["--threads", &arguments.threads.to_string()]);
+        command.arg("--weights").arg(&weights).arg("--pixels").arg(&pixels).arg("--folder").arg(folder);
+        command
+    };
+    // First, because its features are the reference.
+    enter(EAGER.0, EAGER.1, python("eager", "fp32"))?;
+    enter("ONNX Runtime", "fp32", python("onnxruntime", "fp32"))?;
+    for precision in PRECISIONS {
+        if precision != "bf16" || has_native_bf16() {
+            enter("OpenVINO", precision, python("openvino", precision))?;
+        }
+        let base = match (&arguments.int8_base, precision) {
+            (Some(calibrated), "int8") => calibrated,
+            _ => &arguments.base,
+        };
+        enter("Turret", precision, own_worker(base, precision, arguments.threads, &arguments.pictures)?)?;
+    }
+    Ok(contestants)
+}
+
+/// This program again, as Turret's own engine.
+pub(crate) fn own_worker(base: &Path, precision: &str, threads: usize, pictures: &Path) -> Result<Command> {
+    let mut command = Command::new(std::env::current_exe()?);
+    command.args(["engine-worker", "--precision", precision, "--threads", &threads.to_string()]);
+    command.arg("--base").arg(base).arg("--pictures").arg(pictures);
+    Ok(command)
+}
+
+fn relative_error(features: &[f32], reference: &[f32]) -> f64 {
+    let norm = |values: &mut dyn Iterator<Item = f64>| values.map(|value| value * value).sum::<f64>().sqrt();
+    let difference = norm(&mut features.iter().zip(reference).map(|(a, b)| f64::from(*a) - f64::from(*b)));
+    difference / norm(&mut reference.iter().map(|value| f64::from(*value)))
+}
+
+fn report(contestants: &[Contestant], arguments: &Arguments) -> Result<()> {
+    let find = |engine: &str, precision: &str| {
+        contestants.iter().find(|it| it.engine == engine && it.precision == precision)
+    };
+    let eager = find(EAGER.0, EAGER.1).context("eager PyTorch always runs")?;
+    let ratio = |of: &Contestant, to: Option<&Contestant>, position: usize| {
+        let ratio = to.map(|to| median_ratio(&of.speeds[position], &to.speeds[position]));
+        ratio.filter(|ratio| ratio.is_finite())
+    };
+    let mut report = Report::new("engine");
+    let rows = contestants.iter().map(|it| {
+        let mut row = vec![it.engine.to_owned(), it.precision.to_owned()];
+        row.extend(it.speeds.iter().map(|speeds| match speeds.iter().copied().reduce(f64::max) {
+            Some(best) => format!("{} ({})", figures(median(speeds)), figures(best)),
+            None => "too slow".to_owned(),
+        }));
+        let cell = |ratio: Option<f64>| ratio.map_or_else(|| "-".to_owned(), |ratio| format!("{ratio:.2}"));
+        let cells =
+            |to: Option<&Contestant>| [0, 1, 2].map(|position| cell(ratio(it, to, position))).join(" / ");
+        row.push(cells(find("OpenVINO", it.precision)));
+        row.push(cells(Some(eager)));
+        row.push(format!("{:.3} %", 100.0 * it.error));
+        row
+    });
+    let title = format!(
+        "Images a second: median of {} rounds (best), {} threads; ratios are medians over the rounds",
+        arguments.rounds, arguments.threads
+    );
+    let header = [
+        "engine",
+        "precision",
+        "batch 1",
+        "batch 8",
+        "batch 32",
+        "to OpenVINO",
+        "to eager",
+        "features off by",
+    ];
+    report.table(&title, &header, rows.collect());
+    for precision in PRECISIONS {
+        let Some(turret) = find("Turret", precision) else { continue };
+        for (position, batch) in BATCHES.into_iter().enumerate() {
+            if let Some(found) = ratio(turret, find("OpenVINO", precision), position) {
+                let name = format!("Turret {precision} to OpenVINO {precision}, batch {batch}");
+                report.bar(name, Wanted::AtLeast(0.97), found);
+            }
+        }
+    }
+    if let Some(turret) = find("Turret", "int8") {
+        for (position, least) in [(0, 5.0), (1, 3.5)] {
+            if let Some(found) = ratio(turret, Some(eager), position) {
+                let name = format!("Turret int8 to eager fp32, batch {}", BATCHES[position]);
+                report.bar(name, Wanted::AtLeast(least), found);
+            }
+        }
+    }
+    report.finish()
+}
+
+/// Progress, beside the tables.
+#[expect(clippy::print_stderr, reason = "progress goes beside the tables")]
+pub(crate) fn progress(line: &str) {
+    eprintln!("{line}");
+}

@@ -1,0 +1,70 @@
+//! How fast Turret is: its bare engine beside other engines, the whole server beside the bare engine, and the edge
+//! alone. `make bench-engine`, `make bench-serve` and `make bench-edge`; `docs/performance.md` has the figures.
+
+mod base;
+mod client;
+mod edge;
+mod engine;
+mod heads;
+mod load;
+mod null_server;
+mod pictures;
+mod process;
+mod report;
+mod serve;
+mod worker;
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use clap::{Args, Parser, Subcommand};
+
+#[derive(Parser, Debug)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+    /// What `cargo bench` adds
+    #[arg(long, hide = true, global = true)]
+    bench: bool,
+}
+
+#[derive(Subcommand, Debug)]
+enum Command {
+    /// Images a second of the bare engine, beside eager PyTorch, ONNX Runtime and OpenVINO
+    Engine(engine::Arguments),
+    /// Throughput and latency through gRPC, as shares of the bare engine
+    Serve(serve::Arguments),
+    /// Requests a second and processor time a request of the server alone
+    Edge(edge::Arguments),
+    /// Turret's engine as a process that answers questions; started by the others
+    #[command(hide = true)]
+    EngineWorker(EngineWorker),
+    /// A server whose base returns at once; started by `edge`
+    #[command(hide = true)]
+    NullServer(null_server::Arguments),
+}
+
+#[derive(Args, Debug)]
+struct EngineWorker {
+    #[arg(long)]
+    base: PathBuf,
+    #[arg(long)]
+    precision: String,
+    #[arg(long)]
+    threads: usize,
+    #[arg(long)]
+    pictures: PathBuf,
+}
+
+fn main() -> Result<()> {
+    match Arguments::parse().command {
+        Command::Engine(arguments) => engine::run(&arguments),
+        Command::Serve(arguments) => serve::run(&arguments),
+        Command::Edge(arguments) => edge::run(&arguments),
+        Command::NullServer(arguments) => null_server::run(arguments),
+        Command::EngineWorker(EngineWorker { base, precision, threads, pictures }) => {
+            let mut base = base::open_base(&base, &precision, threads)?;
+            worker::answer_questions(base.as_mut(), &pictures::load(&pictures, pictures::SIDE)?)
+        }
+    }
+}

@@ -1,0 +1,77 @@
+//! A whole server whose base returns at once.
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use clap::Args;
+use turret::{
+    base::{Base, BaseError, FeatureBatch, Wanted},
+    config::processors,
+    engine::EngineConfig,
+    features::{BaseIdentity, FeatureWidths},
+    grpc::GrpcLimits,
+    image::PreparedImage,
+    metrics::Metrics,
+    server::{Server, ServerConfig},
+    task::Digest,
+};
+
+/// ResNet34's.
+pub(crate) const WIDTHS: FeatureWidths = FeatureWidths { gap: 512, pyramid: 1920 };
+const ARCHITECTURE: &str = "null";
+
+#[derive(Args, Debug)]
+pub(crate) struct Arguments {
+    #[arg(long)]
+    heads: PathBuf,
+}
+
+/// Features of zeros, whatever the picture.
+#[derive(Debug)]
+struct NullBase(BaseIdentity);
+
+pub(crate) fn identity() -> BaseIdentity {
+    BaseIdentity { architecture: ARCHITECTURE.to_owned(), digest: Digest::of(ARCHITECTURE.as_bytes()) }
+}
+
+impl Base for NullBase {
+    fn identity(&self) -> &BaseIdentity {
+        &self.0
+    }
+
+    fn widths(&self) -> FeatureWidths {
+        WIDTHS
+    }
+
+    fn forward(&mut self, images: &[&PreparedImage], wanted: Wanted) -> Result<FeatureBatch, BaseError> {
+        let zeros =
+            |width: usize, wanted: bool| if wanted { vec![0.0; images.len() * width] } else { Vec::new() };
+        let (gap, pyramid) = (zeros(WIDTHS.gap, true), zeros(WIDTHS.pyramid, wanted.pyramid));
+        Ok(FeatureBatch { gap, pyramid, ..FeatureBatch::default() })
+    }
+}
+
+/// Serves as `turret serve` does with its defaults, until it is killed.
+pub(crate) fn run(arguments: Arguments) -> Result<()> {
+    tracing_subscriber::fmt().json().flatten_event(true).with_writer(std::io::stderr).init();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(processors().clamp(2, 8))
+        .enable_all()
+        .build()?;
+    let anywhere = ([127, 0, 0, 1], 0).into();
+    let config = ServerConfig {
+        listen: anywhere,
+        admin: anywhere,
+        heads: arguments.heads,
+        rescan: std::time::Duration::from_secs(5),
+        drain: std::time::Duration::from_secs(20),
+        engine: EngineConfig { decode_threads: processors(), ..EngineConfig::default() },
+        grpc: GrpcLimits::default(),
+    };
+    runtime.block_on(async {
+        let load = |_: &Metrics| Ok::<Box<dyn Base>, std::io::Error>(Box::new(NullBase(identity())));
+        let server = Server::start(config, load).await?;
+        tracing::info!(grpc = %server.grpc_address, admin = %server.admin_address, "listening");
+        Ok(server.run(std::future::pending()).await?)
+    })
+}

@@ -1,0 +1,56 @@
+//! The pictures that every benchmark looks at: `examples/surfaces`, made ready once.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result, ensure};
+use jpeg_encoder::{ColorType, Encoder, SamplingFactor};
+use turret::image::{ImageLimits, ImageSource, PreparedImage, Preprocess, Resize, decode};
+
+/// Where `make` draws them.
+pub(crate) const FOLDER: &str = ".bench/pictures";
+/// Side of the pictures that are sent and computed, in pixels.
+pub(crate) const SIDE: u32 = 224;
+const JPEG_QUALITY: u8 = 90;
+
+/// Every picture of a folder of classes, stretched to `side`, in an order that mixes the classes.
+///
+/// # Errors
+/// If the folder has no pictures.
+pub(crate) fn load(folder: &Path, side: u32) -> Result<Vec<PreparedImage>> {
+    let classes = entries(folder).context("run this with `make`, which draws the pictures")?;
+    let mut numbered = Vec::new();
+    for class in &classes {
+        numbered.extend(entries(class)?.into_iter().enumerate());
+    }
+    ensure!(!numbered.is_empty(), "there is no picture in {}", folder.display());
+    numbered.sort_by_key(|(number, _)| *number);
+    let preprocess = Preprocess { resize: Resize::Stretch { size: side }, ..Preprocess::default() };
+    let prepare = |(_, path): &(usize, PathBuf)| {
+        let source = ImageSource::Encoded(fs_err::read(path)?.into());
+        let picture = decode(&source, &ImageLimits::default())?;
+        Ok(preprocess.apply(&picture, None)?)
+    };
+    numbered.iter().map(prepare).collect()
+}
+
+/// JPEG as cameras write it: quality 90, 4:2:0.
+pub(crate) fn jpeg(picture: &PreparedImage) -> Result<Vec<u8>> {
+    let side = u16::try_from(picture.side)?;
+    let mut bytes = Vec::new();
+    let mut encoder = Encoder::new(&mut bytes, JPEG_QUALITY);
+    encoder.set_sampling_factor(SamplingFactor::F_2_2);
+    encoder.encode(&picture.pixels, side, side, ColorType::Rgb)?;
+    Ok(bytes)
+}
+
+/// Writes the pixels of all pictures, `[N, side, side, 3]` u8, where other engines read them.
+pub(crate) fn write_pixels(pictures: &[PreparedImage], path: &Path) -> Result<()> {
+    let pixels: Vec<u8> = pictures.iter().flat_map(|picture| &picture.pixels).copied().collect();
+    Ok(fs_err::write(path, pixels)?)
+}
+
+fn entries(folder: &Path) -> Result<Vec<PathBuf>> {
+    let mut paths = fs_err::read_dir(folder)?.map(|entry| Ok(entry?.path())).collect::<Result<Vec<_>>>()?;
+    paths.sort();
+    Ok(paths)
+}

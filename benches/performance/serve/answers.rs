@@ -1,0 +1,52 @@
+//! What is cancelled costs no forward pass, unless that had begun.
+
+use std::time::Duration;
+
+use anyhow::Result;
+use tokio::task::JoinSet;
+
+use super::{Bench, Form};
+use crate::{engine::progress, report::Wanted};
+
+/// Requests that wait for their answers, and requests that are cancelled after them.
+const KEPT: usize = 8;
+const CANCELLED: usize = 120;
+/// Of `turret serve`'s default, `--max-batch`.
+const MAX_BATCH: f64 = 32.0;
+
+pub(super) async fn measure(bench: &mut Bench, capacity: f64) -> Result<()> {
+    progress("cancelled requests");
+    let requests = bench.requests(Form::Jpeg, 0..1);
+    let (mut in_vain, mut most_in_vain) = (0.0, 0.0f64);
+    for _ in 0..bench.rounds {
+        let before = bench.server.metric("turret_batch_images_sum")?;
+        let (mut kept, mut cancelled) = (JoinSet::new(), JoinSet::new());
+        for number in 0..KEPT + CANCELLED {
+            let calls = if number < KEPT { &mut kept } else { &mut cancelled };
+            let (connection, payload) = (bench.target.connection(number).clone(), requests(number as u64));
+            calls.spawn(async move { connection.call(&payload, None).await });
+        }
+        // As long as a few images take: all have arrived and few are computed.
+        tokio::time::sleep(Duration::from_secs_f64(4.0 / capacity)).await;
+        let answered_before = std::iter::from_fn(|| cancelled.try_join_next()).count();
+        cancelled.shutdown().await;
+        let mut verdicts = answered_before;
+        while let Some(answer) = kept.join_next().await {
+            answer??;
+            verdicts += 1;
+        }
+        // This one waits until the pass is over that ran when the others were cancelled.
+        bench.target.connection(0).call(&requests(0), None).await?;
+        let computed = bench.server.metric("turret_batch_images_sum")? - before;
+        let more = computed - verdicts as f64 - 1.0;
+        in_vain += more;
+        most_in_vain = most_in_vain.max(more);
+    }
+    let total = CANCELLED * bench.rounds;
+    let rows = vec![vec![total.to_string(), in_vain.to_string(), most_in_vain.to_string()]];
+    let header = ["cancelled", "computed all the same", "most at once"];
+    bench.report.table("Cancelled requests", &header, rows);
+    let name = "cancelled images computed, beyond the pass that was running";
+    bench.report.bar(name, Wanted::AtMost(0.0), (most_in_vain - MAX_BATCH).max(0.0));
+    Ok(())
+}

@@ -1,0 +1,69 @@
+//! What the server weighs: at rest, after load, after many swaps.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, ensure};
+
+use super::{Bench, Form, TASKS, swaps::INSTALLED};
+use crate::{
+    engine::progress,
+    load::closed_loop,
+    report::{Wanted, figures},
+};
+
+const CLIENTS: usize = 16;
+const PATIENCE: Duration = Duration::from_secs(60);
+
+pub(super) async fn measure(bench: &mut Bench, at_rest: f64, after_load: f64, swaps: usize) -> Result<()> {
+    let before = bench.server.metric(INSTALLED)?;
+    let begun = Instant::now();
+    let mut swapped = 0;
+    // Measured from the first thousand on: before them the folder had other tasks' first versions only.
+    let mut settled = f64::NAN;
+    while swapped < swaps {
+        progress(&format!("{swapped} of {swaps} swaps"));
+        swapped += bench.heads.swap_all()?;
+        wait_for(bench, before + swapped as f64)?;
+        if settled.is_nan() {
+            settled = bench.server.resident_mb()?;
+        }
+    }
+    let swap_seconds = begun.elapsed().as_secs_f64();
+    let after_swaps = bench.server.resident_mb()?;
+    let requests = bench.requests(Form::Raw, 0..TASKS);
+    closed_loop(&bench.target, CLIENTS, bench.time, &requests).await?;
+    let at_the_end = bench.server.resident_mb()?;
+    let start_up = bench.server.start_up.as_secs_f64();
+    let rows = vec![vec![
+        figures(start_up),
+        figures(at_rest),
+        figures(after_load),
+        figures(settled),
+        figures(after_swaps),
+        figures(at_the_end),
+    ]];
+    let swaps = format!("after {swapped} swaps ({:.0}/s)", swapped as f64 / swap_seconds);
+    let header = [
+        "start to ready, s",
+        "at rest, MB",
+        "after the first loads",
+        "after all loads and 1,000 swaps",
+        &swaps,
+        "after one more load",
+    ];
+    bench.report.table("Start and resident memory, 1,000 heads of 10 classes", &header, rows);
+    bench.report.bar("start to ready, s", Wanted::AtMost(3.0), start_up);
+    bench.report.bar("resident at rest, MB", Wanted::AtMost(450.0), at_rest);
+    bench.report.bar("memory after the swaps to before", Wanted::AtMost(1.01), after_swaps / settled);
+    Ok(())
+}
+
+/// Waits until the server has installed so many heads.
+fn wait_for(bench: &Bench, installed: f64) -> Result<()> {
+    let begun = Instant::now();
+    while bench.server.metric(INSTALLED)? < installed {
+        ensure!(begun.elapsed() < PATIENCE, "the server did not install what was published");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    Ok(())
+}

@@ -1,0 +1,186 @@
+//! `make bench-serve`: the whole server through gRPC, beside its own bare engine in the same run.
+//!
+//! The bare engine computes in turns with the server, never at the same time.
+
+mod answers;
+mod closed;
+mod fairness;
+mod memory;
+mod open;
+mod swaps;
+mod tasks;
+
+use std::{path::PathBuf, sync::Arc, time::Duration};
+
+use anyhow::Result;
+use bytes::Bytes;
+use clap::Args;
+use turret::{base::BaseWeights, config::processors};
+
+use crate::{
+    client::{self, Payload, decode},
+    engine::{own_worker, progress},
+    heads::{Heads, task_name},
+    load::{Requests, Target},
+    pictures,
+    process::ServerProcess,
+    report::Report,
+    worker::Worker,
+};
+
+const TASKS: usize = 1000;
+/// Different pictures that requests carry.
+const PICTURES: usize = 32;
+
+#[derive(Args, Debug)]
+pub(crate) struct Arguments {
+    #[arg(long, default_value = "assets/base-textures.safetensors")]
+    base: PathBuf,
+    #[arg(long, default_value = "fp32")]
+    precision: String,
+    #[arg(long, default_value = pictures::FOLDER)]
+    pictures: PathBuf,
+    /// Threads of a forward pass
+    #[arg(long, default_value_t = processors())]
+    threads: usize,
+    /// Length of one measurement
+    #[arg(long, default_value_t = 4.0)]
+    seconds: f64,
+    /// Measurements that are compared take turns so many times
+    #[arg(long, default_value_t = 3)]
+    rounds: usize,
+    /// Swaps of which the memory must stay as it was
+    #[arg(long, default_value_t = 20_000)]
+    swaps: usize,
+    /// A smaller run: one round of one second, a thousand swaps
+    #[arg(long)]
+    quick: bool,
+}
+
+/// What every part of the benchmark works with.
+#[derive(Debug)]
+struct Bench {
+    server: ServerProcess,
+    target: Target,
+    bare: Worker,
+    heads: Heads,
+    jpeg: Vec<Bytes>,
+    raw: Vec<Bytes>,
+    report: Report,
+    rounds: usize,
+    time: Duration,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Form {
+    Raw,
+    Jpeg,
+}
+
+pub(crate) fn run(arguments: &Arguments) -> Result<()> {
+    // One thread: the client shall leave the processors to the server.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(run_all(arguments))
+}
+
+async fn run_all(arguments: &Arguments) -> Result<()> {
+    let (rounds, seconds, swaps) = match arguments.quick {
+        true => (1, 1.0, 1000),
+        false => (arguments.rounds, arguments.seconds, arguments.swaps),
+    };
+    let folder = tempfile::tempdir_in(".bench")?;
+    let mut bench = Bench::start(arguments, folder.path(), rounds, Duration::from_secs_f64(seconds)).await?;
+    let at_rest = bench.server.resident_mb()?;
+    let capacity = closed::measure(&mut bench).await?;
+    tasks::measure(&mut bench).await?;
+    let after_load = bench.server.resident_mb()?;
+    swaps::measure(&mut bench).await?;
+    open::measure(&mut bench, capacity).await?;
+    answers::measure(&mut bench, capacity).await?;
+    fairness::measure(&mut bench, capacity).await?;
+    memory::measure(&mut bench, at_rest, after_load, swaps).await?;
+    bench.report.finish()
+}
+
+impl Bench {
+    async fn start(
+        arguments: &Arguments,
+        root: &std::path::Path,
+        rounds: usize,
+        time: Duration,
+    ) -> Result<Self> {
+        let weights = BaseWeights::load(&arguments.base)?;
+        progress(&format!("publishing {TASKS} heads"));
+        let widths = weights.architecture().widths();
+        let heads = Heads::publish(root, weights.identity(), widths, pictures::SIDE, TASKS)?;
+        drop(weights);
+        let mut shown = pictures::load(&arguments.pictures, pictures::SIDE)?;
+        shown.truncate(PICTURES);
+        let raw = shown.iter().map(client::raw).collect();
+        let jpeg = shown.iter().map(|picture| Ok(client::encoded(pictures::jpeg(picture)?)));
+        let jpeg: Vec<Bytes> = jpeg.collect::<Result<_>>()?;
+        progress("starting the bare engine and the server");
+        let Arguments { base, precision, threads, pictures, .. } = arguments;
+        let bare = Worker::start(&mut own_worker(base, precision, *threads, pictures)?)?;
+        let server = ServerProcess::turret(base, root, precision, *threads)?;
+        let target = Target::connect(server.grpc).await?;
+        let report = Report::new(format!("serve-{precision}"));
+        let bench = Self { server, target, bare, heads, jpeg, raw, report, rounds, time };
+        bench.check_an_answer().await?;
+        Ok(bench)
+    }
+
+    /// That what is measured is what it should be.
+    async fn check_an_answer(&self) -> Result<()> {
+        let tasks = [task_name(0), task_name(1)];
+        let payload = Payload::new(&tasks, self.raw[0].clone());
+        let (code, bytes) = self.target.connection(0).call(&payload, None).await?;
+        anyhow::ensure!(code == tonic::Code::Ok, "the server answered {code:?}");
+        let verdicts = decode(&bytes)?.verdicts;
+        let answered: Vec<&str> = verdicts.iter().map(|verdict| verdict.task.as_str()).collect();
+        anyhow::ensure!(answered == tasks, "the server answered for {answered:?}");
+        Ok(())
+    }
+
+    fn pictures(&self, form: Form) -> &[Bytes] {
+        match form {
+            Form::Raw => &self.raw,
+            Form::Jpeg => &self.jpeg,
+        }
+    }
+
+    /// One task for each request: the tasks in turn.
+    fn requests(&self, form: Form, tasks: std::ops::Range<usize>) -> Requests {
+        let pictures = self.pictures(form).to_vec();
+        let tasks: Vec<[String; 1]> = tasks.map(|number| [task_name(number)]).collect();
+        Arc::new(move |number| {
+            let number = number as usize;
+            Payload::new(&tasks[number % tasks.len()], pictures[number % pictures.len()].clone())
+        })
+    }
+
+    /// The same tasks in each request.
+    fn requests_for_all(&self, form: Form, tasks: usize) -> Requests {
+        let names: Vec<String> = (0..tasks).map(task_name).collect();
+        let payloads: Vec<Payload> =
+            self.pictures(form).iter().map(|picture| Payload::new(&names, picture.clone())).collect();
+        Arc::new(move |number| payloads[number as usize % payloads.len()].clone())
+    }
+
+    /// Images a second of the bare engine at the better of two batch sizes, while the server idles.
+    fn bare_speed(&mut self) -> Result<f64> {
+        let time = self.time / 4;
+        Ok(self.bare.run(8, time)?.max(self.bare.run(32, time)?))
+    }
+}
+
+impl Form {
+    const ALL: [Self; 2] = [Self::Raw, Self::Jpeg];
+
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Raw => "raw RGB8",
+            Self::Jpeg => "JPEG",
+        }
+    }
+}
