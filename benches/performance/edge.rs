@@ -17,7 +17,7 @@ use crate::{
     client::{self, Payload},
     engine::progress,
     heads::{Heads, task_name},
-    load::{Requests, Target, closed_loop},
+    load::{Requests, closed_loop},
     null_server::{WIDTHS, identity},
     pictures,
     process::ServerProcess,
@@ -73,14 +73,13 @@ async fn run_all(arguments: &Arguments) -> Result<()> {
         let folder = tempfile::tempdir_in(".bench")?;
         Heads::publish(folder.path(), identity(), WIDTHS, side, 1)?;
         let server = ServerProcess::start(null_server(folder.path())?)?;
-        let target = Target::connect(server.grpc).await?;
         let payloads: Vec<Payload> =
             pictures.into_iter().map(|picture| Payload::new(&[task_name(0)], picture)).collect();
         let requests: Requests = Arc::new(move |number| payloads[number as usize % payloads.len()].clone());
         for clients in CLIENTS {
             progress(&format!("{name}, {clients} clients"));
             let (cpu, count) = (server.cpu_seconds()?, server.metric(COUNT)?);
-            let outcome = closed_loop(&target, clients, time, &requests).await?;
+            let outcome = closed_loop(server.grpc, clients, time, &requests).await?;
             let (cpu, count) = (server.cpu_seconds()? - cpu, server.metric(COUNT)? - count);
             ensure!(outcome.failures() == 0, "requests failed: {:?}", outcome.codes());
             let (microseconds, times) = (1e6 * cpu / count, outcome.verdict_times()?);

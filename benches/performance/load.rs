@@ -30,23 +30,22 @@ const WARM_UP: Duration = Duration::from_millis(500);
 /// What the n-th request of a load is.
 pub(crate) type Requests = Arc<dyn Fn(u64) -> Payload + Send + Sync>;
 
-/// A server's address with connections that are open already.
-#[derive(Debug, Clone)]
-pub(crate) struct Target {
-    connections: Vec<Connection>,
-}
+/// Connections to a server. Every load opens its own: between loads this process waits for engines and would not answer
+/// the server's HTTP/2 pings.
+#[derive(Debug)]
+pub(crate) struct Connections(Vec<Connection>);
 
-impl Target {
-    pub(crate) async fn connect(address: SocketAddr) -> Result<Self> {
+impl Connections {
+    pub(crate) async fn open(address: SocketAddr) -> Result<Self> {
         let mut connections = Vec::new();
         for _ in 0..CONNECTIONS {
             connections.push(Connection::open(address).await?);
         }
-        Ok(Self { connections })
+        Ok(Self(connections))
     }
 
-    pub(crate) fn connection(&self, number: usize) -> &Connection {
-        &self.connections[number % self.connections.len()]
+    pub(crate) fn get(&self, number: usize) -> &Connection {
+        &self.0[number % self.0.len()]
     }
 }
 
@@ -74,16 +73,17 @@ pub(crate) struct Outcome {
 /// # Errors
 /// If a connection breaks.
 pub(crate) async fn closed_loop(
-    target: &Target,
+    server: SocketAddr,
     clients: usize,
     time: Duration,
     requests: &Requests,
 ) -> Result<Outcome> {
+    let connections = Connections::open(server).await?;
     let (begun, cpu) = (Instant::now(), cpu_seconds(std::process::id())?);
     let number = Arc::new(AtomicU64::new(0));
     let mut callers = JoinSet::new();
     for client in 0..clients {
-        let (connection, requests) = (target.connection(client).clone(), requests.clone());
+        let (connection, requests) = (connections.get(client).clone(), requests.clone());
         let number = number.clone();
         callers.spawn(async move {
             let mut answers = Vec::new();
@@ -122,7 +122,8 @@ pub(crate) struct OpenLoop {
 impl OpenLoop {
     /// # Errors
     /// If a connection breaks.
-    pub(crate) async fn run(self, target: &Target, requests: &Requests) -> Result<Outcome> {
+    pub(crate) async fn run(self, server: SocketAddr, requests: &Requests) -> Result<Outcome> {
+        let connections = Connections::open(server).await?;
         let (begun, cpu) = (Instant::now(), cpu_seconds(std::process::id())?);
         let mut random = ChaCha8Rng::seed_from_u64(self.seed);
         let mut calls = JoinSet::new();
@@ -134,7 +135,7 @@ impl OpenLoop {
                 break;
             }
             tokio::time::sleep_until(due).await;
-            let (connection, payload) = (target.connection(number).clone(), requests(number as u64));
+            let (connection, payload) = (connections.get(number).clone(), requests(number as u64));
             number += 1;
             calls.spawn(async move {
                 let sent = Instant::now();

@@ -10,7 +10,7 @@ use turret::image::{ImageLimits, ImageSource, PreparedImage, Preprocess, Resize,
 pub(crate) const FOLDER: &str = ".bench/pictures";
 /// Side of the pictures that are sent and computed, in pixels.
 pub(crate) const SIDE: u32 = 224;
-const JPEG_QUALITY: u8 = 90;
+const JPEG_QUALITY: u8 = 95;
 
 /// Every picture of a folder of classes, stretched to `side`, in an order that mixes the classes.
 ///
@@ -33,7 +33,7 @@ pub(crate) fn load(folder: &Path, side: u32) -> Result<Vec<PreparedImage>> {
     numbered.iter().map(prepare).collect()
 }
 
-/// JPEG as cameras write it: quality 90, 4:2:0.
+/// JPEG as cameras write it: quality 95, 4:2:0.
 pub(crate) fn jpeg(picture: &PreparedImage) -> Result<Vec<u8>> {
     let side = u16::try_from(picture.side)?;
     let mut bytes = Vec::new();

@@ -6,7 +6,7 @@ use anyhow::Result;
 use tokio::task::JoinSet;
 
 use super::{Bench, Form};
-use crate::{engine::progress, report::Wanted};
+use crate::{engine::progress, load::Connections, report::Wanted};
 
 /// Requests that wait for their answers, and requests that are cancelled after them.
 const KEPT: usize = 8;
@@ -17,13 +17,14 @@ const MAX_BATCH: f64 = 32.0;
 pub(super) async fn measure(bench: &mut Bench, capacity: f64) -> Result<()> {
     progress("cancelled requests");
     let requests = bench.requests(Form::Jpeg, 0..1);
+    let connections = Connections::open(bench.server.grpc).await?;
     let (mut in_vain, mut most_in_vain) = (0.0, 0.0f64);
     for _ in 0..bench.rounds {
         let before = bench.server.metric("turret_batch_images_sum")?;
         let (mut kept, mut cancelled) = (JoinSet::new(), JoinSet::new());
         for number in 0..KEPT + CANCELLED {
             let calls = if number < KEPT { &mut kept } else { &mut cancelled };
-            let (connection, payload) = (bench.target.connection(number).clone(), requests(number as u64));
+            let (connection, payload) = (connections.get(number).clone(), requests(number as u64));
             calls.spawn(async move { connection.call(&payload, None).await });
         }
         // As long as a few images take: all have arrived and few are computed.
@@ -36,7 +37,7 @@ pub(super) async fn measure(bench: &mut Bench, capacity: f64) -> Result<()> {
             verdicts += 1;
         }
         // This one waits until the pass is over that ran when the others were cancelled.
-        bench.target.connection(0).call(&requests(0), None).await?;
+        connections.get(0).call(&requests(0), None).await?;
         let computed = bench.server.metric("turret_batch_images_sum")? - before;
         let more = computed - verdicts as f64 - 1.0;
         in_vain += more;

@@ -41,7 +41,7 @@ pub(super) async fn measure(bench: &mut Bench) -> Result<f64> {
             line.bare.push(bench.bare_speed()?);
             let requests = bench.requests(line.form, 0..1);
             let before = batches(bench)?;
-            line.outcomes.push(closed_loop(&bench.target, line.clients, bench.time, &requests).await?);
+            line.outcomes.push(closed_loop(bench.server.grpc, line.clients, bench.time, &requests).await?);
             let after = batches(bench)?;
             line.mean_batches.push((after.0 - before.0) / (after.1 - before.1));
         }

@@ -63,12 +63,12 @@ async fn beside(bench: &Bench, rate: f64, others: usize) -> Result<(Outcome, Opt
     let time = bench.time.max(Duration::from_secs_f64(REQUESTS / rate));
     let load = |rate, seed| OpenLoop { rate, time, seed, timeout: Some(DEADLINE) };
     let quiet_requests = bench.requests(Form::Jpeg, 0..1);
-    let quiet = load(rate, 1).run(&bench.target, &quiet_requests);
+    let quiet = load(rate, 1).run(bench.server.grpc, &quiet_requests);
     if others == 0 {
         return Ok((quiet.await?, None));
     }
     let busy_requests = bench.requests(Form::Jpeg, 1..1 + others);
-    let busy = load(TIMES * rate, 2).run(&bench.target, &busy_requests);
+    let busy = load(TIMES * rate, 2).run(bench.server.grpc, &busy_requests);
     let (quiet, busy) = tokio::join!(quiet, busy);
     Ok((quiet?, Some(busy?)))
 }

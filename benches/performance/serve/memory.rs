@@ -31,7 +31,7 @@ pub(super) async fn measure(bench: &mut Bench, at_rest: f64, after_load: f64, sw
     let swap_seconds = begun.elapsed().as_secs_f64();
     let after_swaps = bench.server.resident_mb()?;
     let requests = bench.requests(Form::Raw, 0..TASKS);
-    closed_loop(&bench.target, CLIENTS, bench.time, &requests).await?;
+    closed_loop(bench.server.grpc, CLIENTS, bench.time, &requests).await?;
     let at_the_end = bench.server.resident_mb()?;
     let start_up = bench.server.start_up.as_secs_f64();
     let rows = vec![vec![

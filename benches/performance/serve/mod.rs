@@ -18,10 +18,10 @@ use clap::Args;
 use turret::{base::BaseWeights, config::processors};
 
 use crate::{
-    client::{self, Payload, decode},
+    client::{self, Connection, Payload, decode},
     engine::{own_worker, progress},
     heads::{Heads, task_name},
-    load::{Requests, Target},
+    load::Requests,
     pictures,
     process::ServerProcess,
     report::Report,
@@ -61,7 +61,6 @@ pub(crate) struct Arguments {
 #[derive(Debug)]
 struct Bench {
     server: ServerProcess,
-    target: Target,
     bare: Worker,
     heads: Heads,
     jpeg: Vec<Bytes>,
@@ -123,9 +122,8 @@ impl Bench {
         let Arguments { base, precision, threads, pictures, .. } = arguments;
         let bare = Worker::start(&mut own_worker(base, precision, *threads, pictures)?)?;
         let server = ServerProcess::turret(base, root, precision, *threads)?;
-        let target = Target::connect(server.grpc).await?;
         let report = Report::new(format!("serve-{precision}"));
-        let bench = Self { server, target, bare, heads, jpeg, raw, report, rounds, time };
+        let bench = Self { server, bare, heads, jpeg, raw, report, rounds, time };
         bench.check_an_answer().await?;
         Ok(bench)
     }
@@ -134,7 +132,8 @@ impl Bench {
     async fn check_an_answer(&self) -> Result<()> {
         let tasks = [task_name(0), task_name(1)];
         let payload = Payload::new(&tasks, self.raw[0].clone());
-        let (code, bytes) = self.target.connection(0).call(&payload, None).await?;
+        let connection = Connection::open(self.server.grpc).await?;
+        let (code, bytes) = connection.call(&payload, None).await?;
         anyhow::ensure!(code == tonic::Code::Ok, "the server answered {code:?}");
         let verdicts = decode(&bytes)?.verdicts;
         let answered: Vec<&str> = verdicts.iter().map(|verdict| verdict.task.as_str()).collect();

@@ -24,13 +24,13 @@ pub(super) async fn measure(bench: &mut Bench, capacity: f64) -> Result<()> {
     progress("open loop at 70 %");
     let rate = 0.7 * capacity;
     let time = bench.time.max(Duration::from_secs_f64(REQUESTS / rate));
-    let calm = OpenLoop { rate, time, seed: SEED, timeout: None }.run(&bench.target, &requests).await?;
+    let calm = OpenLoop { rate, time, seed: SEED, timeout: None }.run(bench.server.grpc, &requests).await?;
 
     progress("open loop at 300 %");
     let computed = bench.server.metric("turret_batch_images_sum")?;
     let rate = 3.0 * capacity;
     let overload = OpenLoop { rate, time: 3 * bench.time, seed: SEED, timeout: Some(DEADLINE) };
-    let overload = overload.run(&bench.target, &requests).await?;
+    let overload = overload.run(bench.server.grpc, &requests).await?;
     let computed = bench.server.metric("turret_batch_images_sum")? - computed;
 
     let mut rows = Vec::new();

@@ -20,9 +20,9 @@ pub(super) async fn measure(bench: &mut Bench) -> Result<()> {
     let (mut published, before) = (0, bench.server.metric(INSTALLED)?);
     for round in 0..bench.rounds {
         progress(&format!("swaps, round {} of {}", round + 1, bench.rounds));
-        quiet.push(closed_loop(&bench.target, CLIENTS, bench.time, &requests).await?);
+        quiet.push(closed_loop(bench.server.grpc, CLIENTS, bench.time, &requests).await?);
         let swapper = bench.heads.swap_steadily(SWAPS_A_SECOND, 2 * bench.time)?;
-        swapping.push(closed_loop(&bench.target, CLIENTS, bench.time, &requests).await?);
+        swapping.push(closed_loop(bench.server.grpc, CLIENTS, bench.time, &requests).await?);
         published += swapper.stop()?;
     }
     let installed = bench.server.metric(INSTALLED)? - before;

@@ -21,11 +21,11 @@ pub(super) async fn measure(bench: &mut Bench) -> Result<()> {
     for round in 0..bench.rounds {
         progress(&format!("one task and {TASKS}, round {} of {}", round + 1, bench.rounds));
         for (speeds, requests) in speeds.iter_mut().zip([&one, &mixed]) {
-            let outcome = closed_loop(&bench.target, CLIENTS, bench.time, requests).await?;
+            let outcome = closed_loop(bench.server.grpc, CLIENTS, bench.time, requests).await?;
             speeds.push(outcome.throughput());
         }
         for (times, requests) in times.iter_mut().zip([&for_one, &for_all]) {
-            let outcome = closed_loop(&bench.target, 1, bench.time, requests).await?;
+            let outcome = closed_loop(bench.server.grpc, 1, bench.time, requests).await?;
             times.push(median_time(&outcome)?);
         }
     }
