@@ -2,7 +2,7 @@
 .DEFAULT_GOAL := help
 PARITY_PYTHON := .parity/venv/bin/python
 
-.PHONY: help needs libtorch build demo serve test check-fmt clippy rust-test deny parity golden bench-heads bench-hot-paths bench-features bench-engine bench-serve bench-edge bench-pictures bench-document pretrain-base clean-demo
+.PHONY: help needs libtorch build demo serve test check-fmt clippy rust-test deny parity golden bench-heads bench-hot-paths bench-features bench-engine bench-serve bench-edge bench-inputs bench-document pretrain-base clean-demo
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -66,18 +66,24 @@ bench-features: libtorch ## linear probes on our own base, on a random one and, 
 	cargo bench --locked --bench features -- --base .bench/random.safetensors --base assets/base-textures.safetensors \
 	    $(addprefix --base ,$(wildcard .demo/imagenet.safetensors))
 
-bench-engine: bench-pictures .bench/venv/.installed ## the bare forward pass beside eager PyTorch, ONNX Runtime and OpenVINO
+bench-engine: bench-inputs .bench/venv/.installed ## the bare forward pass beside eager PyTorch, ONNX Runtime and OpenVINO
 	cargo bench --locked --bench performance -- engine $(BENCH_FLAGS)
 
-bench-serve: bench-pictures ## the whole server through gRPC beside its bare engine
+bench-serve: bench-inputs ## the whole server through gRPC beside its bare engine
 	cargo bench --locked --bench performance -- serve $(BENCH_FLAGS)
 
-bench-edge: bench-pictures ## the server with a base that returns at once: the edge's own cost
+bench-edge: bench-inputs ## the server with a base that returns at once: the edge's own cost
 	cargo bench --locked --bench performance -- edge $(BENCH_FLAGS)
 
-bench-pictures: libtorch
-	cargo build --release --locked --example surfaces
+bench-document: ## put what the three found into docs/performance.md
+	python3 -B tools/bench/document.py
+
+bench-inputs: libtorch
+	cargo build --release --locked --bin turret --example surfaces
 	target/release/examples/surfaces .bench/pictures >/dev/null
+	rm -f .bench/base.safetensors
+	target/release/turret base calibrate assets/base-textures.safetensors --images .bench/pictures \
+	    --preprocess stretch -o .bench/base.safetensors
 
 # torch and torchvision are found in the parity environment, so that their 5 GB lie on the disk once.
 .bench/venv/.installed: tools/bench/requirements.txt .parity/venv/.installed

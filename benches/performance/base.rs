@@ -2,20 +2,21 @@
 
 use std::path::Path;
 
-use anyhow::{Result, ensure};
-use turret::base::{Base, BaseWeights, Device, ResNet, set_cpu_threads};
+use anyhow::Result;
+use turret::base::{Base, BaseWeights, Device, Network, set_cpu_threads};
 
-/// The arithmetics that a base may compute in, by the names that `--precision` takes.
+/// Where `make` puts the bundled base with its activation ranges.
+pub(crate) const FILE: &str = ".bench/base.safetensors";
+/// The arithmetics that a base may compute in on a processor, by the names that `--precision` takes.
 pub(crate) const PRECISIONS: [&str; 3] = ["fp32", "bf16", "int8"];
 
 /// A base on the CPU, ready for its first forward pass.
 ///
 /// # Errors
-/// If the file is no base or this build does not compute in that precision.
+/// If the file is no base, or this processor or build does not compute in that precision.
 pub(crate) fn open_base(path: &Path, precision: &str, threads: usize) -> Result<Box<dyn Base>> {
-    ensure!(precision == "fp32", "this build does not compute in {precision}");
     set_cpu_threads(threads);
-    Ok(Box::new(ResNet::new(&BaseWeights::load(path)?, Device::Cpu)?))
+    Ok(Box::new(Network::new(&BaseWeights::load(path)?, Device::Cpu, precision.parse()?)?))
 }
 
 /// Whether the processor multiplies bf16 itself; elsewhere every product is a detour over fp32.

@@ -11,7 +11,7 @@ use clap::Args;
 use turret::{base::BaseWeights, config::processors};
 
 use crate::{
-    base::{PRECISIONS, has_native_bf16},
+    base::{self, PRECISIONS, has_native_bf16},
     pictures,
     report::{Report, Wanted, figures, median, median_ratio},
     worker::Worker,
@@ -25,11 +25,9 @@ const BEARABLE: f64 = 2.0;
 
 #[derive(Args, Debug)]
 pub(crate) struct Arguments {
-    #[arg(long, default_value = "assets/base-textures.safetensors")]
+    /// A base with activation ranges
+    #[arg(long, default_value = base::FILE)]
     base: PathBuf,
-    /// The base with its activation ranges, for int8; without it --base is used for int8 too
-    #[arg(long)]
-    int8_base: Option<PathBuf>,
     #[arg(long, default_value = pictures::FOLDER)]
     pictures: PathBuf,
     /// A Python with torch, ONNX Runtime and OpenVINO
@@ -128,11 +126,11 @@ fn start_all(arguments: &Arguments) -> Result<Vec<Contestant>> {
         if precision != "bf16" || has_native_bf16() {
             enter("OpenVINO", precision, python("openvino", precision))?;
         }
-        let base = match (&arguments.int8_base, precision) {
-            (Some(calibrated), "int8") => calibrated,
-            _ => &arguments.base,
-        };
-        enter("Turret", precision, own_worker(base, precision, arguments.threads, &arguments.pictures)?)?;
+        enter(
+            "Turret",
+            precision,
+            own_worker(&arguments.base, precision, arguments.threads, &arguments.pictures)?,
+        )?;
     }
     Ok(contestants)
 }

@@ -43,6 +43,10 @@ impl Base for NullBase {
         WIDTHS
     }
 
+    fn arithmetic(&self) -> &str {
+        ARCHITECTURE
+    }
+
     fn forward(&mut self, images: &[&PreparedImage], wanted: Wanted) -> Result<FeatureBatch, BaseError> {
         let zeros =
             |width: usize, wanted: bool| if wanted { vec![0.0; images.len() * width] } else { Vec::new() };

@@ -11,8 +11,8 @@ use crate::{engine::progress, load::Connections, report::Wanted};
 /// Requests that wait for their answers, and requests that are cancelled after them.
 const KEPT: usize = 8;
 const CANCELLED: usize = 120;
-/// Of `turret serve`'s default, `--max-batch`.
-const MAX_BATCH: f64 = 32.0;
+/// The default of `turret serve --max-batch` on the CPU.
+const MAX_BATCH: f64 = 8.0;
 
 pub(super) async fn measure(bench: &mut Bench, capacity: f64) -> Result<()> {
     progress("cancelled requests");

@@ -18,6 +18,7 @@ use clap::Args;
 use turret::{base::BaseWeights, config::processors};
 
 use crate::{
+    base,
     client::{self, Connection, Payload, decode},
     engine::{own_worker, progress},
     heads::{Heads, task_name},
@@ -34,7 +35,8 @@ const PICTURES: usize = 32;
 
 #[derive(Args, Debug)]
 pub(crate) struct Arguments {
-    #[arg(long, default_value = "assets/base-textures.safetensors")]
+    /// A base with activation ranges
+    #[arg(long, default_value = base::FILE)]
     base: PathBuf,
     #[arg(long, default_value = "fp32")]
     precision: String,
