@@ -37,7 +37,7 @@ pub(crate) fn encoded(picture: Vec<u8>) -> Bytes {
 /// The pixels as a camera would send them.
 pub(crate) fn raw(picture: &PreparedImage) -> Bytes {
     picture_field(proto::image::Data::Raw(proto::RawFrame {
-        pixels: picture.pixels.clone().into(),
+        pixels: picture.pixels.clone(),
         width: picture.side,
         height: picture.side,
         stride_bytes: 0,

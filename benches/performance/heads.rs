@@ -15,7 +15,7 @@ use rand::{RngExt as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
 use turret::{
     features::{BaseIdentity, FeatureSet, FeatureWidths},
-    head::{Class, DecisionRule, HeadContent, Linear},
+    head::{Class, DecisionRule, HeadContent, Linear, ReferenceSet},
     image::{Preprocess, Resize},
     store::{HeadDraft, HeadStore},
     task::{TaskName, Version},
@@ -115,6 +115,8 @@ impl Heads {
             evidence: content.evidence,
             provenance: content.provenance,
             linear: content.linear,
+            arithmetic: content.arithmetic,
+            reference: content.reference,
         })
     }
 
@@ -136,6 +138,8 @@ impl Heads {
             evidence: serde_json::Value::Null,
             provenance: serde_json::Value::Null,
             linear: Linear::new(weight, vec![0.0; CLASSES], self.width)?,
+            arithmetic: "fp32".to_owned(),
+            reference: ReferenceSet::default(),
         })
     }
 }
