@@ -10,8 +10,8 @@ use crate::{
 
 #[derive(Debug)]
 pub(super) struct Cudnn {
-    pub(super) device: tch::Device,
-    pub(super) kind: Kind,
+    device: tch::Device,
+    kind: Kind,
 }
 
 #[derive(Debug)]
@@ -20,6 +20,14 @@ struct Fused {
     bias: Tensor,
     stride: [i64; 2],
     padding: [i64; 2],
+}
+
+impl Cudnn {
+    /// cuDNN tries its algorithms at the first pass of each shape, which is the warm-up.
+    pub(super) fn new(device: tch::Device, kind: Kind) -> Self {
+        tch::Cuda::cudnn_set_benchmark(true);
+        Self { device, kind }
+    }
 }
 
 impl Kernels for Cudnn {
@@ -48,7 +56,9 @@ impl Kernels for Cudnn {
             Tensor::f_from_slice(&values)?.f_view([-1, 3, 1, 1])?.f_to_device(self.device)
         };
         let (mean, std) = (of_image(|image| image.mean)?, of_image(|image| image.std)?);
-        let pixels = stacked(&pixels, images)?.f_to_device(self.device)?.f_to_kind(Kind::Float)?;
+        // From pinned memory the copy needs no staging of the driver's own; libtorch keeps the memory until it is done.
+        let pinned = stacked(&pixels, images)?.f_pin_memory(self.device)?;
+        let pixels = pinned.f_to_device_(self.device, Kind::Uint8, true, false)?.f_to_kind(Kind::Float)?;
         (pixels / 255.0).f_sub(&mean)?.f_div(&std)?.f_to_kind(self.kind)
     }
 

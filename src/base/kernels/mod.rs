@@ -66,8 +66,8 @@ pub(super) fn kernels(
     ranges: Option<&ActivationRanges>,
 ) -> Result<Box<dyn Kernels>, PrecisionError> {
     Ok(match (device, precision) {
-        (tch::Device::Cuda(_), Precision::Fp16) => Box::new(cudnn::Cudnn { device, kind: Kind::Half }),
-        (tch::Device::Cuda(_), _) => Box::new(cudnn::Cudnn { device, kind: Kind::Float }),
+        (tch::Device::Cuda(_), Precision::Fp16) => Box::new(cudnn::Cudnn::new(device, Kind::Half)),
+        (tch::Device::Cuda(_), _) => Box::new(cudnn::Cudnn::new(device, Kind::Float)),
         (_, Precision::Int8) => {
             Box::new(int8::Int8::new(ranges.cloned().ok_or(PrecisionError::NotCalibrated)?))
         }

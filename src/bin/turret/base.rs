@@ -188,6 +188,7 @@ fn inspect(file: &Path, json: bool) -> anyhow::Result<()> {
             serde_json::json!({
                 "architecture": identity.architecture, "digest": identity.digest, "origin": weights.origin(),
                 "numbers": numbers, "gap": widths.gap, "pyramid": widths.pyramid,
+                "calibrated": weights.activation_ranges().is_some(),
             })
         );
     } else {
@@ -196,6 +197,10 @@ fn inspect(file: &Path, json: bool) -> anyhow::Result<()> {
         println!("origin        {}", weights.origin());
         println!("numbers       {numbers}, all finite");
         println!("features      gap {}, pyramid {}", widths.gap, widths.pyramid);
+        match weights.activation_ranges() {
+            Some(ranges) => println!("int8          measured on {} pictures", ranges.images),
+            None => println!("int8          not yet: `turret base calibrate` measures what it needs"),
+        }
     }
     Ok(())
 }
