@@ -58,14 +58,6 @@ pub(super) struct Job {
     place: Place,
 }
 
-/// Whether a job is still worth any work.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Fate {
-    Live,
-    Expired,
-    Cancelled,
-}
-
 /// A job whose picture is still bytes.
 #[derive(Debug)]
 pub(super) struct Arrival {
@@ -97,14 +89,9 @@ impl Job {
         Self { heads, want_features, accepted_at, times, deadline, reply, place }
     }
 
-    pub(super) fn fate(&self, now: Instant) -> Fate {
-        if self.reply.is_closed() {
-            return Fate::Cancelled;
-        }
-        match self.deadline {
-            Some(deadline) if deadline <= now => Fate::Expired,
-            Some(_) | None => Fate::Live,
-        }
+    /// Whether somebody will still wait for the answer at this moment.
+    pub(super) fn is_wanted(&self, at: Instant) -> bool {
+        !self.reply.is_closed() && self.deadline.is_none_or(|deadline| deadline > at)
     }
 
     /// Rows that it takes of a batch.

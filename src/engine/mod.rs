@@ -13,9 +13,10 @@
 //! 4. Every accepted request is answered, also when decoding or the base panics or the device thread ends.
 //! 5. The base is used by one thread only; images of different tasks share its batches.
 //! 6. The device is never idle while something is ready for it, unless it is told to wait for company; every forward
-//!    pass has a size that was warmed up.
+//!    pass of requests has a size that was warmed up.
 //! 7. A request that is certain to miss its deadline is refused on arrival, and one that became certain to miss it is
-//!    answered so when it would be computed. Certain by the least that forward passes take, and by the task's own turns.
+//!    answered so when it would be decoded or computed. Certain by the least that forward passes take, and by the task's
+//!    own turns.
 //! 8. Work that no request waits for is done between two batches, one piece at a time.
 //! 9. The tasks share preparation and device fairly, image by image: what asks for no more than its share goes before
 //!    what asks for more. A request of several tasks counts for its first. No task can hold so many places that another
@@ -135,7 +136,9 @@ impl Engine {
         let admission =
             Arc::new(Admission::new(config.max_queue_images, config.max_queue_bytes, metrics.clone()));
         let prepare = (0..config.decode_threads.max(1))
-            .map(|number| prepare::spawn(number, queue.clone(), config.limits.clone(), metrics.clone()))
+            .map(|number| {
+                prepare::spawn(number, queue.clone(), times.clone(), config.limits.clone(), metrics.clone())
+            })
             .collect();
         let device = device_thread::spawn(base, queue.clone(), admission.clone(), times.clone(), metrics);
         let threads = Mutex::new(Threads { prepare, device: Some(device) });

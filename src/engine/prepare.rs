@@ -2,15 +2,15 @@
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::Arc,
+    sync::{Arc, Mutex},
     thread::{self, JoinHandle},
     time::Instant,
 };
 
 use super::{
-    EngineError,
-    job::{Arrival, Fate, Prepared},
-    queue::Queue,
+    BatchTimes, EngineError,
+    job::{Arrival, Prepared},
+    queue::{Queue, lock},
 };
 use crate::{
     head::Head,
@@ -21,12 +21,13 @@ use crate::{
 pub(super) fn spawn(
     number: usize,
     queue: Arc<Queue>,
+    times: Arc<Mutex<BatchTimes>>,
     limits: ImageLimits,
     metrics: Arc<Metrics>,
 ) -> JoinHandle<()> {
     let work = move || {
         while let Some((id, arrival)) = queue.next_arrival() {
-            if let Some(prepared) = prepare(arrival, &limits, &metrics) {
+            if let Some(prepared) = prepare(arrival, &times, &limits, &metrics) {
                 queue.push_prepared(id, prepared);
             }
         }
@@ -44,16 +45,18 @@ pub(super) fn spawn_named(name: String, work: impl FnOnce() + Send + 'static) ->
 }
 
 /// `None` if the job ended here.
-fn prepare(arrival: Arrival, limits: &ImageLimits, metrics: &Metrics) -> Option<Prepared> {
+fn prepare(
+    arrival: Arrival,
+    times: &Mutex<BatchTimes>,
+    limits: &ImageLimits,
+    metrics: &Metrics,
+) -> Option<Prepared> {
     let Arrival { mut job, source, roi } = arrival;
     let begun = Instant::now();
-    match job.fate(begun) {
-        Fate::Live => {}
-        Fate::Cancelled => return None,
-        Fate::Expired => {
-            job.answer(Err(EngineError::DeadlinePassed));
-            return None;
-        }
+    let needed = lock(times).at_least(job.images(), begun);
+    if !job.is_wanted(begun + needed) {
+        job.answer_too_late(needed, begun);
+        return None;
     }
     let (preprocesses, image_of_head) = different_preprocesses(&job.heads);
     let images = catch_unwind(AssertUnwindSafe(|| prepare_images(&source, roi, limits, &preprocesses)));

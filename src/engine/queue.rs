@@ -13,7 +13,7 @@ use super::{
     aside::Aside,
     batcher::{Batch, Batcher, Next},
     fair_queue::{FairQueue, Waiting},
-    job::{Arrival, Fate, Job, Prepared},
+    job::{Arrival, Job, Prepared},
 };
 use crate::task::TaskName;
 
@@ -113,7 +113,7 @@ impl Queue {
         let now = Instant::now();
         // Its caller may have gone while it was in nobody's queue. Checked under the lock: a ticket that is dropped
         // later finds the job here.
-        if prepared.job.fate(now) != Fate::Live {
+        if !prepared.job.is_wanted(now) {
             drop(state);
             return prepared.job.answer_too_late(Duration::ZERO, now);
         }
@@ -150,7 +150,7 @@ impl Queue {
                 return Some(Work::Aside(aside));
             }
             let now = Instant::now();
-            let is_wanted = |prepared: &Prepared| prepared.job.fate(now) == Fate::Live;
+            let is_wanted = |prepared: &Prepared| prepared.job.is_wanted(now);
             let next = state.batcher.next(now, &lock(&self.times), is_wanted);
             let wait = match next {
                 Next::Batch(Batch { items, dropped }) => {

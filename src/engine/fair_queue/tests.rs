@@ -187,7 +187,7 @@ fn loud_neighbour(rates: &[f64], seed: u64) -> Vec<f64> {
     let mut arrivals: Vec<(f64, usize)> = Vec::new();
     for (number, rate) in rates.iter().enumerate() {
         let mut time = 0.0;
-        while time < 20_000.0 {
+        while time < 10_000.0 {
             arrivals.push((time, number));
             time -= random.random_range(f64::MIN_POSITIVE..1.0).ln() / rate;
         }
