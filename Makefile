@@ -2,7 +2,7 @@
 .DEFAULT_GOAL := help
 PARITY_PYTHON := .parity/venv/bin/python
 
-.PHONY: help needs libtorch build demo serve test check-fmt clippy rust-test deny parity golden bench-heads bench-hot-paths bench-features bench-engine bench-serve bench-edge bench-inputs bench-document pretrain-base clean-demo
+.PHONY: help needs libtorch build demo serve test check-fmt clippy rust-test deny parity golden bench-heads bench-hot-paths bench-pictures bench-choices bench-features bench-engine bench-serve bench-edge bench-inputs bench-document pretrain-base clean-demo
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -55,14 +55,19 @@ bench-heads: libtorch ## ten thousand heads: load time, memory, cost of a swap
 bench-hot-paths: libtorch ## batcher, registry, heads, preprocessing: what each costs beside the forward pass
 	cargo bench --locked --bench hot_paths
 
-# The ImageNet weights join in where `make demo` has fetched them.
-bench-features: libtorch ## linear probes on our own base, on a random one and, if it is there, on ImageNet's
+bench-pictures: libtorch
 	cargo build --release --locked --bin turret --example surfaces
-	rm -f .bench/random.safetensors
-	target/release/turret base random resnet34 --seed 1 -o .bench/random.safetensors
 	target/release/examples/surfaces .bench/surfaces/train --per-class 120 >/dev/null
 	target/release/examples/surfaces .bench/surfaces/test --per-class 50 --start 1000 >/dev/null
 	tools/textures.sh .bench/textures
+
+bench-choices: bench-pictures ## what fine-tune chooses by itself beside the best of 100 choices
+	cargo bench --locked --bench choices
+
+# The ImageNet weights join in where `make demo` has fetched them.
+bench-features: bench-pictures ## linear probes on our own base, on a random one and, if it is there, on ImageNet's
+	rm -f .bench/random.safetensors
+	target/release/turret base random resnet34 --seed 1 -o .bench/random.safetensors
 	cargo bench --locked --bench features -- --base .bench/random.safetensors --base assets/base-textures.safetensors \
 	    $(addprefix --base ,$(wildcard .demo/imagenet.safetensors))
 

@@ -88,6 +88,10 @@ impl Digest {
         Self(sha2::Sha256::digest(bytes).into())
     }
 
+    pub const fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+
     /// The first twelve digits: enough to tell files apart by eye.
     pub fn short(&self) -> String {
         hex::encode(&self.0[..6])

@@ -2,7 +2,7 @@
 
 use std::{io, path::PathBuf};
 
-use super::HeadStore;
+use super::{HeadStore, VersionFile};
 use crate::{
     features::{BaseIdentity, FeatureSet},
     head::{Class, ClassCodes, DecisionRule, HeadContent, HeadFileError, Linear, ReferenceSet},
@@ -79,6 +79,21 @@ impl HeadStore {
             }
         }
         Err(PublishError::Crowded)
+    }
+
+    /// The newest whole head of the task that was made for this base, with its file's digest: what a server of this base
+    /// serves, unless a pin says otherwise.
+    pub fn newest_for(
+        &self,
+        task: &TaskName,
+        base: &BaseIdentity,
+    ) -> io::Result<Option<(HeadContent, Digest)>> {
+        let readable = |file: &VersionFile| {
+            let bytes = self.read(file).ok()?;
+            let content = HeadContent::from_bytes(&bytes).ok()?;
+            (content.task == *task && content.base == *base).then(|| (content, Digest::of(&bytes)))
+        };
+        Ok(self.versions(task)?.values().rev().find_map(readable))
     }
 
     /// The next version, and the codes that the task's whole files have given so far, oldest first.

@@ -24,10 +24,10 @@ pub struct PictureFeatures {
 }
 
 impl PictureFeatures {
-    pub fn into_set(self, set: FeatureSet) -> Vec<f32> {
+    pub fn of(&self, set: FeatureSet) -> &[f32] {
         match set {
-            FeatureSet::Gap => self.gap,
-            FeatureSet::Pyramid => self.pyramid,
+            FeatureSet::Gap => &self.gap,
+            FeatureSet::Pyramid => &self.pyramid,
         }
     }
 }

@@ -6,6 +6,7 @@ use rayon::prelude::*;
 
 use super::{
     Event, TrainError, Warning,
+    augment::{light_view, view_digest},
     cache::{FeatureCache, PictureFeatures},
     dataset::{PictureFile, decode_picture, read_picture},
 };
@@ -24,22 +25,40 @@ const BATCHES_AHEAD: usize = 1;
 
 pub(super) type Prepared = Result<PreparedImage, String>;
 
-/// One row of features a picture, in their order; `None` for a file that is no picture, after a warning that names it.
+/// A picture, or an augmented view of it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct View<'a> {
+    pub(super) picture: &'a PictureFile,
+    /// 0: the picture as it is.
+    pub(super) number: u32,
+}
+
+impl<'a> View<'a> {
+    pub(super) fn unchanged(picture: &'a PictureFile) -> Self {
+        Self { picture, number: 0 }
+    }
+
+    fn digest(&self) -> Digest {
+        match self.number {
+            0 => self.picture.digest,
+            number => view_digest(self.picture.digest, number),
+        }
+    }
+}
+
+/// The features of each view, in their order; `None` for a file that is no picture, after a warning that names it.
 ///
 /// # Errors
 /// [`TrainError::Base`] if the base fails. A cache that cannot be written is a warning.
 pub(super) fn features_of(
-    pictures: &[PictureFile],
-    set: FeatureSet,
+    views: &[View<'_>],
     preprocess: &Preprocess,
     cache: Option<&FeatureCache>,
     base: &mut dyn Base,
     observer: &mut dyn FnMut(Event<'_>),
-) -> Result<Vec<Option<Vec<f32>>>, TrainError> {
-    let mut rows: Vec<Option<Vec<f32>>> = pictures
-        .par_iter()
-        .map(|picture| cache?.get(picture.digest).map(|features| features.into_set(set)))
-        .collect();
+) -> Result<Vec<Option<PictureFeatures>>, TrainError> {
+    let mut rows: Vec<Option<PictureFeatures>> =
+        views.par_iter().map(|view| cache?.get(view.digest())).collect();
     let missing: Vec<usize> = (0..rows.len()).filter(|&index| rows[index].is_none()).collect();
     let cached = rows.len() - missing.len();
     let mut writer = CacheWriter { cache };
@@ -50,7 +69,7 @@ pub(super) fn features_of(
         let missing = &missing;
         scope.spawn(move || {
             for batch in missing.chunks(BATCH_IMAGES) {
-                let prepared = batch.par_iter().map(|&index| prepare(&pictures[index], preprocess)).collect();
+                let prepared = batch.par_iter().map(|&index| prepare(&views[index], preprocess)).collect();
                 // Nobody listens any more: the base failed.
                 if decoded.send(prepared).is_err() {
                     return;
@@ -67,18 +86,18 @@ pub(super) fn features_of(
                         images.push(image);
                     }
                     Err(reason) => {
-                        let (path, reason) = (pictures[index].path.clone(), reason.clone());
+                        let (path, reason) = (views[index].picture.path.clone(), reason.clone());
                         observer(Event::Warning(Warning::NoPicture { path, reason }));
                     }
                 }
             }
             let computed = compute(base, &images)?;
-            writer.keep(pictures, &readable, &computed, observer);
+            writer.keep(views, &readable, &computed, observer);
             for (index, features) in readable.into_iter().zip(computed) {
-                rows[index] = Some(features.into_set(set));
+                rows[index] = Some(features);
             }
             done += indices.len();
-            observer(Event::Features { done, total: pictures.len(), cached });
+            observer(Event::Features { done, total: views.len(), cached });
         }
         Ok(())
     })
@@ -86,13 +105,14 @@ pub(super) fn features_of(
 }
 
 /// As the server does it, so that a picture means the same there.
-pub(super) fn prepare(picture: &PictureFile, preprocess: &Preprocess) -> Prepared {
-    let bytes = read_picture(&picture.path)?;
-    if Digest::of(&bytes) != picture.digest {
+pub(super) fn prepare(view: &View<'_>, preprocess: &Preprocess) -> Prepared {
+    let bytes = read_picture(&view.picture.path)?;
+    if Digest::of(&bytes) != view.picture.digest {
         return Err("it changed while it was read".to_owned());
     }
     let decoded = decode_picture(bytes)?;
-    preprocess.apply(&decoded, None).map_err(|error| error.to_string())
+    let image = preprocess.apply(&decoded, None).map_err(|error| error.to_string())?;
+    Ok(if view.number == 0 { image } else { light_view(&image, view.digest()) })
 }
 
 fn compute(base: &mut dyn Base, images: &[&PreparedImage]) -> Result<Vec<PictureFeatures>, TrainError> {
@@ -119,7 +139,7 @@ struct CacheWriter<'a> {
 impl CacheWriter<'_> {
     fn keep(
         &mut self,
-        pictures: &[PictureFile],
+        views: &[View<'_>],
         indices: &[usize],
         features: &[PictureFeatures],
         observer: &mut dyn FnMut(Event<'_>),
@@ -128,7 +148,7 @@ impl CacheWriter<'_> {
         let kept = indices
             .par_iter()
             .zip(features)
-            .try_for_each(|(&index, features)| cache.put(pictures[index].digest, features));
+            .try_for_each(|(&index, features)| cache.put(views[index].digest(), features));
         if let Err(error) = kept {
             let (path, reason) = (cache.folder().to_owned(), error.to_string());
             observer(Event::Warning(Warning::CacheNotWritten { path, reason }));

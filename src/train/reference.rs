@@ -2,7 +2,11 @@
 
 use rayon::prelude::*;
 
-use super::{TrainError, dataset::PictureFile, features::prepare};
+use super::{
+    TrainError,
+    dataset::PictureFile,
+    features::{View, prepare},
+};
 use crate::{
     base::{Base, Wanted},
     features::FeatureSet,
@@ -15,7 +19,7 @@ const CANDIDATES: usize = 4 * MAX_REFERENCES;
 
 /// Those of the candidates whose verdict is the clearest: a difference in the last digit must not turn it.
 pub(super) fn choose(
-    pictures: &[PictureFile],
+    pictures: &[&PictureFile],
     set: FeatureSet,
     preprocess: &Preprocess,
     linear: &Linear,
@@ -23,10 +27,10 @@ pub(super) fn choose(
 ) -> Result<ReferenceSet, TrainError> {
     let small = preprocess.at_side(REFERENCE_SIDE);
     let step = pictures.len().div_ceil(CANDIDATES).max(1);
-    let candidates: Vec<&PictureFile> = pictures.iter().step_by(step).collect();
+    let candidates: Vec<&PictureFile> = pictures.iter().copied().step_by(step).collect();
     // A picture that is gone since its features were computed is no reason to fail: others will do.
     let prepared: Vec<_> =
-        candidates.par_iter().filter_map(|picture| prepare(picture, &small).ok()).collect();
+        candidates.par_iter().filter_map(|picture| prepare(&View::unchanged(picture), &small).ok()).collect();
     if prepared.is_empty() {
         return Ok(ReferenceSet::default());
     }

@@ -1,8 +1,8 @@
 use fs_err as fs;
 
-use super::*;
+use super::{cache::FeatureCache, *};
 use crate::{
-    base::{FeatureBatch, Wanted},
+    base::{BaseError, FeatureBatch, Wanted},
     features::{BaseIdentity, FeatureWidths},
     head::{Decision, Head, HeadContent, MAX_REFERENCES, REFERENCE_SIDE},
     image::PreparedImage,
@@ -102,15 +102,21 @@ impl Workshop {
     fn options(&self) -> TrainOptions {
         TrainOptions {
             data: self.path("data"),
+            group_by: GroupBy::Auto,
             task: "bracket-left".parse().unwrap(),
             heads: self.path("heads"),
-            features: FeatureSet::Gap,
+            features: Some(FeatureSet::Gap),
             preprocess: Preprocess { resize: "letterbox:64".parse().unwrap(), ..Preprocess::default() },
+            augment: Augment::None,
             good: Vec::new(),
             threshold: 0.5,
             validation_share: 0.25,
             seed: 1,
-            fit: FitOptions { learning_rate: 0.05, ..FitOptions::default() },
+            solver: Solver::Lbfgs,
+            l2: None,
+            class_weight: ClassWeight::Balanced,
+            adam: AdamOptions { learning_rate: 0.05, ..AdamOptions::default() },
+            force_because: None,
             cache: Some(self.path("cache")),
             created_at: "2026-01-01T00:00:00Z".to_owned(),
             base_origin: Some("a test".to_owned()),
@@ -157,10 +163,12 @@ fn the_second_run_computes_nothing_whichever_features_it_wants_and_gives_the_nex
     let first = workshop.train(&options).unwrap();
     assert_eq!(workshop.base.images_seen, 24);
     let second = workshop.train(&options).unwrap();
-    let pyramid = TrainOptions { features: FeatureSet::Pyramid, ..options };
+    let pyramid = TrainOptions { features: Some(FeatureSet::Pyramid), ..options };
     assert_eq!(content(&workshop.train(&pyramid).unwrap()).linear.width(), WIDTHS.pyramid);
     assert_eq!(workshop.base.images_seen, 24);
-    assert_eq!(content(&second), HeadContent { version: 2, ..content(&first) });
+    let (first, second) = (content(&first), content(&second));
+    let evidence = second.evidence.clone();
+    assert_eq!(second, HeadContent { version: 2, evidence, ..first });
 }
 
 #[test]
@@ -194,6 +202,7 @@ fn files_that_are_no_pictures_are_named_and_the_rest_is_learned() {
             | Warning::Repeated { .. }
             | Warning::OutsideClasses { .. }
             | Warning::NestedFolder { .. }
+            | Warning::LeftForTest { .. }
             | Warning::CacheNotWritten { .. }
             | Warning::NothingPasses { .. } => None,
         })
@@ -330,8 +339,149 @@ fn events_come_as_lines_that_programs_can_read_and_progress_reaches_its_end() {
     assert_eq!(*named("features")[0], json!({"event": "features", "done": 0, "total": 24, "cached": 0}));
     assert_eq!(named("features").last().unwrap()["done"], 24);
     assert_eq!(named("good")[0]["classes"], json!(["ok"]));
-    assert_eq!(named("epoch")[0]["epoch"], 1);
+    assert_eq!(named("choice")[0]["candidates"].as_array().unwrap().len(), 1);
+    assert_eq!(named("gate")[0]["decision"], "nothing_to_compare");
     let published = lines.last().unwrap();
     assert_eq!((&published["event"], &published["version"]), (&json!("published"), &json!(1)));
     assert!(published["digest"].is_string() && published["path"].is_string() && published["accuracy"] == 1.0);
+}
+
+#[test]
+fn adam_says_how_each_epoch_went() {
+    let mut workshop = Workshop::with_two_classes();
+    let options = TrainOptions { solver: Solver::Adam, ..workshop.options() };
+    let mut epochs = 0;
+    let outcome = train(&options, &mut workshop.base, &mut |event| {
+        epochs += usize::from(matches!(event, Event::Epoch(_)));
+    });
+    let Fitted::Adam { best_epoch, epochs: run } = outcome.unwrap().fitted else { panic!("not Adam") };
+    assert_eq!(epochs, run);
+    assert!(best_epoch.epoch <= run && best_epoch.validation_accuracy == 1.0, "{best_epoch:?}");
+}
+
+#[test]
+fn both_feature_sets_are_tried_and_equal_ones_give_the_smaller() {
+    let mut workshop = Workshop::with_two_classes();
+    let options = TrainOptions { features: None, ..workshop.options() };
+    let outcome = workshop.train(&options).unwrap();
+    let tried: Vec<FeatureSet> =
+        outcome.choice.candidates.iter().map(|candidate| candidate.features).collect();
+    assert_eq!(tried, FeatureSet::ALL);
+    assert_eq!(content(&outcome).features, outcome.choice.features);
+    assert_eq!(content(&outcome).evidence["choice"]["candidates"].as_array().unwrap().len(), 2);
+    let fixed = TrainOptions { features: None, l2: Some(0.5), ..workshop.options() };
+    let outcome = workshop.train(&fixed).unwrap();
+    assert!(outcome.choice.candidates.iter().all(|candidate| candidate.score.l2 == 0.5));
+}
+
+#[test]
+fn too_few_pictures_to_try_anything_still_make_a_head() {
+    let mut workshop = Workshop::empty();
+    for (path, grey) in [("ok/1.png", 200), ("ok/2.png", 210), ("dent/1.png", 10), ("dent/2.png", 20)] {
+        workshop.picture(path, grey);
+    }
+    let options = TrainOptions { features: None, ..workshop.options() };
+    let outcome = workshop.train(&options).unwrap();
+    assert_eq!((outcome.choice.folds, outcome.choice.l2), (0, L2_UNTRIED));
+    assert_eq!(outcome.evaluation.accuracy, 1.0);
+}
+
+#[test]
+fn pictures_of_one_part_are_learned_or_judge_and_never_both() {
+    let mut workshop = Workshop::empty();
+    for part in 0..12u8 {
+        for shot in 0..3 {
+            workshop.picture(&format!("ok/part{part}_{shot}.png"), 150 + part * 6 + shot);
+            workshop.picture(&format!("dent/part{part}_{shot}.png"), 20 + part * 6 + shot);
+        }
+    }
+    let options = TrainOptions { group_by: GroupBy::Stem, ..workshop.options() };
+    let counts = content(&workshop.train(&options).unwrap()).evidence["pictures"].clone();
+    for label in ["ok", "dent"] {
+        let [train, val] = ["train", "val"].map(|half| counts[label][half].as_u64().unwrap());
+        assert!(train % 3 == 0 && val % 3 == 0 && val > 0, "{counts}");
+    }
+}
+
+#[test]
+fn augmented_views_are_computed_once_and_teach_only() {
+    let mut workshop = Workshop::with_two_classes();
+    let options = TrainOptions { augment: Augment::Light, ..workshop.options() };
+    let first = workshop.train(&options).unwrap();
+    let learned = 24 - first.evaluation.pictures;
+    let computed = 24 + learned * Augment::Light.views() as usize;
+    assert_eq!(workshop.base.images_seen, computed);
+    let second = workshop.train(&options).unwrap();
+    assert_eq!(workshop.base.images_seen, computed);
+    assert_eq!(content(&first).linear, content(&second).linear);
+    assert_eq!(first.evaluation.accuracy, 1.0);
+    let plain = workshop.train(&workshop.options()).unwrap();
+    assert_ne!(content(&plain).linear, content(&first).linear);
+}
+
+#[test]
+fn a_head_worse_than_the_one_that_serves_is_published_only_for_a_reason() {
+    let mut workshop = Workshop::empty();
+    for number in 0..40 {
+        let half = if number % 2 == 0 { "train" } else { "val" };
+        workshop.picture(&format!("{half}/ok/{number}.png"), 150 + number * 2);
+        workshop.picture(&format!("{half}/dent/{number}.png"), 20 + number * 2);
+    }
+    let options = workshop.options();
+    assert_eq!(workshop.train(&options).unwrap().gate.decision, GateDecision::NothingToCompare);
+    assert_eq!(workshop.train(&options).unwrap().gate.decision, GateDecision::Passed);
+    // The same pictures to learn, each in the other class: everything it learns is wrong.
+    for number in (0..40).step_by(2) {
+        workshop.picture(&format!("train/ok/{number}.png"), 20 + number * 2);
+        workshop.picture(&format!("train/dent/{number}.png"), 150 + number * 2);
+    }
+    let error = workshop.train(&options).unwrap_err();
+    assert!(matches!(error, TrainError::WorseThanServing { .. }), "{error}");
+    assert!(
+        error.to_string().contains("worse than version 2") && error.to_string().contains("--force"),
+        "{error}"
+    );
+    assert_eq!(workshop.published_files(), 2);
+    let forced = TrainOptions { force_because: Some("a new product".to_owned()), ..options };
+    let evidence = content(&workshop.train(&forced).unwrap()).evidence;
+    assert_eq!(evidence["gate"]["decision"], "forced");
+    assert_eq!(evidence["gate"]["forced_because"], "a new product");
+    assert_eq!(evidence["gate"]["comparison"]["only_serving_right"], 40);
+}
+
+#[test]
+fn the_head_that_serves_is_asked_through_its_own_preprocessing() {
+    let mut workshop = Workshop::with_two_classes();
+    let options = workshop.options();
+    workshop.train(&options).unwrap();
+    let stretch = Preprocess { resize: "stretch:32".parse().unwrap(), ..Preprocess::default() };
+    let outcome = workshop.train(&TrainOptions { preprocess: stretch, ..options }).unwrap();
+    let comparison = outcome.gate.comparison.unwrap();
+    assert_eq!((comparison.only_new_right, comparison.only_serving_right), (0, 0));
+    assert_eq!(workshop.base.images_seen, 24 + 24, "the pictures kept back were already computed");
+}
+
+#[test]
+fn a_list_of_pictures_says_what_is_learned_what_judges_and_what_counts_more() {
+    let mut workshop = Workshop::with_two_classes();
+    let mut list = "path,label,split,group,weight,comment\n".to_owned();
+    for number in 0..12 {
+        let split = if number < 8 {
+            "train"
+        } else if number < 11 {
+            "val"
+        } else {
+            "test"
+        };
+        list +=
+            &format!("ok/{number}.png,fine,{split},,2.5,night shift\ndent/{number}.png,dent,{split},,,\n");
+    }
+    workshop.write("list.csv", list.as_bytes());
+    let data = workshop.path("data/list.csv");
+    let options = TrainOptions { data, good: vec!["fine".to_owned()], ..workshop.options() };
+    let outcome = workshop.train(&options).unwrap();
+    assert_eq!(outcome.warnings, [Warning::LeftForTest { pictures: 2 }]);
+    let evidence = content(&outcome).evidence;
+    assert_eq!(evidence["pictures"], json!({"dent": {"train": 8, "val": 3}, "fine": {"train": 8, "val": 3}}));
+    assert_eq!(outcome.evaluation.accuracy, 1.0);
 }

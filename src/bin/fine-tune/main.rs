@@ -106,7 +106,7 @@ mod tests {
         let matches = command().try_get_matches_from(arguments).unwrap();
         let (_, matches) = matches.subcommand().unwrap();
         let run = Run::read("pictures".into(), matches).unwrap();
-        assert_eq!((run.options.fit, run.options.good), (Default::default(), vec!["fine".to_owned()]));
+        assert_eq!((run.options.adam, run.options.good), (Default::default(), vec!["fine".to_owned()]));
         assert_eq!(run.options.command.get("data").map(String::as_str), Some("pictures"));
     }
 

@@ -109,8 +109,8 @@ impl Output {
                     *warnings += 1;
                     bar.suspend(|| eprintln!("warning: {warning}"));
                 }
-                // The report at the end has both.
-                Event::Evaluated(_) | Event::Published { .. } => {}
+                // The report at the end has them all.
+                Event::Choice(_) | Event::Evaluated(_) | Event::Gate(_) | Event::Published { .. } => {}
             },
         }
     }

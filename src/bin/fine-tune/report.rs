@@ -1,26 +1,17 @@
 //! The report at the end of a run, for people.
 
 use comfy_table::{CellAlignment, Table, presets::UTF8_BORDERS_ONLY};
-use turret::train::{Evaluation, Outcome, TrainOptions};
+use turret::train::{Choice, Evaluation, Fitted, Gate, GateDecision, Outcome, TrainOptions};
 
 pub(crate) fn text(options: &TrainOptions, outcome: &Outcome) -> String {
-    let Outcome { published, evaluation, best, epochs_run, warnings: _ } = outcome;
-    let [low, high] = evaluation.accuracy_interval.map(|share| 100.0 * share);
-    let still_better = best.epoch == options.fit.epochs;
-    let more_epochs = if still_better { " It was still getting better: try more --epochs." } else { "" };
+    let Outcome { published, choice, fitted, evaluation, gate, warnings: _ } = outcome;
     let heads = options.heads.display();
     [
+        chosen(choice),
         format!("\nOn the {} pictures kept back:", evaluation.pictures),
-        class_table(evaluation).to_string(),
-        "\nWhat was answered (across) for what was true (down):".to_owned(),
-        confusion_table(evaluation).to_string(),
-        format!(
-            "\nAccuracy {:.1} % ({} of {}); with 95 % confidence from {low:.1} to {high:.1} %.",
-            100.0 * evaluation.accuracy,
-            evaluation.right,
-            evaluation.pictures
-        ),
-        format!("Fitted in {epochs_run} epochs; the best was epoch {}.{more_epochs}", best.epoch),
+        evaluated(evaluation),
+        how_fitted(options, fitted),
+        compared(gate),
         format!("\nPublished {} version {}: {}", options.task, published.version, published.path.display()),
         format!("Digest {}", published.digest),
         format!(
@@ -28,6 +19,68 @@ pub(crate) fn text(options: &TrainOptions, outcome: &Outcome) -> String {
         ),
     ]
     .join("\n")
+}
+
+/// The tables and the accuracy.
+pub(crate) fn evaluated(evaluation: &Evaluation) -> String {
+    let [low, high] = evaluation.accuracy_interval.map(|share| 100.0 * share);
+    format!(
+        "{}\n\nWhat was answered (across) for what was true (down):\n{}\n\nAccuracy {:.1} % ({} of {}); with 95 % \
+         confidence from {low:.1} to {high:.1} %.",
+        class_table(evaluation),
+        confusion_table(evaluation),
+        100.0 * evaluation.accuracy,
+        evaluation.right,
+        evaluation.pictures
+    )
+}
+
+/// What the cross-validation found.
+fn chosen(choice: &Choice) -> String {
+    let Choice { features, l2, folds, candidates } = choice;
+    if candidates.is_empty() {
+        return format!("\nFeatures {features}, L2 strength {l2}; nothing was tried.");
+    }
+    let header = ["features", "L2", "log-loss", "right"].map(str::to_owned);
+    let rows = candidates.iter().map(|candidate| {
+        let score = candidate.score;
+        let (loss, right) = (format!("{:.4}", score.log_loss), percent(Some(score.accuracy)));
+        vec![candidate.features.to_string(), format!("{:.2e}", score.l2), loss, right]
+    });
+    format!(
+        "\nCross-validation in {folds} parts of the other pictures:\n{}\nChosen: {features} with L2 {l2:.2e}.",
+        table(header.into(), rows)
+    )
+}
+
+fn how_fitted(options: &TrainOptions, fitted: &Fitted) -> String {
+    match fitted {
+        Fitted::Lbfgs { l2, iterations } => {
+            format!("Fitted to the minimum for L2 {l2:.2e} in {iterations} iterations of L-BFGS.")
+        }
+        Fitted::Adam { best_epoch, epochs } => {
+            let still_better = best_epoch.epoch == options.adam.epochs;
+            let more = if still_better { " It was still getting better: try more --epochs." } else { "" };
+            format!("Fitted in {epochs} epochs of Adam; the best was epoch {}.{more}", best_epoch.epoch)
+        }
+    }
+}
+
+fn compared(gate: &Gate) -> String {
+    let Some(found) = gate.comparison else {
+        return "No head of this base serves the task yet, so there is nothing to compare with.".to_owned();
+    };
+    let verdict = match gate.decision {
+        GateDecision::NothingToCompare | GateDecision::Passed => "not worse beyond chance".to_owned(),
+        GateDecision::Refused => "worse beyond chance".to_owned(),
+        GateDecision::Forced => {
+            format!("worse beyond chance, forced: {}", gate.forced_because.as_deref().unwrap_or_default())
+        }
+    };
+    format!(
+        "Against version {} on the same pictures: right alone on {}, wrong alone on {} (p = {:.2}): {verdict}.",
+        found.version, found.only_new_right, found.only_serving_right, found.p_worse
+    )
 }
 
 fn class_table(evaluation: &Evaluation) -> Table {

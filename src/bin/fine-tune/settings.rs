@@ -1,6 +1,6 @@
 //! What `fine-tune train` can be told, and how it becomes options.
 
-use std::{path::PathBuf, time::SystemTime};
+use std::{fmt, path::PathBuf, str::FromStr, time::SystemTime};
 
 use clap::ArgMatches;
 use turret::{
@@ -9,8 +9,9 @@ use turret::{
         Count,
         settings::{ConfigMistakes, Reader, Setting},
     },
+    features::FeatureSet,
     image::{Preprocess, Resize},
-    train::{FitOptions, TrainOptions},
+    train::{AdamOptions, TrainOptions},
 };
 
 use crate::output::OutputKind;
@@ -19,19 +20,27 @@ pub(crate) const SETTINGS: &[Setting] = &[
     Setting::new("task", "NAME", "task that the head answers"),
     Setting::new("base", "FILE", "base file, as `turret base import` writes it"),
     Setting::new("heads", "DIR", "folder of heads to publish into"),
-    Setting::new("features", "SET", "what the head reads: gap, or pyramid for small defects").default("gap"),
+    Setting::new("features", "SET", "what the head reads: gap, pyramid, or auto: what cross-validation finds better")
+        .default("auto"),
     Setting::new("preprocess", "WAY", "how pictures become squares: letterbox, centre_crop or stretch")
         .default("letterbox"),
+    Setting::new("group", "BY", "pictures of one part stand together: stem (of the file name) or a column's name; auto: the column group")
+        .default("auto"),
+    Setting::new("augment", "WAY", "also learn slightly changed views of each picture: none or light").default("none"),
     Setting::new("good", "CLASS", "class that may pass; without any, those named ok or good").repeatable(),
     Setting::new("threshold", "P", "probability below which a person should look").default("0.5"),
     Setting::new("val-share", "SHARE", "share of the pictures kept back to judge the head").default("0.2"),
-    Setting::new("seed", "N", "seed of the split and of the order of training").default("0"),
-    Setting::new("epochs", "N", "most passes over the training pictures").default("300"),
-    Setting::new("patience", "N", "stop after so many epochs without a lower validation loss").default("20"),
-    Setting::new("batch-size", "N", "pictures in one step of the fit").default("32"),
-    Setting::new("learning-rate", "RATE", "step size of Adam").default("0.001"),
+    Setting::new("seed", "N", "seed of the split, the folds and the order of training").default("0"),
+    Setting::new("solver", "WAY", "lbfgs: to the minimum of a convex loss; adam: in steps, stopped early").default("lbfgs"),
+    Setting::new("l2", "STRENGTH", "penalty on the weights, above 0; auto: what cross-validation finds best").default("auto"),
+    Setting::new("epochs", "N", "with adam: most passes over the training pictures").default("300"),
+    Setting::new("patience", "N", "with adam: stop after so many epochs without a lower validation loss").default("20"),
+    Setting::new("batch-size", "N", "with adam: pictures in one step").default("32"),
+    Setting::new("learning-rate", "RATE", "with adam: step size").default("0.001"),
     Setting::new("class-weight", "WAY", "balanced: all classes weigh the same; none: all pictures do")
         .default("balanced"),
+    Setting::switch("force", "publish even a head that is worse than the one that serves; needs --reason"),
+    Setting::new("reason", "TEXT", "why it is forced, for the record"),
     Setting::new("cache", "DIR", "folder of the feature cache [default: turret in the user's cache folder]"),
     Setting::switch("no-cache", "keep no features between runs"),
     Setting::new("device", "DEVICE", "where the base runs: auto, cpu or cuda:N").default("auto"),
@@ -44,6 +53,23 @@ pub(crate) const SETTINGS: &[Setting] = &[
     Setting::new("threads", "N", "threads of the base on the CPU; auto: one a processor").default("auto"),
     Setting::new("output", "WAY", "text, json, or auto: text on a terminal").default("auto"),
 ];
+
+/// `auto`, or a value.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Auto<T>(Option<T>);
+
+impl<T: FromStr<Err: fmt::Display>> FromStr for Auto<T> {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "auto" => Ok(Self(None)),
+            value => {
+                value.parse().map(|value| Self(Some(value))).map_err(|error| format!("{error}, or auto"))
+            }
+        }
+    }
+}
 
 /// Everything that a run needs.
 #[derive(Debug)]
@@ -68,18 +94,28 @@ impl Run {
         let task = reader.get("task");
         let base = reader.get("base");
         let heads = reader.get("heads");
-        let features = reader.get("features");
+        let features = reader.get::<Auto<FeatureSet>>("features");
         let resize = reader.get::<Resize>("preprocess");
+        let group_by = reader.get("group");
+        let augment = reader.get("augment");
         let good = reader.list("good");
         let threshold = reader.get_where("threshold", "a probability from 0 to 1", in_unit);
         let validation_share = reader.get_where("val-share", "a share above 0 and below 1", inside_unit);
         let seed = reader.get("seed");
+        let solver = reader.get("solver");
+        let is_strength = |l2: &Auto<f64>| l2.0.is_none_or(|l2| l2.is_finite() && l2 > 0.0);
+        let l2 = reader.get_where("l2", "auto or a number above 0", is_strength);
         let epochs = reader.get_where("epochs", "1 or more", at_least_one);
         let patience = reader.get_where("patience", "1 or more", at_least_one);
         let batch_size = reader.get_where("batch-size", "1 or more", at_least_one);
         let rate = |value: &f32| value.is_finite() && *value > 0.0;
         let learning_rate = reader.get_where("learning-rate", "a number above 0", rate);
         let class_weight = reader.get("class-weight");
+        let reason = reader.optional::<String>("reason");
+        let force = reader.switch("force");
+        if force != reason.is_some() {
+            reader.refuse("force", "--force and --reason TEXT belong together");
+        }
         let cache = reader.optional("cache").or_else(default_cache);
         let cache = if reader.switch("no-cache") { None } else { cache };
         let device = reader.get("device");
@@ -88,25 +124,30 @@ impl Run {
         let output = reader.get("output");
 
         let build = || {
-            let fit = FitOptions {
+            let adam = AdamOptions {
                 epochs: epochs?,
                 patience: patience?,
                 batch_size: batch_size?,
                 learning_rate: learning_rate?,
-                class_weight: class_weight?,
                 seed: seed?,
             };
             let options = TrainOptions {
                 data,
+                group_by: group_by?,
                 task: task?,
                 heads: heads?,
-                features: features?,
+                features: features?.0,
                 preprocess: Preprocess { resize: resize?, ..Preprocess::default() },
+                augment: augment?,
                 good,
                 threshold: threshold?,
                 validation_share: validation_share?,
                 seed: seed?,
-                fit,
+                solver: solver?,
+                l2: l2?.0,
+                class_weight: class_weight?,
+                adam,
+                force_because: reason,
                 cache,
                 created_at: humantime::format_rfc3339_seconds(SystemTime::now()).to_string(),
                 base_origin: None,

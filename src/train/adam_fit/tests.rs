@@ -12,21 +12,27 @@ fn clouds(classes: usize, each: usize, width: usize, spread: f32, seed: u64) -> 
         let class = picture % classes;
         let centre = |i: usize| if i % classes == class { 3.0 } else { 1.0 };
         let row: Vec<f32> = (0..width).map(|i| centre(i) + spread * normal()).collect();
-        examples.push(&row, class);
+        examples.push(&row, class, 1.0);
     }
     examples
 }
 
-fn fitted(train: &Examples, validation: &Examples, options: &FitOptions) -> Fit {
+fn fitted(train: &Examples, validation: &Examples, options: &AdamOptions) -> AdamFit {
+    fitted_with(train, validation, ClassWeight::Balanced, options)
+}
+
+fn fitted_with(train: &Examples, validation: &Examples, way: ClassWeight, options: &AdamOptions) -> AdamFit {
     let classes = train.classes.iter().max().unwrap() + 1;
-    fit(train, validation, classes, options, &mut |_| {}).unwrap()
+    fit_by_adam(train, validation, classes, way, options, &mut |_| {}).unwrap()
 }
 
 /// Share of each class's examples that the raw classifier finds.
-fn recall(fit: &Fit, examples: &Examples, class: usize) -> f64 {
-    let linear = crate::head::Linear::new(fit.weight.clone(), fit.bias.clone(), examples.width).unwrap();
+fn recall(fit: &AdamFit, examples: &Examples, class: usize) -> f64 {
+    let linear =
+        crate::head::Linear::new(fit.classifier.weight.clone(), fit.classifier.bias.clone(), examples.width)
+            .unwrap();
     let of_class: Vec<&[f32]> =
-        examples.rows().filter(|(_, of)| *of == class).map(|(features, _)| features).collect();
+        examples.rows().filter(|row| row.class == class).map(|row| row.features).collect();
     let found = of_class
         .iter()
         .filter(|features| {
@@ -40,7 +46,7 @@ fn recall(fit: &Fit, examples: &Examples, class: usize) -> f64 {
 #[test]
 fn separable_clouds_are_told_apart_without_a_mistake() {
     let (train, validation) = (clouds(4, 25, 24, 0.3, 1), clouds(4, 10, 24, 0.3, 2));
-    let fit = fitted(&train, &validation, &FitOptions::default());
+    let fit = fitted(&train, &validation, &AdamOptions::default());
     assert_eq!(fit.best.validation_accuracy, 1.0);
     assert!((0..4).all(|class| recall(&fit, &validation, class) == 1.0), "folding back changed the answers");
 }
@@ -53,7 +59,7 @@ fn gradient_agrees_with_finite_differences() {
         *parameter = (index as f32 * 0.7).sin();
     }
     let loss = |model: &Softmax, gradient: &mut [f32]| -> f64 {
-        examples.rows().map(|(features, class)| model.add_gradient(features, class, 0.25, gradient)).sum()
+        examples.rows().map(|row| model.add_gradient(row.features, row.class, 0.25, gradient)).sum()
     };
     let mut gradient = vec![0.0; model.parameters.len()];
     loss(&model, &mut gradient);
@@ -71,17 +77,18 @@ fn gradient_agrees_with_finite_differences() {
 #[test]
 fn finds_the_shares_of_the_classes_where_features_say_nothing() {
     let classes: Vec<usize> = [[0; 8].as_slice(), &[1; 2]].concat();
-    let examples = Examples { features: vec![7.0; 10], classes, width: 1 };
-    let options = FitOptions {
+    let examples = Examples { features: vec![7.0; 10], classes, weights: vec![1.0; 10], width: 1 };
+    let options = AdamOptions {
         learning_rate: 0.01,
         batch_size: 10,
         epochs: 3000,
         patience: 3000,
-        ..FitOptions::default()
+        ..AdamOptions::default()
     };
     let log_odds = |class_weight| {
-        let fit = fitted(&examples, &examples, &FitOptions { class_weight, ..options.clone() });
-        7.0 * (fit.weight[0] - fit.weight[1]) + fit.bias[0] - fit.bias[1]
+        let fit = fitted_with(&examples, &examples, class_weight, &options);
+        7.0 * (fit.classifier.weight[0] - fit.classifier.weight[1]) + fit.classifier.bias[0]
+            - fit.classifier.bias[1]
     };
     assert!((log_odds(ClassWeight::None) - 4f32.ln()).abs() < 1e-2);
     assert!(log_odds(ClassWeight::Balanced).abs() < 1e-2);
@@ -91,14 +98,13 @@ fn finds_the_shares_of_the_classes_where_features_say_nothing() {
 fn balanced_weights_find_more_of_a_rare_class() {
     let both = clouds(2, 200, 4, 2.0, 5);
     let mut train = Examples { width: 4, ..Examples::default() };
-    for (number, (features, class)) in both.rows().enumerate() {
+    for (number, Example { features, class, .. }) in both.rows().enumerate() {
         if class == 0 || number % 20 == 1 {
-            train.push(features, class);
+            train.push(features, class, 1.0);
         }
     }
-    let recall_of_rare = |class_weight| {
-        recall(&fitted(&train, &both, &FitOptions { class_weight, ..FitOptions::default() }), &both, 1)
-    };
+    let recall_of_rare =
+        |class_weight| recall(&fitted_with(&train, &both, class_weight, &AdamOptions::default()), &both, 1);
     let (balanced, none) = (recall_of_rare(ClassWeight::Balanced), recall_of_rare(ClassWeight::None));
     assert!(balanced > none + 0.1, "{balanced} with balanced weights, {none} without");
 }
@@ -106,9 +112,9 @@ fn balanced_weights_find_more_of_a_rare_class() {
 #[test]
 fn the_same_input_gives_the_same_numbers_and_another_seed_another_order() {
     let (train, validation) = (clouds(3, 20, 8, 1.0, 1), clouds(3, 5, 8, 1.0, 2));
-    let with_seed = |seed| fitted(&train, &validation, &FitOptions { seed, ..FitOptions::default() });
+    let with_seed = |seed| fitted(&train, &validation, &AdamOptions { seed, ..AdamOptions::default() });
     assert_eq!(with_seed(1), with_seed(1));
-    assert_ne!(with_seed(1).weight, with_seed(2).weight);
+    assert_ne!(with_seed(1).classifier.weight, with_seed(2).classifier.weight);
 }
 
 #[test]
@@ -117,9 +123,12 @@ fn keeps_the_best_epoch_and_stops_when_patience_ends() {
     let train = clouds(2, 30, 4, 2.0, 1);
     let mut validation = clouds(2, 30, 4, 2.0, 2);
     validation.classes.rotate_left(1);
-    let options = FitOptions { patience: 3, ..FitOptions::default() };
+    let options = AdamOptions { patience: 3, ..AdamOptions::default() };
     let mut losses = Vec::new();
-    let fit = fit(&train, &validation, 2, &options, &mut |epoch| losses.push(epoch.validation_loss)).unwrap();
+    let fit = fit_by_adam(&train, &validation, 2, ClassWeight::Balanced, &options, &mut |epoch| {
+        losses.push(epoch.validation_loss)
+    })
+    .unwrap();
     assert_eq!(losses.len(), fit.epochs_run);
     assert_eq!(fit.epochs_run, fit.best.epoch + 3);
     assert!(losses.iter().all(|loss| *loss >= fit.best.validation_loss));
@@ -129,14 +138,14 @@ fn keeps_the_best_epoch_and_stops_when_patience_ends() {
 fn constant_features_are_harmless() {
     let mut train = clouds(2, 20, 3, 0.2, 1);
     train.features.chunks_exact_mut(3).for_each(|row| row[2] = 1e6);
-    let fit = fitted(&train, &train, &FitOptions::default());
-    assert!(fit.weight.iter().chain(&fit.bias).all(|value| value.is_finite()));
+    let fit = fitted(&train, &train, &AdamOptions::default());
+    assert!(fit.classifier.weight.iter().chain(&fit.classifier.bias).all(|value| value.is_finite()));
     assert_eq!(fit.best.validation_accuracy, 1.0);
 }
 
 #[test]
 fn says_so_when_no_epoch_has_a_finite_loss() {
     let train = clouds(2, 20, 3, 0.2, 1);
-    let options = FitOptions { learning_rate: f32::MAX, epochs: 3, ..FitOptions::default() };
-    assert_eq!(fit(&train, &train, 2, &options, &mut |_| {}), None);
+    let options = AdamOptions { learning_rate: f32::MAX, epochs: 3, ..AdamOptions::default() };
+    assert_eq!(fit_by_adam(&train, &train, 2, ClassWeight::Balanced, &options, &mut |_| {}), None);
 }

@@ -1,0 +1,36 @@
+//! Why no head came of a training.
+
+use std::{io, path::PathBuf};
+
+use super::{Comparison, DatasetError, gate::SIGNIFICANCE};
+use crate::{base::BaseError, image::ImageError, store::PublishError, task::TaskName};
+
+#[derive(Debug, thiserror::Error)]
+pub enum TrainError {
+    #[error(transparent)]
+    Dataset(#[from] DatasetError),
+    #[error("class {class:?} of --good is none of {data}; known are {}", .known.join(", "))]
+    UnknownGood { class: String, data: PathBuf, known: Vec<String> },
+    #[error("cannot use {folder}, where the head is to be published: {source}; nothing was published")]
+    HeadsFolder { folder: PathBuf, source: io::Error },
+    #[error("the preprocessing is not valid: {0}")]
+    Preprocess(#[from] ImageError),
+    #[error("the base failed: {0}")]
+    Base(#[from] BaseError),
+    #[error("the base gave fewer features than it has")]
+    FeaturesMissing,
+    #[error("training diverged at learning rate {learning_rate}; try a lower --learning-rate")]
+    Diverged { learning_rate: f32 },
+    #[error("the trained numbers are no linear classifier: {detail}")]
+    Classifier { detail: String },
+    #[error(
+        "the new head of {task} is worse than version {}, which serves: of {} pictures kept back it alone is right on {}, \
+         version {} alone on {} (p = {:.2}, the bar is {SIGNIFICANCE}); nothing was published; add pictures, or publish it \
+         all the same with --force --reason TEXT",
+        .comparison.version, .comparison.pictures, .comparison.only_new_right, .comparison.version,
+        .comparison.only_serving_right, .comparison.p_worse
+    )]
+    WorseThanServing { task: TaskName, comparison: Comparison },
+    #[error(transparent)]
+    Publish(#[from] PublishError),
+}

@@ -1,0 +1,160 @@
+//! The convex problem: softmax regression with an L2 penalty on the weights, not on the biases.
+//!
+//! `J(W, b) = 1/Ω Σ ω_i cross_entropy(softmax(W x_i + b), y_i) + λ/2 ‖W‖²` with `Ω = Σ ω_i`. It is scikit-learn's
+//! `LogisticRegression` with `C = 1 / (λ Ω)`.
+
+use super::lbfgs::{Minimum, Stop, add_scaled, dot, minimise};
+
+/// A picture in coordinates.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Point<'a> {
+    /// `[width]`
+    pub(super) at: &'a [f64],
+    pub(super) class: usize,
+    pub(super) weight: f64,
+}
+
+/// Weights `[classes, width]`, then biases `[classes]`, in one row.
+pub(super) type Parameters = Vec<f64>;
+
+/// How exactly it is solved: the gradient's norm, as a share of what it is at zero.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Exactness {
+    pub(super) gradient_share: f64,
+    pub(super) iterations: usize,
+}
+
+#[derive(Debug)]
+pub(super) struct SoftmaxRegression<'a> {
+    points: Vec<Point<'a>>,
+    classes: usize,
+    width: usize,
+    total_weight: f64,
+    gradient_norm_at_zero: f64,
+}
+
+impl<'a> SoftmaxRegression<'a> {
+    pub(super) fn new(points: Vec<Point<'a>>, classes: usize, width: usize) -> Self {
+        let total_weight = points.iter().map(|point| point.weight).sum();
+        let mut problem = Self { points, classes, width, total_weight, gradient_norm_at_zero: 0.0 };
+        let mut gradient = problem.zero();
+        problem.loss(&problem.zero(), 0.0, &mut gradient);
+        problem.gradient_norm_at_zero = dot(&gradient, &gradient).sqrt();
+        problem
+    }
+
+    pub(super) fn zero(&self) -> Parameters {
+        vec![0.0; self.classes * (self.width + 1)]
+    }
+
+    /// The one minimum for `l2` above 0; the start changes only how soon it is found.
+    pub(super) fn solve(&self, l2: f64, start: Parameters, exactness: Exactness) -> Minimum {
+        let stop = Stop {
+            gradient_norm: exactness.gradient_share * self.gradient_norm_at_zero,
+            iterations: exactness.iterations,
+        };
+        minimise(&mut |parameters, gradient| self.loss(parameters, l2, gradient), start, stop)
+    }
+
+    /// `J`, with its gradient written into `gradient`.
+    fn loss(&self, parameters: &[f64], l2: f64, gradient: &mut [f64]) -> f64 {
+        gradient.fill(0.0);
+        let (weight, _) = parameters.split_at(self.classes * self.width);
+        let (weight_gradient, bias_gradient) = gradient.split_at_mut(self.classes * self.width);
+        let mut loss = 0.0;
+        for point in &self.points {
+            let share = point.weight / self.total_weight;
+            let mut probabilities = logits(parameters, self.classes, point.at);
+            loss += share * softmax(&mut probabilities, point.class);
+            probabilities[point.class] -= 1.0;
+            let rows = weight_gradient.chunks_exact_mut(self.width.max(1)).zip(&mut *bias_gradient);
+            for ((row, bias), error) in rows.zip(&probabilities) {
+                add_scaled(row, share * error, point.at);
+                *bias += share * error;
+            }
+        }
+        add_scaled(weight_gradient, l2, weight);
+        loss + l2 / 2.0 * dot(weight, weight)
+    }
+}
+
+/// `W x + b [classes]`
+pub(super) fn logits(parameters: &[f64], classes: usize, at: &[f64]) -> Vec<f64> {
+    let (weight, bias) = parameters.split_at(classes * at.len());
+    weight.chunks_exact(at.len().max(1)).zip(bias).map(|(row, bias)| dot(row, at) + bias).collect()
+}
+
+/// Turns logits into probabilities, shifted by the largest so that nothing overflows; the cross-entropy of `class`.
+pub(super) fn softmax(logits: &mut [f64], class: usize) -> f64 {
+    let largest = logits.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    let of_class = logits[class] - largest;
+    logits.iter_mut().for_each(|logit| *logit = (*logit - largest).exp());
+    let sum: f64 = logits.iter().sum();
+    logits.iter_mut().for_each(|weight| *weight /= sum);
+    sum.ln() - of_class
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const EXACT: Exactness = Exactness { gradient_share: 1e-9, iterations: 1000 };
+
+    /// Nine points of three classes in four dimensions that overlap.
+    fn coordinates() -> Vec<Vec<f64>> {
+        (0..9)
+            .map(|i| (0..4).map(|j| ((i * 4 + j) as f64 * 2.3).sin() + f64::from(i % 3 == j)).collect())
+            .collect()
+    }
+
+    fn problem(coordinates: &[Vec<f64>]) -> SoftmaxRegression<'_> {
+        let point = |(i, at)| Point { at, class: i % 3, weight: 1.0 + (i % 2) as f64 };
+        SoftmaxRegression::new(coordinates.iter().map(Vec::as_slice).enumerate().map(point).collect(), 3, 4)
+    }
+
+    #[test]
+    fn gradient_agrees_with_finite_differences() {
+        let coordinates = coordinates();
+        let problem = problem(&coordinates);
+        let at: Vec<f64> = (0..15).map(|index| f64::from(index).sin()).collect();
+        let mut gradient = problem.zero();
+        problem.loss(&at, 0.3, &mut gradient);
+        for (index, derivative) in gradient.iter().enumerate() {
+            let loss = |nudge: f64| {
+                let mut nudged = at.clone();
+                nudged[index] += nudge;
+                problem.loss(&nudged, 0.3, &mut problem.zero())
+            };
+            let slope = (loss(1e-5) - loss(-1e-5)) / 2e-5;
+            assert!((slope - derivative).abs() < 1e-8, "{index}: {slope} and {derivative}");
+        }
+    }
+
+    #[test]
+    fn every_start_ends_at_the_same_minimum() {
+        let coordinates = coordinates();
+        let problem = problem(&coordinates);
+        let first = problem.solve(0.1, problem.zero(), EXACT).point;
+        let second = problem.solve(0.1, (0..15).map(|i| f64::from(i).cos() * 5.0).collect(), EXACT).point;
+        let weights = first.iter().zip(&second).take(12);
+        assert!(weights.clone().all(|(a, b)| (a - b).abs() < 1e-7), "{first:?}\n{second:?}");
+    }
+
+    /// Without a penalty that matters, the best probabilities of points that all lie at zero are the classes' shares.
+    #[test]
+    fn finds_the_shares_of_the_classes_where_features_say_nothing() {
+        let nothing = [0.0];
+        let classes = [0, 0, 0, 1];
+        let points = classes.map(|class| Point { at: &nothing, class, weight: 1.0 }).to_vec();
+        let problem = SoftmaxRegression::new(points, 2, 1);
+        let found = problem.solve(1.0, problem.zero(), EXACT).point;
+        assert!((found[2] - found[3] - 3f64.ln()).abs() < 1e-7, "{found:?}");
+    }
+
+    #[test]
+    fn huge_logits_have_a_finite_loss() {
+        let mut logits = [1e300, -1e300, 0.0];
+        assert!(softmax(&mut logits, 1).is_finite());
+        assert_eq!(logits, [1.0, 0.0, 0.0]);
+    }
+}
