@@ -112,7 +112,7 @@ mod tests {
         };
         PreparedImage {
             side: 64,
-            pixels: (0..64 * 64).flat_map(pixel).collect(),
+            pixels: (0..64 * 64).flat_map(pixel).collect::<Vec<u8>>().into(),
             mean: [0.5; 3],
             std: [0.5; 3],
         }

@@ -11,6 +11,7 @@ pub use group::GroupBy;
 use std::{
     collections::{BTreeSet, HashMap, hash_map::Entry},
     path::{Path, PathBuf},
+    str::FromStr,
 };
 
 use rayon::prelude::*;
@@ -42,6 +43,23 @@ impl Part {
             Self::Validation => "val",
             Self::Test => "test",
         }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{text:?} is no part of a data set: train, val or test is wanted")]
+pub struct UnknownPart {
+    pub text: String,
+}
+
+impl FromStr for Part {
+    type Err = UnknownPart;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Self::ALL
+            .into_iter()
+            .find(|part| part.name() == text)
+            .ok_or_else(|| UnknownPart { text: text.to_owned() })
     }
 }
 

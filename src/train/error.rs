@@ -3,7 +3,9 @@
 use std::{io, path::PathBuf};
 
 use super::{Comparison, DatasetError, gate::SIGNIFICANCE};
-use crate::{base::BaseError, image::ImageError, store::PublishError, task::TaskName};
+use crate::{
+    base::BaseError, features::BaseIdentity, image::ImageError, store::PublishError, task::TaskName,
+};
 
 #[derive(Debug, thiserror::Error)]
 pub enum TrainError {
@@ -31,6 +33,15 @@ pub enum TrainError {
         .comparison.only_serving_right, .comparison.p_worse
     )]
     WorseThanServing { task: TaskName, comparison: Comparison },
+    #[error(
+        "the head was trained on base {} {}, --base is {} {}; give the base that it was trained on",
+        trained_on.architecture, trained_on.digest.short(), given.architecture, given.digest.short()
+    )]
+    OtherBase { trained_on: BaseIdentity, given: BaseIdentity },
+    #[error("class {label:?} of the pictures is none of the head's; known are {}", .known.join(", "))]
+    UnknownLabel { label: String, known: Vec<String> },
+    #[error("{data} has no pictures{}", .part.map(|part| format!(" for {part}")).unwrap_or_default())]
+    NothingToJudge { data: PathBuf, part: Option<&'static str> },
     #[error(transparent)]
     Publish(#[from] PublishError),
 }

@@ -17,8 +17,10 @@ mod error;
 mod evaluate;
 mod event;
 mod examples;
+mod exchange;
 mod features;
 mod gate;
+mod judge_head;
 mod lbfgs;
 mod material;
 mod reference;
@@ -32,12 +34,14 @@ pub use augment::{Augment, UnknownAugment};
 pub use choose::{Candidate, Choice, L2_UNTRIED, choose};
 pub use convex_fit::{ConvexFit, ConvexProblem};
 pub use cross_validation::{Folds, Score};
-pub use dataset::{DatasetError, GroupBy};
+pub use dataset::{DatasetError, GroupBy, Part};
 pub use error::TrainError;
 pub use evaluate::{ClassEvaluation, Evaluation};
 pub use event::{Event, Warning};
 pub use examples::{ClassWeight, Example, Examples, UnknownClassWeight};
+pub use exchange::{ImportError, from_torch_linear, to_torch_linear};
 pub use gate::{Comparison, Gate, GateDecision};
+pub use judge_head::{JudgeOptions, judge_head};
 
 use std::{collections::BTreeMap, path::PathBuf, str::FromStr};
 
@@ -46,7 +50,7 @@ use serde_json::json;
 use sha2::Digest as _;
 
 use self::{
-    dataset::{Dataset, Part, PictureFile},
+    dataset::{Dataset, PictureFile},
     material::Material,
 };
 use crate::{

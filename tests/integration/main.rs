@@ -18,3 +18,4 @@ mod many_heads;
 mod observing;
 mod overload;
 mod shutdown;
+mod training;

@@ -1,86 +1,109 @@
 //! `fine-tune`: trains heads and publishes them for `turret serve`.
 //!
-//! Exit code 0: published; 1: failed, nothing was published; 2: the settings must be mended.
+//! Exit code 0: done; 1: failed, nothing was published; 2: the settings must be mended; 3: the head is worse than the one
+//! that serves and was not published.
 
+mod base;
+mod evaluate;
+mod exchange;
 mod output;
 mod report;
 mod settings;
 
-use std::{
-    path::{Path, PathBuf},
-    process::ExitCode,
-};
+use std::{path::PathBuf, process::ExitCode};
 
-use anyhow::Context;
-use clap::{Arg, Command, value_parser};
+use clap::{Arg, ArgMatches, Command, value_parser};
 use turret::{
-    base::{BaseWeights, Device, Network, PrecisionChoice, set_cpu_threads},
-    config::settings::with_settings,
-    train::train,
+    config::settings::{ConfigMistakes, with_settings},
+    train::{TrainError, train},
 };
 
 use self::{
+    evaluate::EvaluateRun,
+    exchange::{EXPORT_SETTINGS, ExportRun, IMPORT_SETTINGS, ImportRun},
     output::Output,
     settings::{Run, SETTINGS},
 };
 
+const FAILED: u8 = 1;
 const SETTINGS_MISTAKEN: u8 = 2;
+const WORSE_THAN_SERVING: u8 = 3;
 
 fn command() -> Command {
-    let data = Arg::new("data")
-        .value_name("DATA")
-        .required(true)
-        .value_parser(value_parser!(PathBuf))
-        .help("folder of pictures: DATA/<class>/*, or DATA/train/<class>/* and DATA/val/<class>/*");
-    let train =
-        Command::new("train").about("Train a linear head from class folders and publish it").arg(data);
+    let path = |name: &'static str, value_name, help| {
+        Arg::new(name).value_name(value_name).required(true).value_parser(value_parser!(PathBuf)).help(help)
+    };
+    let data = || {
+        path(
+            "data",
+            "DATA",
+            "pictures: DATA/<class>/*, DATA/{train,val,test}/<class>/*, MVTec's folders, or a .csv or .jsonl file",
+        )
+    };
+    let head = || path("head", "HEAD", "head file");
+    let train = Command::new("train").about("Train a linear head and publish it").arg(data());
+    let evaluate =
+        Command::new("evaluate").about("Count how a head does on labelled pictures").arg(head()).arg(data());
+    let export = Command::new("export").about("Write a head's classifier for PyTorch").arg(head());
+    let import = Command::new("import").about("Publish a classifier that was trained in PyTorch").arg(path(
+        "file",
+        "FILE",
+        "safetensors file with weight and bias of a torch.nn.Linear",
+    ));
     Command::new("fine-tune")
         .version(env!("CARGO_PKG_VERSION"))
         .about("Trains heads and publishes them for `turret serve`")
         .subcommand_required(true)
         .arg_required_else_help(true)
         .subcommand(with_settings(train, SETTINGS))
+        .subcommand(with_settings(evaluate, evaluate::SETTINGS))
+        .subcommand(with_settings(export, EXPORT_SETTINGS).mut_arg("out", |out| out.short('o')))
+        .subcommand(with_settings(import, IMPORT_SETTINGS))
 }
 
 fn main() -> ExitCode {
     tracing_subscriber::fmt().with_writer(std::io::stderr).with_max_level(tracing::Level::WARN).init();
     let matches = command().get_matches();
-    let Some(("train", matches)) = matches.subcommand() else { return ExitCode::from(SETTINGS_MISTAKEN) };
-    let data = matches.get_one::<PathBuf>("data").cloned().unwrap_or_default();
-    let run = match Run::read(data, matches) {
-        Ok(run) => run,
+    let Some((name, matches)) = matches.subcommand() else { return ExitCode::from(SETTINGS_MISTAKEN) };
+    let done = match run(name, matches) {
+        Ok(done) => done,
         Err(mistakes) => {
             eprintln!("error: {mistakes}");
             return ExitCode::from(SETTINGS_MISTAKEN);
         }
     };
-    match execute(run) {
+    match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {error:#}");
-            ExitCode::FAILURE
+            match error.downcast_ref() {
+                Some(TrainError::WorseThanServing { .. }) => ExitCode::from(WORSE_THAN_SERVING),
+                Some(_) | None => ExitCode::from(FAILED),
+            }
         }
     }
 }
 
-fn execute(run: Run) -> anyhow::Result<()> {
-    let Run { mut options, base, device, precision, threads, output } = run;
-    set_cpu_threads(threads);
-    let (mut base, origin) = load_base(&base, device, precision)?;
+/// Mistakes of the settings, or how the command went.
+fn run(name: &str, matches: &ArgMatches) -> Result<anyhow::Result<()>, ConfigMistakes> {
+    let path = |name: &str| matches.get_one::<PathBuf>(name).cloned().unwrap_or_default();
+    Ok(match name {
+        "evaluate" => EvaluateRun::read(path("head"), path("data"), matches)?.execute(),
+        "export" => ExportRun::read(path("head"), matches)?.execute(),
+        "import" => ImportRun::read(path("file"), matches)?.execute(),
+        _ => train_and_publish(Run::read(path("data"), matches)?),
+    })
+}
+
+fn train_and_publish(run: Run) -> anyhow::Result<()> {
+    let Run { mut options, base, output } = run;
+    let (mut base, origin) = base.load()?;
     options.base_origin = Some(origin);
     let mut output = Output::new(output);
     let result = train(&options, &mut base, &mut |event| output.event(&event));
     output.end();
     output.report(&options, &result?);
     Ok(())
-}
-
-/// The base, ready to run, and where its weights came from.
-fn load_base(path: &Path, device: Device, precision: PrecisionChoice) -> anyhow::Result<(Network, String)> {
-    let weights = BaseWeights::load(path)?;
-    let base = Network::new(&weights, device, precision)
-        .with_context(|| format!("cannot run {} here", path.display()))?;
-    Ok((base, weights.origin().to_owned()))
 }
 
 #[cfg(test)]

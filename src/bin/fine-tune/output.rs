@@ -19,6 +19,8 @@ pub(crate) enum OutputKind {
     Auto,
     Text,
     Json,
+    /// Warnings alone.
+    Quiet,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -42,6 +44,7 @@ impl FromStr for OutputKind {
 
 pub(crate) enum Output {
     Json,
+    Quiet,
     Text {
         /// Hidden by itself where the error stream is no terminal.
         bar: ProgressBar,
@@ -64,6 +67,7 @@ impl Output {
             OutputKind::Auto => io::stdout().is_terminal(),
             OutputKind::Text => true,
             OutputKind::Json => false,
+            OutputKind::Quiet => return Self::Quiet,
         };
         if !text {
             return Self::Json;
@@ -74,6 +78,11 @@ impl Output {
     pub(crate) fn event(&mut self, event: &Event<'_>) {
         match self {
             Self::Json => print_line(&json_line(event)),
+            Self::Quiet => {
+                if let Event::Warning(warning) = event {
+                    eprintln!("warning: {warning}");
+                }
+            }
             Self::Text { bar, stage, warnings } => match event {
                 Event::Dataset { classes, pictures } => {
                     print_line(&format!("{pictures} pictures of {} classes", classes.len()));
@@ -149,7 +158,7 @@ fn json_line(event: &Event<'_>) -> String {
 }
 
 /// Whoever reads may have gone away; the head is worth finishing all the same.
-fn print_line(line: &str) {
+pub(crate) fn print_line(line: &str) {
     let mut stdout = io::stdout().lock();
     let _gone = writeln!(stdout, "{line}").and_then(|()| stdout.flush());
 }

@@ -4,21 +4,20 @@ use std::{fmt, path::PathBuf, str::FromStr, time::SystemTime};
 
 use clap::ArgMatches;
 use turret::{
-    base::{Device, PrecisionChoice},
-    config::{
-        Count,
-        settings::{ConfigMistakes, Reader, Setting},
-    },
+    config::settings::{ConfigMistakes, Reader, Setting},
     features::FeatureSet,
     image::{Preprocess, Resize},
     train::{AdamOptions, TrainOptions},
 };
 
-use crate::output::OutputKind;
+use crate::{
+    base::{BASE, BaseRun, CACHE, DEVICE, NO_CACHE, PRECISION, THREADS, cache},
+    output::OutputKind,
+};
 
 pub(crate) const SETTINGS: &[Setting] = &[
     Setting::new("task", "NAME", "task that the head answers"),
-    Setting::new("base", "FILE", "base file, as `turret base import` writes it"),
+    BASE,
     Setting::new("heads", "DIR", "folder of heads to publish into"),
     Setting::new("features", "SET", "what the head reads: gap, pyramid, or auto: what cross-validation finds better")
         .default("auto"),
@@ -41,22 +40,17 @@ pub(crate) const SETTINGS: &[Setting] = &[
         .default("balanced"),
     Setting::switch("force", "publish even a head that is worse than the one that serves; needs --reason"),
     Setting::new("reason", "TEXT", "why it is forced, for the record"),
-    Setting::new("cache", "DIR", "folder of the feature cache [default: turret in the user's cache folder]"),
-    Setting::switch("no-cache", "keep no features between runs"),
-    Setting::new("device", "DEVICE", "where the base runs: auto, cpu or cuda:N").default("auto"),
-    Setting::new(
-        "precision",
-        "NAME",
-        "arithmetic of the base, best the server's: auto, fp32, bf16, fp16 or int8",
-    )
-    .default("auto"),
-    Setting::new("threads", "N", "threads of the base on the CPU; auto: one a processor").default("auto"),
+    CACHE,
+    NO_CACHE,
+    DEVICE,
+    PRECISION,
+    THREADS,
     Setting::new("output", "WAY", "text, json, or auto: text on a terminal").default("auto"),
 ];
 
 /// `auto`, or a value.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Auto<T>(Option<T>);
+pub(crate) struct Auto<T>(pub(crate) Option<T>);
 
 impl<T: FromStr<Err: fmt::Display>> FromStr for Auto<T> {
     type Err = String;
@@ -75,10 +69,7 @@ impl<T: FromStr<Err: fmt::Display>> FromStr for Auto<T> {
 #[derive(Debug)]
 pub(crate) struct Run {
     pub(crate) options: TrainOptions,
-    pub(crate) base: PathBuf,
-    pub(crate) device: Device,
-    pub(crate) precision: PrecisionChoice,
-    pub(crate) threads: usize,
+    pub(crate) base: BaseRun,
     pub(crate) output: OutputKind,
 }
 
@@ -92,7 +83,7 @@ impl Run {
         let at_least_one = |value: &usize| *value >= 1;
 
         let task = reader.get("task");
-        let base = reader.get("base");
+        let base = BaseRun::read(&mut reader);
         let heads = reader.get("heads");
         let features = reader.get::<Auto<FeatureSet>>("features");
         let resize = reader.get::<Resize>("preprocess");
@@ -116,11 +107,7 @@ impl Run {
         if force != reason.is_some() {
             reader.refuse("force", "--force and --reason TEXT belong together");
         }
-        let cache = reader.optional("cache").or_else(default_cache);
-        let cache = if reader.switch("no-cache") { None } else { cache };
-        let device = reader.get("device");
-        let precision = reader.get("precision");
-        let threads = reader.get::<Count>("threads");
+        let cache = cache(&mut reader);
         let output = reader.get("output");
 
         let build = || {
@@ -153,22 +140,8 @@ impl Run {
                 base_origin: None,
                 command: command.into_iter().map(|(name, value)| (name.to_owned(), value)).collect(),
             };
-            Some(Self {
-                options,
-                base: base?,
-                device: device?,
-                precision: precision?,
-                threads: threads?.0,
-                output: output?,
-            })
+            Some(Self { options, base: base?, output: output? })
         };
         reader.finish(build())
     }
-}
-
-/// `$XDG_CACHE_HOME/turret`, else `~/.cache/turret` (XDG Base Directory Specification); `None` without a home.
-fn default_cache() -> Option<PathBuf> {
-    let named = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from).filter(|path| path.is_absolute());
-    let at_home = || Some(std::env::home_dir()?.join(".cache"));
-    named.or_else(at_home).map(|folder| folder.join("turret"))
 }

@@ -1,0 +1,80 @@
+//! `fine-tune evaluate`: how a head does on labelled pictures.
+
+use std::path::PathBuf;
+
+use anyhow::Context;
+use clap::ArgMatches;
+use turret::{
+    config::settings::{ConfigMistakes, Reader, Setting},
+    head::HeadContent,
+    train::{JudgeOptions, Part, judge_head},
+};
+
+use crate::{
+    base::{BASE, BaseRun, CACHE, DEVICE, NO_CACHE, PRECISION, THREADS, cache},
+    output::{Output, OutputKind, print_line},
+    report,
+    settings::Auto,
+};
+
+pub(crate) const SETTINGS: &[Setting] = &[
+    BASE,
+    Setting::new("split", "PART", "judge only these pictures of the data: train, val or test; auto: all")
+        .default("auto"),
+    CACHE,
+    NO_CACHE,
+    DEVICE,
+    PRECISION,
+    THREADS,
+    Setting::switch("json", "print one JSON object"),
+];
+
+pub(crate) struct EvaluateRun {
+    head: PathBuf,
+    data: PathBuf,
+    part: Option<Part>,
+    cache: Option<PathBuf>,
+    base: BaseRun,
+    json: bool,
+}
+
+impl EvaluateRun {
+    pub(crate) fn read(head: PathBuf, data: PathBuf, matches: &ArgMatches) -> Result<Self, ConfigMistakes> {
+        let mut reader = Reader::gather(SETTINGS, matches);
+        let base = BaseRun::read(&mut reader);
+        let part = reader.get::<Auto<Part>>("split");
+        let cache = cache(&mut reader);
+        let json = reader.switch("json");
+        let build = || Some(Self { head, data, part: part?.0, cache, base: base?, json });
+        let run = build();
+        reader.finish(run)
+    }
+
+    pub(crate) fn execute(self) -> anyhow::Result<()> {
+        let head = read_head(&self.head)?;
+        let (mut base, _) = self.base.load()?;
+        let options = JudgeOptions { head, data: self.data, part: self.part, cache: self.cache };
+        let mut output = Output::new(if self.json { OutputKind::Quiet } else { OutputKind::Text });
+        let evaluation = judge_head(&options, &mut base, &mut |event| output.event(&event));
+        output.end();
+        let evaluation = evaluation?;
+        let text = if self.json {
+            serde_json::to_string(&evaluation)?
+        } else {
+            let (task, version) = (&options.head.task, options.head.version);
+            format!(
+                "\n{task} version {version} on {} pictures:\n{}",
+                evaluation.pictures,
+                report::evaluated(&evaluation)
+            )
+        };
+        print_line(&text);
+        Ok(())
+    }
+}
+
+/// A whole and valid head file.
+pub(crate) fn read_head(path: &PathBuf) -> anyhow::Result<HeadContent> {
+    let bytes = fs_err::read(path)?;
+    HeadContent::from_bytes(&bytes).with_context(|| format!("{} is no head", path.display()))
+}

@@ -1,0 +1,129 @@
+//! `fine-tune export` and `fine-tune import`: classifiers to and from PyTorch.
+
+use std::{path::PathBuf, time::SystemTime};
+
+use anyhow::Context;
+use clap::ArgMatches;
+use serde_json::json;
+use turret::{
+    base::BaseWeights,
+    config::settings::{ConfigMistakes, Reader, Setting},
+    features::FeatureSet,
+    head::DecisionRule,
+    image::{Preprocess, Resize},
+    store::{HeadDraft, HeadStore},
+    task::{Digest, TaskName},
+    train::{from_torch_linear, to_torch_linear},
+    whole_file,
+};
+
+use crate::{base::BASE, evaluate::read_head, output::print_line};
+
+pub(crate) const EXPORT_SETTINGS: &[Setting] =
+    &[Setting::new("out", "FILE", "safetensors file to write, with weight and bias of a torch.nn.Linear")];
+
+pub(crate) const IMPORT_SETTINGS: &[Setting] = &[
+    Setting::new("task", "NAME", "task that the head answers"),
+    BASE,
+    Setting::new("heads", "DIR", "folder of heads to publish into"),
+    Setting::new("labels", "LABEL", "label of each row of the weight, in their order").repeatable(),
+    Setting::new("features", "SET", "what it was trained on: gap or pyramid"),
+    Setting::new("preprocess", "WAY", "how its pictures became squares: letterbox, centre_crop or stretch"),
+    Setting::new("good", "LABEL", "label that may pass").repeatable(),
+    Setting::new("threshold", "P", "probability below which a person should look").default("0.5"),
+];
+
+pub(crate) struct ExportRun {
+    head: PathBuf,
+    out: PathBuf,
+}
+
+impl ExportRun {
+    pub(crate) fn read(head: PathBuf, matches: &ArgMatches) -> Result<Self, ConfigMistakes> {
+        let mut reader = Reader::gather(EXPORT_SETTINGS, matches);
+        let out = reader.get("out");
+        reader.finish(out.map(|out| Self { head, out }))
+    }
+
+    pub(crate) fn execute(self) -> anyhow::Result<()> {
+        let bytes = to_torch_linear(&read_head(&self.head)?)?;
+        let out = self.out.display();
+        whole_file::write_new(&self.out, &bytes).with_context(|| format!("cannot write {out}"))?;
+        print_line(&format!("wrote {out}"));
+        Ok(())
+    }
+}
+
+pub(crate) struct ImportRun {
+    file: PathBuf,
+    task: TaskName,
+    base: PathBuf,
+    heads: PathBuf,
+    labels: Vec<String>,
+    features: FeatureSet,
+    resize: Resize,
+    good: Vec<String>,
+    threshold: f32,
+}
+
+impl ImportRun {
+    pub(crate) fn read(file: PathBuf, matches: &ArgMatches) -> Result<Self, ConfigMistakes> {
+        let mut reader = Reader::gather(IMPORT_SETTINGS, matches);
+        let task = reader.get("task");
+        let base = reader.get("base");
+        let heads = reader.get("heads");
+        let labels: Vec<String> = reader.list("labels");
+        if labels.len() < 2 {
+            reader.refuse("labels", "at least two are wanted, one for each row of the weight");
+        }
+        let features = reader.get("features");
+        let resize = reader.get("preprocess");
+        let good: Vec<String> = reader.list("good");
+        if let Some(unknown) = good.iter().find(|good| !labels.contains(good)) {
+            reader.refuse("good", format!("{unknown:?} is none of --labels"));
+        }
+        let in_unit = |value: &f32| (0.0..=1.0).contains(value);
+        let threshold = reader.get_where("threshold", "a probability from 0 to 1", in_unit);
+        let build = || {
+            let (task, base, heads) = (task?, base?, heads?);
+            let (features, resize, threshold) = (features?, resize?, threshold?);
+            Some(Self { file, task, base, heads, labels, features, resize, good, threshold })
+        };
+        let run = build();
+        reader.finish(run)
+    }
+
+    pub(crate) fn execute(self) -> anyhow::Result<()> {
+        let weights = BaseWeights::load(&self.base)?;
+        let bytes = fs_err::read(&self.file)?;
+        let width = weights.architecture().widths().of(self.features);
+        let linear = from_torch_linear(&bytes, self.labels.len(), width)
+            .with_context(|| format!("cannot import {}", self.file.display()))?;
+        let draft = HeadDraft {
+            task: self.task,
+            created_at: humantime::format_rfc3339_seconds(SystemTime::now()).to_string(),
+            base: weights.identity(),
+            features: self.features,
+            preprocess: Preprocess { resize: self.resize, ..Preprocess::default() },
+            decision: DecisionRule::uniform(self.threshold, self.labels.len()),
+            classes: self.labels.iter().map(|label| (label.clone(), self.good.contains(label))).collect(),
+            // It was trained elsewhere: nothing was measured here.
+            evidence: json!({}),
+            provenance: json!({
+                "program": concat!("fine-tune ", env!("CARGO_PKG_VERSION")),
+                "strategy": "imported",
+                "imported_digest": Digest::of(&bytes),
+                "base_origin": weights.origin(),
+            }),
+            linear,
+        };
+        let published = HeadStore::new(&self.heads).publish(&draft)?;
+        print_line(&format!(
+            "published {} version {}: {}",
+            draft.task,
+            published.version,
+            published.path.display()
+        ));
+        Ok(())
+    }
+}

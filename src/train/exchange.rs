@@ -1,0 +1,93 @@
+//! A head's classifier as PyTorch keeps it: the state of a `torch.nn.Linear` in a safetensors file.
+
+use std::collections::BTreeMap;
+
+use crate::{
+    head::{HeadContent, Linear},
+    tensor_file::{self, NewTensor, TensorFile, TensorFileError},
+};
+
+/// Names in the `state_dict` of a `torch.nn.Linear`.
+const WEIGHT: &str = "weight";
+const BIAS: &str = "bias";
+
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub enum ImportError {
+    #[error(
+        "it is no torch.nn.Linear with {classes} labels and {width} features: {source}; write it with \
+         safetensors.torch.save_file(linear.float().state_dict(), path)"
+    )]
+    Tensors { classes: usize, width: usize, source: TensorFileError },
+    #[error("its numbers are no linear classifier: {detail}")]
+    Shape { detail: String },
+}
+
+/// `weight [classes, features]` and `bias [classes]`, with the labels and whatever else gives the numbers a meaning as
+/// metadata. The same numbers, bit for bit.
+///
+/// # Errors
+/// [`TensorFileError`] if the head's numbers do not fit their shape.
+pub fn to_torch_linear(head: &HeadContent) -> Result<Vec<u8>, TensorFileError> {
+    let labels: Vec<&str> = head.classes.iter().map(|class| &*class.label).collect();
+    let metadata = BTreeMap::from([
+        ("format".to_owned(), "pt".to_owned()),
+        ("task".to_owned(), head.task.to_string()),
+        ("version".to_owned(), head.version.to_string()),
+        ("labels".to_owned(), serde_json::json!(labels).to_string()),
+        ("base".to_owned(), serde_json::json!(head.base).to_string()),
+        ("features".to_owned(), head.features.to_string()),
+        ("preprocess".to_owned(), serde_json::json!(head.preprocess).to_string()),
+    ]);
+    let (classes, width) = (head.linear.classes(), head.linear.width());
+    let tensors = [
+        NewTensor { name: WEIGHT, shape: &[classes, width], values: head.linear.weight() },
+        NewTensor { name: BIAS, shape: &[classes], values: head.linear.bias() },
+    ];
+    tensor_file::to_bytes(&tensors, &metadata)
+}
+
+/// The classifier in such a file; metadata says nothing here.
+///
+/// # Errors
+/// Other tensors than `weight [classes, width]` and `bias [classes]`, numbers that are not f32 or not finite.
+pub fn from_torch_linear(bytes: &[u8], classes: usize, width: usize) -> Result<Linear, ImportError> {
+    let read = || {
+        let file = TensorFile::parse(bytes)?;
+        file.refuse_others(|name| name == WEIGHT || name == BIAS)?;
+        Ok((file.values(WEIGHT, &[classes, width])?, file.values(BIAS, &[classes])?))
+    };
+    let (weight, bias) = read().map_err(|source| ImportError::Tensors { classes, width, source })?;
+    Linear::new(weight, bias, width).map_err(|error| ImportError::Shape { detail: error.to_string() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_a_linear_of_that_shape_is_refused() {
+        let file = |name: &str, shape: &[usize], values: &[f32]| {
+            let tensors = [
+                NewTensor { name, shape, values },
+                NewTensor { name: BIAS, shape: &[2], values: &[0.5, -0.5] },
+            ];
+            tensor_file::to_bytes(&tensors, &BTreeMap::new()).unwrap()
+        };
+        let whole = file(WEIGHT, &[2, 3], &[1.0, 2.0, 3.0, 4.0, 5.0, 6.0]);
+        let linear = from_torch_linear(&whole, 2, 3).unwrap();
+        assert_eq!(
+            (linear.logits(&[1.0, 0.0, 0.0]), linear.bias()),
+            (vec![1.5, 3.5], [0.5, -0.5].as_slice())
+        );
+        for (bytes, classes, width) in [
+            (whole.clone(), 3, 3),
+            (whole.clone(), 2, 4),
+            (file("fc.weight", &[2, 3], &[0.0; 6]), 2, 3),
+            (file(WEIGHT, &[2, 3], &[f32::NAN; 6]), 2, 3),
+            (whole[..whole.len() - 1].to_vec(), 2, 3),
+        ] {
+            let error = from_torch_linear(&bytes, classes, width).unwrap_err().to_string();
+            assert!(error.contains(&format!("{classes} labels and {width} features")), "{error}");
+        }
+    }
+}
