@@ -31,7 +31,7 @@ impl Workplace {
         self.folder.path().join(name)
     }
 
-    fn head(&self, version: u32) -> PathBuf {
+    fn head(&self, version: u64) -> PathBuf {
         self.path(&format!("heads/part/{version:08}.safetensors"))
     }
 
@@ -152,7 +152,7 @@ fn killed_after(command: &mut Command, moment: Duration) -> bool {
 }
 
 /// Number of visible files below the folder, all of which must be whole.
-fn whole_files(folder: &Path, is_whole: impl Fn(&[u8]) -> bool) -> u32 {
+fn whole_files(folder: &Path, is_whole: impl Fn(&[u8]) -> bool) -> u64 {
     let mut waiting = vec![folder.to_owned()];
     let mut count = 0;
     while let Some(path) = waiting.pop() {

@@ -9,7 +9,7 @@ use turret::{
     base::BaseWeights,
     config::settings::{ConfigMistakes, Reader, Setting},
     features::FeatureSet,
-    head::DecisionRule,
+    head::{DecisionRule, ReferenceSet},
     image::{Preprocess, Resize},
     store::{HeadDraft, HeadStore},
     task::{Digest, TaskName},
@@ -116,6 +116,9 @@ impl ImportRun {
                 "base_origin": weights.origin(),
             }),
             linear,
+            // PyTorch's; no pictures came along that could prove anything.
+            arithmetic: "fp32".to_owned(),
+            reference: ReferenceSet::default(),
         };
         let published = HeadStore::new(&self.heads).publish(&draft)?;
         print_line(&format!(
