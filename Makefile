@@ -65,11 +65,13 @@ bench-choices: bench-pictures ## what fine-tune chooses by itself beside the bes
 	cargo bench --locked --bench choices
 
 # The ImageNet weights join in where `make demo` has fetched them.
-bench-features: bench-pictures ## linear probes on our own base, on a random one and, if it is there, on ImageNet's
-	rm -f .bench/random.safetensors
+bench-features: bench-pictures ## linear probes: a random base, our own in fp32 and int8, ImageNet's if it is there
+	rm -f .bench/random.safetensors .bench/base-textures.safetensors
 	target/release/turret base random resnet34 --seed 1 -o .bench/random.safetensors
+	target/release/turret base calibrate assets/base-textures.safetensors --images .bench/surfaces/train \
+	    -o .bench/base-textures.safetensors
 	cargo bench --locked --bench features -- --base .bench/random.safetensors --base assets/base-textures.safetensors \
-	    $(addprefix --base ,$(wildcard .demo/imagenet.safetensors))
+	    --base .bench/base-textures.safetensors@int8 $(addprefix --base ,$(wildcard .demo/imagenet.safetensors))
 
 bench-engine: bench-inputs .bench/venv/.installed ## the bare forward pass beside eager PyTorch, ONNX Runtime and OpenVINO
 	cargo bench --locked --bench performance -- engine $(BENCH_FLAGS)

@@ -7,13 +7,13 @@
 
 mod picture_sets;
 
-use std::path::PathBuf;
+use std::{path::PathBuf, str::FromStr};
 
 use anyhow::Result;
 use clap::Parser;
 use rayon::prelude::*;
 use turret::{
-    base::{BaseWeights, Device, Network, PrecisionChoice, set_cpu_threads},
+    base::{BaseWeights, Device, Network, Precision, PrecisionChoice, PrecisionError, set_cpu_threads},
     config::processors,
     features::FeatureSet,
     train::{ClassWeight, ConvexProblem, choose},
@@ -23,9 +23,9 @@ use picture_sets::{ClassFeatures, examples, features_of, folds, surfaces, textur
 
 #[derive(Parser, Debug)]
 struct Arguments {
-    /// Base files to compare, a column each
-    #[arg(long = "base", value_name = "FILE", required = true)]
-    bases: Vec<PathBuf>,
+    /// Base files to compare, a column each, in fp32 if no precision is named
+    #[arg(long = "base", value_name = "FILE[@PRECISION]", required = true)]
+    columns: Vec<Column>,
     /// Folder with train/<class>/ and test/<class>/ pictures
     #[arg(long, value_name = "DIR", default_value = ".bench/surfaces")]
     surfaces: PathBuf,
@@ -36,12 +36,25 @@ struct Arguments {
     seeds: u64,
     #[arg(long, value_name = "DEVICE", default_value = "auto")]
     device: Device,
-    /// auto, fp32, bf16, fp16 or int8
-    #[arg(long, value_name = "NAME", default_value = "fp32")]
-    precision: PrecisionChoice,
     /// What `cargo bench` adds
     #[arg(long, hide = true)]
     bench: bool,
+}
+
+/// A base in a precision.
+#[derive(Debug, Clone)]
+struct Column {
+    base: PathBuf,
+    precision: PrecisionChoice,
+}
+
+impl FromStr for Column {
+    type Err = PrecisionError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let (base, precision) = text.rsplit_once('@').unwrap_or((text, Precision::Fp32.name()));
+        Ok(Self { base: base.into(), precision: precision.parse()? })
+    }
 }
 
 fn main() -> Result<()> {
@@ -49,9 +62,11 @@ fn main() -> Result<()> {
     set_cpu_threads(processors());
     let sets = [surfaces(&arguments.surfaces)?, textures(&arguments.textures)?];
     let (mut names, mut networks) = (Vec::new(), Vec::new());
-    for path in &arguments.bases {
-        names.push(path.file_stem().unwrap_or_default().to_string_lossy().into_owned());
-        networks.push(Network::new(&BaseWeights::load(path)?, arguments.device, arguments.precision)?);
+    for Column { base, precision } in &arguments.columns {
+        let network = Network::new(&BaseWeights::load(base)?, arguments.device, *precision)?;
+        let name = base.file_stem().unwrap_or_default().to_string_lossy();
+        names.push(format!("{name} {}", network.precision()));
+        networks.push(network);
     }
     println!("| pictures | a class | features |{}", table_cells(&names));
     println!("|---|---|---|{}", "---|".repeat(names.len()));

@@ -454,7 +454,7 @@ fn the_head_that_serves_is_asked_through_its_own_preprocessing() {
     let mut workshop = Workshop::with_two_classes();
     let options = workshop.options();
     workshop.train(&options).unwrap();
-    let stretch = Preprocess { resize: "stretch:32".parse().unwrap(), ..Preprocess::default() };
+    let stretch = Preprocess { resize: "stretch:64".parse().unwrap(), ..Preprocess::default() };
     let outcome = workshop.train(&TrainOptions { preprocess: stretch, ..options }).unwrap();
     let comparison = outcome.gate.comparison.unwrap();
     assert_eq!((comparison.only_new_right, comparison.only_serving_right), (0, 0));

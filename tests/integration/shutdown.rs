@@ -76,7 +76,8 @@ async fn from_the_stop_on_it_is_not_ready_refuses_new_requests_and_finishes_the_
         .await
         .unwrap()
         .into_inner();
-    assert_eq!(watching.message().await.unwrap().unwrap().status(), ServingStatus::Serving);
+    // Health follows readiness by a moment.
+    while watching.message().await.unwrap().unwrap().status() != ServingStatus::Serving {}
     for service in ["", "turret.v1.Classifier"] {
         let answer = health.check(HealthCheckRequest { service: service.to_owned() }).await.unwrap();
         assert_eq!(answer.into_inner().status(), ServingStatus::Serving);

@@ -151,9 +151,9 @@ fn killed_after(command: &mut Command, moment: Duration) -> bool {
     running
 }
 
-/// Number of visible files below the folder, all of which must be whole.
+/// Number of visible files below the folder, all of which must be whole; a run may be killed before it makes the folder.
 fn whole_files(folder: &Path, is_whole: impl Fn(&[u8]) -> bool) -> u64 {
-    let mut waiting = vec![folder.to_owned()];
+    let mut waiting = Vec::from_iter(folder.exists().then(|| folder.to_owned()));
     let mut count = 0;
     while let Some(path) = waiting.pop() {
         if path.is_dir() {
