@@ -2,7 +2,7 @@
 //!
 //! The bare engine computes in turns with the server, never at the same time.
 
-mod answers;
+mod cancelled;
 mod closed;
 mod fairness;
 mod memory;
@@ -97,7 +97,7 @@ async fn run_all(arguments: &Arguments) -> Result<()> {
     let after_load = bench.server.resident_mb()?;
     swaps::measure(&mut bench).await?;
     open::measure(&mut bench, capacity).await?;
-    answers::measure(&mut bench, capacity).await?;
+    cancelled::measure(&mut bench, capacity).await?;
     fairness::measure(&mut bench, capacity).await?;
     memory::measure(&mut bench, at_rest, after_load, swaps).await?;
     bench.report.finish()
