@@ -60,7 +60,7 @@ pub(super) async fn measure(bench: &mut Bench, capacity: f64) -> Result<()> {
 /// The quiet task at this rate, beside ten times that rate spread over this many other tasks.
 async fn beside(bench: &Bench, rate: f64, others: usize) -> Result<(Outcome, Option<Outcome>)> {
     progress(&format!("fairness, {others} other tasks"));
-    let time = bench.time.max(Duration::from_secs_f64(REQUESTS / rate));
+    let time = bench.time.max(Duration::from_secs_f64(bench.samples * REQUESTS / rate));
     let load = |rate, seed| OpenLoop { rate, time, seed, timeout: Some(DEADLINE) };
     let quiet_requests = bench.requests(Form::Jpeg, 0..1);
     let quiet = load(rate, 1).run(bench.server.grpc, &quiet_requests);

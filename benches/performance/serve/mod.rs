@@ -54,7 +54,7 @@ pub(crate) struct Arguments {
     /// Swaps of which the memory must stay as it was
     #[arg(long, default_value_t = 20_000)]
     swaps: usize,
-    /// A smaller run: one round of one second, a thousand swaps
+    /// A trial: one round of one second, few requests and swaps
     #[arg(long)]
     quick: bool,
 }
@@ -70,6 +70,8 @@ struct Bench {
     report: Report,
     rounds: usize,
     time: Duration,
+    /// Share of the usual number of requests on which a quantile rests.
+    samples: f64,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -85,12 +87,9 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
 }
 
 async fn run_all(arguments: &Arguments) -> Result<()> {
-    let (rounds, seconds, swaps) = match arguments.quick {
-        true => (1, 1.0, 1000),
-        false => (arguments.rounds, arguments.seconds, arguments.swaps),
-    };
     let folder = tempfile::tempdir_in(".bench")?;
-    let mut bench = Bench::start(arguments, folder.path(), rounds, Duration::from_secs_f64(seconds)).await?;
+    let mut bench = Bench::start(arguments, folder.path()).await?;
+    let swaps = if arguments.quick { 2000 } else { arguments.swaps };
     let at_rest = bench.server.resident_mb()?;
     let capacity = closed::measure(&mut bench).await?;
     tasks::measure(&mut bench).await?;
@@ -104,12 +103,7 @@ async fn run_all(arguments: &Arguments) -> Result<()> {
 }
 
 impl Bench {
-    async fn start(
-        arguments: &Arguments,
-        root: &std::path::Path,
-        rounds: usize,
-        time: Duration,
-    ) -> Result<Self> {
+    async fn start(arguments: &Arguments, root: &std::path::Path) -> Result<Self> {
         let weights = BaseWeights::load(&arguments.base)?;
         progress(&format!("publishing {TASKS} heads"));
         let widths = weights.architecture().widths();
@@ -125,7 +119,12 @@ impl Bench {
         let bare = Worker::start(&mut own_worker(base, precision, *threads, pictures)?)?;
         let server = ServerProcess::turret(base, root, precision, *threads)?;
         let report = Report::new(format!("serve-{precision}"));
-        let bench = Self { server, bare, heads, jpeg, raw, report, rounds, time };
+        let (rounds, seconds, samples) = match arguments.quick {
+            true => (1, 1.0, 0.1),
+            false => (arguments.rounds, arguments.seconds, 1.0),
+        };
+        let time = Duration::from_secs_f64(seconds);
+        let bench = Self { server, bare, heads, jpeg, raw, report, rounds, time, samples };
         bench.check_an_answer().await?;
         Ok(bench)
     }

@@ -23,7 +23,7 @@ pub(super) async fn measure(bench: &mut Bench, capacity: f64) -> Result<()> {
 
     progress("open loop at 70 %");
     let rate = 0.7 * capacity;
-    let time = bench.time.max(Duration::from_secs_f64(REQUESTS / rate));
+    let time = bench.time.max(Duration::from_secs_f64(bench.samples * REQUESTS / rate));
     let calm = OpenLoop { rate, time, seed: SEED, timeout: None }.run(bench.server.grpc, &requests).await?;
 
     progress("open loop at 300 %");
