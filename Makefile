@@ -2,7 +2,7 @@
 .DEFAULT_GOAL := help
 PARITY_PYTHON := .parity/venv/bin/python
 
-.PHONY: help needs libtorch build demo serve test check-fmt clippy rust-test deny parity golden bench-heads bench-hot-paths bench-pictures bench-choices bench-features bench-engine bench-serve bench-edge bench-inputs bench-document pretrain-base clean-demo
+.PHONY: help needs libtorch build demo serve test check-fmt clippy rust-test deny parity parity-training golden bench-heads bench-hot-paths bench-pictures bench-choices bench-features bench-engine bench-serve bench-edge bench-inputs bench-document pretrain-base clean-demo
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -40,6 +40,9 @@ deny: ## licences, bans and sources, where cargo-deny is installed
 
 parity: build .parity/venv/.installed ## compare with torchvision's own networks and preprocessing
 	$(PARITY_PYTHON) -B tools/parity/check.py --turret target/release/turret
+
+parity-training: build .parity/venv/.installed ## compare fine-tune's solver with scikit-learn's
+	$(PARITY_PYTHON) -B tools/parity/training.py
 
 golden: .parity/venv/.installed ## write the golden files that `make test` compares with
 	$(PARITY_PYTHON) -B tools/parity/write_golden.py

@@ -1,0 +1,125 @@
+"""Compares `fine-tune train` with scikit-learn's LogisticRegression on the very features that fine-tune has cached.
+
+Both minimise the same function: scikit-learn's `C` is `1 / (l2 * sum of the weights)`, and the weights sum to the number of
+pictures. Prints one line for each figure with the bar it has to meet; exits 1 when any bar is missed.
+"""
+
+import argparse
+import hashlib
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from safetensors.numpy import load_file
+from sklearn.linear_model import LogisticRegression
+
+ROOT = Path(__file__).resolve().parents[2]
+RELEASE = ROOT / "target" / "release"
+BASE = ROOT / "assets" / "base-textures.safetensors"
+AGREEMENT_BAR = 0.995  # part of the held-out rows that get the same answer
+PROBABILITY_BAR = 1e-3  # largest difference of a probability: heads are kept in single precision
+LEAST_DEVIATION = 1e-6  # fine-tune's: a feature that varies less is not scaled
+TASK = "parity"
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Features [pictures, width] and labels [pictures]."""
+
+    features: np.ndarray
+    labels: np.ndarray
+
+
+def run(program: str, *arguments: str | Path) -> str:
+    """What the program writes to standard output; a failing one ends the check with its own words."""
+    command = [str(RELEASE / program), *map(str, arguments)]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True)
+    if done.returncode != 0:
+        sys.exit(f"`{' '.join(command[:4])} ...` ended with status {done.returncode}")
+    return done.stdout
+
+
+def cached_rows(pictures: Path, cache: Path, feature_set: str) -> Rows:
+    """The rows of a folder of class folders, out of fine-tune's cache, which is named by content."""
+    entries = {path.stem: path for path in cache.rglob("*.safetensors")}
+    paths = sorted(pictures.glob("*/*"))
+    digests = [hashlib.sha256(path.read_bytes()).hexdigest() for path in paths]
+    features = np.stack([load_file(entries[digest])[feature_set] for digest in digests])
+    return Rows(features.astype(np.float64), np.array([path.parent.name for path in paths]))
+
+
+def softmax(logits: np.ndarray) -> np.ndarray:
+    weights = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return weights / weights.sum(axis=1, keepdims=True)
+
+
+def trained(data: Path, folder: Path, feature_set: str, l2: float) -> dict[str, np.ndarray]:
+    """Weight and bias of a head that was trained, published and exported."""
+    heads = folder / f"heads-{feature_set}-{l2}"
+    lines = run(
+        "fine-tune", "train", data, "--task", TASK, "--base", BASE, "--heads", heads, "--cache", folder / "cache",
+        "--features", feature_set, "--l2", str(l2), "--output", "json",
+    )  # fmt: skip
+    published = [line for line in map(json.loads, lines.splitlines()) if line["event"] == "published"][-1]
+    exported = heads / "linear.safetensors"
+    run("fine-tune", "export", published["path"], "-o", exported)
+    return load_file(exported)
+
+
+def probabilities(linear: dict[str, np.ndarray], rows: Rows) -> np.ndarray:
+    """[pictures, classes]; classes are in the order of their names, as scikit-learn's are."""
+    return softmax(rows.features @ linear["weight"].T.astype(np.float64) + linear["bias"])
+
+
+def theirs(train: Rows, held_out: Rows, l2: float) -> np.ndarray:
+    """Probabilities [pictures, classes] of scikit-learn's minimum."""
+    mean, deviation = train.features.mean(axis=0), train.features.std(axis=0)
+    deviation[deviation < LEAST_DEVIATION] = 1
+    model = LogisticRegression(
+        C=1 / (l2 * len(train.labels)), class_weight="balanced", solver="lbfgs", tol=1e-9, max_iter=20000
+    )
+    model.fit((train.features - mean) / deviation, train.labels)
+    return model.predict_proba((held_out.features - mean) / deviation)
+
+
+def figures(folder: Path, per_class: int) -> Iterator[tuple[str, float, float, bool]]:
+    """Name, value, bar, and whether the value must be at least the bar."""
+    data = folder / "data"
+    run("examples/surfaces", data / "train", "--per-class", str(per_class))
+    run("examples/surfaces", data / "val", "--per-class", str(per_class), "--start", "1000")
+    cache = folder / "cache"
+    for feature_set in ("gap", "pyramid"):
+        for l2 in (1.0, 0.01):
+            # The first run fills the cache that the rows come from.
+            linear = trained(data, folder, feature_set, l2)
+            train = cached_rows(data / "train", cache, feature_set)
+            held_out = cached_rows(data / "val", cache, feature_set)
+            found = probabilities(linear, held_out)
+            expected = theirs(train, held_out, l2)
+            agreement = float((found.argmax(axis=1) == expected.argmax(axis=1)).mean())
+            name = f"{feature_set}, L2 {l2:g}"
+            yield f"{name}: same answer, part of {len(held_out.labels)} rows", agreement, AGREEMENT_BAR, True
+            yield f"{name}: largest difference of a probability", float(np.abs(found - expected).max()), PROBABILITY_BAR, False
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--per-class", type=int, default=40)
+    per_class = parser.parse_args().per_class
+    missed = 0
+    with tempfile.TemporaryDirectory() as folder:
+        for what, value, bar, at_least in figures(Path(folder), per_class):
+            met = value >= bar if at_least else value <= bar
+            sign = ">=" if at_least else "<="
+            print(f"{what:<58} {value:>10.3g}  {sign} {bar:<7g} {'ok' if met else 'MISSED'}", flush=True)
+            missed += not met
+    sys.exit(f"{missed} figures missed their bar" if missed else 0)
+
+
+if __name__ == "__main__":
+    main()
