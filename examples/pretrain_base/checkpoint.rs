@@ -7,12 +7,24 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, ensure};
-use tch::{Tensor, nn::VarStore, no_grad_guard};
+use serde::{Deserialize, Serialize};
+use tch::{Kind, Tensor, no_grad_guard};
 
-use crate::network::BASE;
+use crate::{network::BASE, precision::Precision};
+
+/// What makes one training another.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Settings {
+    pub(crate) images: u64,
+    pub(crate) seed: u64,
+    pub(crate) recipes: u32,
+    pub(crate) batch: usize,
+    pub(crate) learning_rate: f64,
+    pub(crate) precision: Precision,
+}
 
 /// Where the training is.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Position {
     pub(crate) images: u64,
     /// Over all starts.
@@ -24,8 +36,8 @@ pub(crate) struct Checkpoint {
     folder: PathBuf,
 }
 
-/// A tensor `[images, seconds]` beside the network's own.
-const POSITION: &str = "position";
+/// The tensor with the JSON of [`Settings`] and [`Position`], beside those of the network and the optimiser.
+const TRAINING: &str = "training";
 
 impl Checkpoint {
     pub(crate) fn in_folder(folder: PathBuf) -> Result<Self> {
@@ -38,53 +50,61 @@ impl Checkpoint {
     }
 
     /// Imports with `turret base import`.
-    fn base(&self) -> PathBuf {
+    pub(crate) fn base(&self) -> PathBuf {
         self.folder.join("resnet34.safetensors")
     }
 
-    /// Optimiser moments are not kept: they are a mean over the last few steps and come back as fast.
-    pub(crate) fn write(&self, variables: &VarStore, position: Position) -> Result<()> {
-        let mut named: Vec<(String, Tensor)> = variables.variables().into_iter().collect();
-        named.sort_by(|(one, _), (other, _)| one.cmp(other));
+    /// `state` is all that the training changes, by name.
+    pub(crate) fn write(
+        &self,
+        state: &[(String, Tensor)],
+        settings: &Settings,
+        position: Position,
+    ) -> Result<()> {
         let prefix = format!("{BASE}.");
         let base: Vec<(&str, &Tensor)> =
-            named.iter().filter_map(|(name, tensor)| Some((name.strip_prefix(&prefix)?, tensor))).collect();
+            state.iter().filter_map(|(name, tensor)| Some((name.strip_prefix(&prefix)?, tensor))).collect();
         write_whole(&base, &self.base())?;
-        let position = Tensor::from_slice(&[position.images as f64, position.elapsed.as_secs_f64()]);
-        let all: Vec<(&str, &Tensor)> = named
-            .iter()
-            .map(|(name, tensor)| (name.as_str(), tensor))
-            .chain([(POSITION, &position)])
-            .collect();
+        let training = Tensor::from_slice(&serde_json::to_vec(&(settings, position))?);
+        let named = state.iter().map(|(name, tensor)| (name.as_str(), tensor));
+        let all: Vec<(&str, &Tensor)> = named.chain([(TRAINING, &training)]).collect();
         write_whole(&all, &self.training())
     }
 
-    /// Goes on where the folder's training stopped; from the start if there was none.
-    pub(crate) fn resume(&self, variables: &VarStore) -> Result<Position> {
+    /// Brings back the state that the folder's training stopped in; leaves it as it is if there was none.
+    pub(crate) fn resume(&self, state: &[(String, Tensor)], settings: &Settings) -> Result<Position> {
         let path = self.training();
         if !path.exists() {
             return Ok(Position::default());
         }
-        let mut found: HashMap<String, Tensor> = Tensor::read_safetensors(&path)
-            .with_context(|| format!("cannot read {}", path.display()))?
+        let shown = path.display();
+        let mut kept: HashMap<String, Tensor> = Tensor::read_safetensors(&path)
+            .with_context(|| format!("cannot read {shown}"))?
             .into_iter()
             .collect();
-        let position =
-            found.remove(POSITION).with_context(|| format!("{} has no position", path.display()))?;
+        let of_training = kept
+            .remove(TRAINING)
+            .filter(|tensor| tensor.kind() == Kind::Uint8)
+            .with_context(|| format!("{shown} is no checkpoint of this program: give another --out"))?;
+        let bytes = Vec::<u8>::try_from(of_training.flatten(0, -1))?;
+        let (found, position): (Settings, Position) =
+            serde_json::from_slice(&bytes).with_context(|| format!("cannot read {TRAINING} in {shown}"))?;
+        ensure!(
+            found == *settings,
+            "{shown} is of another training, {found:?}, expected {settings:?}: give another --out, or the options of then"
+        );
         let _guard = no_grad_guard();
-        for (name, mut variable) in variables.variables() {
-            let kept = found.get(&name).with_context(|| format!("{} lacks {name}", path.display()))?;
+        for (name, tensor) in state {
+            let kept = kept.get(name).with_context(|| format!("{shown} lacks {name}"))?;
             ensure!(
-                kept.size() == variable.size(),
-                "{}: {name} has shape {:?}, expected {:?}; were --recipes others?",
-                path.display(),
+                kept.size() == tensor.size(),
+                "{shown}: {name} has shape {:?}, expected {:?}",
                 kept.size(),
-                variable.size()
+                tensor.size()
             );
-            variable.copy_(kept);
+            tensor.shallow_clone().copy_(kept);
         }
-        let elapsed = Duration::from_secs_f64(position.double_value(&[1]));
-        Ok(Position { images: position.double_value(&[0]) as u64, elapsed })
+        Ok(position)
     }
 }
 
@@ -94,4 +114,74 @@ fn write_whole(tensors: &[(&str, &Tensor)], path: &Path) -> Result<()> {
     Tensor::write_safetensors(tensors, &unfinished)
         .with_context(|| format!("cannot write {}", unfinished.display()))?;
     Ok(fs_err::rename(&unfinished, path)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SETTINGS: Settings = Settings {
+        images: 100,
+        seed: u64::MAX,
+        recipes: 3,
+        batch: 4,
+        learning_rate: 1.5e-3,
+        precision: Precision::Fp32,
+    };
+
+    fn state(values: [f32; 2]) -> Vec<(String, Tensor)> {
+        vec![
+            ("base.conv1.weight".to_owned(), Tensor::from_slice(&values)),
+            ("steps".to_owned(), Tensor::from(7i64)),
+        ]
+    }
+
+    fn written() -> (tempfile::TempDir, Checkpoint) {
+        let folder = tempfile::tempdir().unwrap();
+        let checkpoint = Checkpoint::in_folder(folder.path().to_owned()).unwrap();
+        let position = Position { images: 40, elapsed: Duration::from_millis(1500) };
+        checkpoint.write(&state([1.0, -2.5]), &SETTINGS, position).unwrap();
+        (folder, checkpoint)
+    }
+
+    #[test]
+    fn an_empty_folder_is_the_start() {
+        let folder = tempfile::tempdir().unwrap();
+        let checkpoint = Checkpoint::in_folder(folder.path().join("new")).unwrap();
+        assert_eq!(checkpoint.resume(&state([3.0; 2]), &SETTINGS).unwrap(), Position::default());
+    }
+
+    #[test]
+    fn brings_back_what_was_written() {
+        let (_folder, checkpoint) = written();
+        let state = state([0.0; 2]);
+        let position = checkpoint.resume(&state, &SETTINGS).unwrap();
+        assert_eq!(position, Position { images: 40, elapsed: Duration::from_millis(1500) });
+        assert!(state[0].1.equal(&Tensor::from_slice(&[1.0f32, -2.5])));
+        let base = Tensor::read_safetensors(checkpoint.base()).unwrap();
+        assert_eq!(base.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>(), ["conv1.weight"]);
+    }
+
+    #[test]
+    fn refuses_the_checkpoint_of_another_training() {
+        let (_folder, checkpoint) = written();
+        let refusal = |state: &[(String, Tensor)], settings: &Settings| {
+            checkpoint.resume(state, settings).unwrap_err().to_string()
+        };
+        let other = Settings { images: 200, ..SETTINGS };
+        assert!(refusal(&state([0.0; 2]), &other).contains("another training"));
+        let mut more = state([0.0; 2]);
+        more.push(("more".to_owned(), Tensor::from(0i64)));
+        assert!(refusal(&more, &SETTINGS).contains("lacks more"));
+        let wider = vec![("steps".to_owned(), Tensor::from_slice(&[0i64, 0]))];
+        assert!(refusal(&wider, &SETTINGS).contains("steps has shape [], expected [2]"));
+    }
+
+    #[test]
+    fn refuses_a_file_that_is_no_checkpoint() {
+        let (_folder, checkpoint) = written();
+        fs_err::copy(checkpoint.base(), checkpoint.training()).unwrap();
+        let refusal = checkpoint.resume(&state([0.0; 2]), &SETTINGS).unwrap_err().to_string();
+        assert!(refusal.contains("no checkpoint of this program"), "{refusal}");
+    }
 }

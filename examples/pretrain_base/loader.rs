@@ -113,3 +113,35 @@ impl Loader {
         self.batches.recv().context("the thread that draws pictures ended")
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn order(first_number: u64, count: usize) -> Order {
+        Order { first_number, count, side: 32, difficulty: 0.5 }
+    }
+
+    #[test]
+    fn a_picture_depends_on_its_number_and_not_on_its_batch() {
+        let recipes = Recipe::draw_all(3, 0);
+        let batch = Batch::draw(&recipes, 0, order(10, 4));
+        let rest = Batch::draw(&recipes, 0, order(12, 2));
+        assert!(batch.pixels.narrow(0, 2, 2).equal(&rest.pixels));
+        assert!(batch.structure.narrow(0, 2, 2).equal(&rest.structure));
+        assert!(!batch.pixels.equal(&Batch::draw(&recipes, 1, order(10, 4)).pixels), "another seed");
+    }
+
+    #[test]
+    fn batches_come_in_the_order_they_were_asked_for() {
+        let mut loader = Loader::start(Recipe::draw_all(2, 0).into(), 0);
+        let mut next = 0;
+        for first_number in 0..2 * BATCHES_AHEAD as u64 {
+            let batch = loader.next(|| {
+                next += 1;
+                order(next - 1, 1)
+            });
+            assert_eq!(batch.unwrap().order.first_number, first_number);
+        }
+    }
+}

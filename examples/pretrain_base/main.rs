@@ -3,6 +3,7 @@
 //! Two things are learnt at once: which recipe a texture is of, and which local structure lies on it, if any.
 //! `turret base import OUT/resnet34.safetensors` makes a base of the result.
 
+mod adamw;
 mod brush;
 mod checkpoint;
 mod field;
@@ -11,6 +12,7 @@ mod mask;
 mod network;
 mod noise;
 mod picture;
+mod precision;
 mod recipe;
 mod schedule;
 mod sheet;
@@ -23,21 +25,20 @@ use std::path::PathBuf;
 use anyhow::Result;
 use clap::Parser;
 
+use checkpoint::Settings;
+use precision::Precision;
 use recipe::Recipe;
-use training::{Training, TrainingOptions};
+use training::Training;
 
-/// Trains until --images or --minutes are used up; started again with the same --out it goes on where it was.
+/// Trains on --images pictures; started again with the same --out it goes on where it was.
 #[derive(Parser, Debug)]
 struct Arguments {
     /// Folder of the checkpoint and of resnet34.safetensors
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
-    /// Pictures to train on; the same number gives the same training
-    #[arg(long, value_name = "N", default_value_t = 1_000_000)]
+    /// Pictures to train on
+    #[arg(long, value_name = "N", default_value_t = 56_000)]
     images: u64,
-    /// Train for so long instead, all starts together
-    #[arg(long, value_name = "M", conflicts_with = "images")]
-    minutes: Option<f64>,
     #[arg(long, default_value_t = 0)]
     seed: u64,
     /// Kinds of texture
@@ -49,6 +50,9 @@ struct Arguments {
     /// Highest learning rate of AdamW
     #[arg(long, value_name = "X", default_value_t = 1.5e-3)]
     learning_rate: f64,
+    /// Of the convolutions
+    #[arg(long, value_name = "PRECISION", value_enum, default_value_t = Precision::Auto)]
+    precision: Precision,
     /// cpu or cuda:N
     #[arg(long, value_name = "DEVICE", default_value = "cpu")]
     device: turret::base::Device,
@@ -59,21 +63,17 @@ struct Arguments {
 
 fn main() -> Result<()> {
     let arguments = Arguments::parse();
-    let recipes: Vec<Recipe> =
-        (0..arguments.recipes).map(|number| Recipe::draw(number, arguments.seed)).collect();
     if let Some(file) = &arguments.sheet {
-        return sheet::write_sheet(file, &recipes);
+        return sheet::write_sheet(file, &Recipe::draw_all(arguments.recipes, arguments.seed));
     }
-    let budget = match arguments.minutes {
-        Some(minutes) => schedule::Budget::Time(std::time::Duration::from_secs_f64(60.0 * minutes)),
-        None => schedule::Budget::Images(arguments.images),
-    };
-    let options = TrainingOptions {
-        out: arguments.out,
-        budget,
+    let device = arguments.device.resolve()?;
+    let settings = Settings {
+        images: arguments.images,
         seed: arguments.seed,
+        recipes: arguments.recipes,
         batch: arguments.batch,
         learning_rate: arguments.learning_rate,
+        precision: arguments.precision.resolve(device),
     };
-    Training::start(options, recipes, arguments.device)?.run()
+    Training::start(settings, arguments.out, device)?.run()
 }

@@ -16,6 +16,7 @@ const BLOCKS: [usize; 4] = [3, 4, 6, 3];
 #[derive(Debug)]
 struct Convolution {
     conv: nn::Conv2D,
+    config: nn::ConvConfig,
     bn: nn::BatchNorm,
 }
 
@@ -36,12 +37,17 @@ impl Convolution {
         let one = nn::BatchNormConfig { ws_init: nn::Init::Const(1.0), ..nn::BatchNormConfig::default() };
         Self {
             conv: nn::conv2d(at(path, names.0), inputs, outputs, side, config),
+            config,
             bn: nn::batch_norm2d(at(path, names.1), outputs, one),
         }
     }
 
+    /// Computed in the kind of `x`. Not by autocast: that of tch is for CUDA alone.
     fn forward(&self, x: &Tensor, train: bool) -> Tensor {
-        self.bn.forward_t(&self.conv.forward(x), train)
+        let (weight, config) = (self.conv.ws.to_kind(x.kind()), self.config);
+        let no_bias: Option<Tensor> = None;
+        let y = x.conv2d(&weight, no_bias, [config.stride; 2], [config.padding; 2], [1, 1], 1);
+        self.bn.forward_t(&y, train)
     }
 
     /// Its output is zero until it has learnt otherwise.
@@ -162,7 +168,7 @@ impl Network {
         }
     }
 
-    /// `pixels` is `[N, 3, side, side]`; only the first `depth` blocks of each layer take part.
+    /// `pixels` is `[N, 3, side, side]`, of the kind to compute in; logits are fp32. Only the first `depth` blocks of each layer take part.
     pub(crate) fn forward(&self, pixels: &Tensor, depth: usize, train: bool) -> Logits {
         let mut x = self.stem.forward(pixels, train).relu().max_pool2d([3, 3], [2, 2], [1, 1], [1, 1], false);
         let (mut pooled, mut maps) = (Vec::new(), Vec::new());
@@ -171,7 +177,7 @@ impl Network {
                 x = block.forward(&x, train);
             }
             pooled.push(x.mean_dim([2i64, 3].as_slice(), false, Kind::Float));
-            pooled.push(x.amax([2, 3], false));
+            pooled.push(x.amax([2, 3], false).to_kind(Kind::Float));
             maps.push(x.shallow_clone());
         }
         // The pyramid trains the early layers directly, and its probe is the one that a head will be.
@@ -180,7 +186,7 @@ impl Network {
         Logits {
             recipe: [recipe_of_gap, recipe_of_pyramid],
             structure: [structure_of_gap, structure_of_pyramid],
-            cells: self.cells.forward(&maps[2]),
+            cells: self.cells.forward(&maps[2].to_kind(Kind::Float)),
         }
     }
 }
@@ -208,5 +214,47 @@ impl Logits {
             right(&self.structure[0], &batch.structure),
             right(&self.structure[1], &batch.structure),
         ]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tch::Device;
+
+    use super::*;
+    use crate::{loader::Order, recipe::Recipe};
+
+    fn network_and_batch() -> (nn::VarStore, Network, Batch) {
+        tch::manual_seed(0);
+        let variables = nn::VarStore::new(Device::Cpu);
+        let network = Network::new(&variables.root(), 3, 49);
+        let order = Order { first_number: 0, count: 4, side: 32, difficulty: 0.0 };
+        (variables, network, Batch::draw(&Recipe::draw_all(3, 0), 0, order))
+    }
+
+    #[test]
+    fn blocks_join_without_changing_what_is_seen() {
+        let (_variables, network, batch) = network_and_batch();
+        let _guard = no_grad_guard();
+        let [shallow, deep] = [1, 6].map(|depth| network.forward(&batch.pixels, depth, false));
+        assert!(shallow.recipe[0].allclose(&deep.recipe[0], 1e-5, 1e-6, false));
+        assert!(shallow.cells.allclose(&deep.cells, 1e-5, 1e-6, false));
+    }
+
+    #[test]
+    fn bf16_comes_near_fp32_in_loss_and_gradients() {
+        let (variables, network, batch) = network_and_batch();
+        let weight = &variables.variables()["base.layer2.0.conv1.weight"];
+        let [fp32, bf16] = [Kind::Float, Kind::BFloat16].map(|kind| {
+            let loss = network.forward(&batch.pixels.to_kind(kind), 1, false).loss(&batch);
+            assert_eq!(loss.kind(), Kind::Float);
+            let [gradient] =
+                <[Tensor; 1]>::try_from(Tensor::run_backward(&[&loss], &[weight], false, false)).unwrap();
+            (loss.double_value(&[]), gradient)
+        });
+        assert!((bf16.0 / fp32.0 - 1.0).abs() < 0.02, "{} {}", bf16.0, fp32.0);
+        let [one, other] = [bf16.1.flatten(0, -1), fp32.1.flatten(0, -1)];
+        let alike = Tensor::cosine_similarity(&one, &other, 0, 1e-8).double_value(&[]);
+        assert!(alike > 0.98, "{alike}");
     }
 }

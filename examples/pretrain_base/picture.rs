@@ -50,3 +50,55 @@ impl Picture {
         Self { pixels: tones.coloured(&recipes[recipe].colours, rng), recipe, structure: class, cells }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use rand::SeedableRng as _;
+    use rand_chacha::ChaCha8Rng;
+
+    use super::*;
+
+    const SIDE: usize = 32;
+
+    fn pictures(count: u64, difficulty: f32) -> Vec<Picture> {
+        let recipes = Recipe::draw_all(4, 0);
+        let draw = |seed| Picture::draw(&recipes, SIDE, difficulty, &mut ChaCha8Rng::seed_from_u64(seed));
+        (0..count).map(draw).collect()
+    }
+
+    #[test]
+    fn two_draws_of_one_recipe_differ() {
+        let recipe = [Recipe::draw(0, 0)];
+        let mut rng = ChaCha8Rng::seed_from_u64(0);
+        let [one, other] = [0; 2].map(|_| Picture::draw(&recipe, SIDE, 0.5, &mut rng));
+        assert_eq!((one.recipe, other.recipe), (0, 0));
+        assert_ne!(one.pixels, other.pixels);
+    }
+
+    #[test]
+    fn cells_name_the_structure_of_the_picture_or_nothing() {
+        for picture in pictures(20, 0.0) {
+            assert_eq!(picture.pixels.len(), 3 * SIDE * SIDE);
+            assert_eq!(picture.cells.len(), (SIDE / CELL).pow(2));
+            assert!(picture.cells.iter().all(|&cell| cell == 0 || cell == picture.structure));
+        }
+    }
+
+    #[test]
+    fn difficulty_makes_structures_smaller_and_contrast_fainter() {
+        let (easy, hard) = (pictures(60, 0.0), pictures(60, 1.0));
+        let seen = |pictures: &[Picture]| {
+            pictures.iter().flat_map(|picture| &picture.cells).filter(|&&cell| cell != 0).count()
+        };
+        assert!(seen(&hard) < seen(&easy), "{} {}", seen(&hard), seen(&easy));
+        let contrast = |pictures: &[Picture]| {
+            let deviation = |picture: &Picture| {
+                let green = &picture.pixels[SIDE * SIDE..2 * SIDE * SIDE];
+                let mean = green.iter().sum::<f32>() / green.len() as f32;
+                (green.iter().map(|pixel| (pixel - mean).powi(2)).sum::<f32>() / green.len() as f32).sqrt()
+            };
+            pictures.iter().map(deviation).sum::<f32>()
+        };
+        assert!(contrast(&hard) < 0.8 * contrast(&easy), "{} {}", contrast(&hard), contrast(&easy));
+    }
+}

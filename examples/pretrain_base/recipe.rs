@@ -40,6 +40,10 @@ pub(crate) struct Recipe {
 }
 
 impl Recipe {
+    pub(crate) fn draw_all(count: u32, seed: u64) -> Vec<Self> {
+        (0..count).map(|number| Self::draw(number, seed)).collect()
+    }
+
     /// Recipe `number` of a seed; recipes do not depend on how many there are.
     pub(crate) fn draw(number: u32, seed: u64) -> Self {
         let mut rng = ChaCha8Rng::seed_from_u64(seed ^ 0x7E47_0000);
@@ -93,6 +97,41 @@ impl Recipe {
                 let (first, second, choice) = (next(), next(), next());
                 mix(second, first, smoothstep(-0.1, 0.1, choice))
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_recipe_depends_on_its_number_and_the_seed_alone() {
+        let formula = |recipe: &Recipe| format!("{recipe:?}");
+        let recipes = Recipe::draw_all(12, 7);
+        assert_eq!(formula(&recipes[5]), formula(&Recipe::draw(5, 7)));
+        assert_ne!(formula(&recipes[5]), formula(&Recipe::draw(5, 8)));
+        assert_ne!(
+            formula(&recipes[0]),
+            formula(&recipes[Field::KINDS as usize]),
+            "same kind of first field"
+        );
+    }
+
+    #[test]
+    fn every_recipe_gives_finite_tones_that_are_not_all_the_same() {
+        for recipe in Recipe::draw_all(3 * Field::KINDS, 0) {
+            let tones: Vec<f32> = (0..400)
+                .map(|i| {
+                    recipe.tone(
+                        Noise::random(&mut ChaCha8Rng::seed_from_u64(1)),
+                        3.1 * i as f32,
+                        1.7 * i as f32,
+                    )
+                })
+                .collect();
+            assert!(tones.iter().all(|tone| tone.is_finite()), "{recipe:?}");
+            assert!(tones.iter().any(|tone| (tone - tones[0]).abs() > 0.05), "{recipe:?}");
         }
     }
 }

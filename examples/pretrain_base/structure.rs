@@ -94,3 +94,59 @@ impl Structure {
         mask
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use rand::SeedableRng as _;
+    use rand_chacha::ChaCha8Rng;
+
+    use super::*;
+
+    const SIDE: usize = 64;
+
+    fn structures() -> impl Iterator<Item = Structure> {
+        let shapes = Shape::ALL.iter().enumerate();
+        shapes.map(|(index, &shape)| Structure { shape, bright: false, class: 2 * index + 1 })
+    }
+
+    /// Mean share of the picture that masks cover.
+    fn covered(structure: Structure, share: f32) -> f32 {
+        const DRAWS: u64 = 8;
+        let of_draw = |seed| {
+            let mask = structure.mask(SIDE, share, &mut ChaCha8Rng::seed_from_u64(seed));
+            mask.coverage.iter().map(|coverage| coverage.abs()).sum::<f32>() / (SIDE * SIDE) as f32
+        };
+        (0..DRAWS).map(of_draw).sum::<f32>() / DRAWS as f32
+    }
+
+    #[test]
+    fn compact_shapes_cover_the_share_asked_for() {
+        let compact = [Shape::Disc, Shape::Rectangle, Shape::Stain];
+        for structure in structures().filter(|structure| compact.contains(&structure.shape)) {
+            for share in [0.02, 0.05, 0.1] {
+                let ratio = covered(structure, share) / share;
+                assert!((0.6..1.5).contains(&ratio), "{structure:?} covers {ratio} of {share}");
+            }
+        }
+    }
+
+    #[test]
+    fn every_shape_is_seen_and_none_fills_the_picture() {
+        for structure in structures() {
+            let covered = covered(structure, 0.05);
+            assert!((0.003..0.7).contains(&covered), "{structure:?} covers {covered}");
+        }
+    }
+
+    #[test]
+    fn every_shape_occurs_in_both_polarities_each_a_class_of_its_own() {
+        let mut rng = ChaCha8Rng::seed_from_u64(0);
+        let mut seen = [None; Structure::CLASSES];
+        for structure in (0..1000).map(|_| Structure::random(&mut rng)) {
+            let what = (structure.shape, structure.bright);
+            assert_eq!(*seen[structure.class].get_or_insert(what), what);
+        }
+        assert!(seen[0].is_none(), "class 0 is a picture without a structure");
+        assert!(seen[1..].iter().all(Option::is_some));
+    }
+}

@@ -187,3 +187,28 @@ fn unit_noise(rng: &mut impl Rng) -> f32 {
     // Each of the four parts has a variance of 1/12.
     (part(0) + part(16) + part(32) + part(48)) * 3.0f32.sqrt()
 }
+
+#[cfg(test)]
+mod tests {
+    use rand::SeedableRng as _;
+    use rand_chacha::ChaCha8Rng;
+
+    use super::*;
+
+    /// Mean tone of a texture of mean 0 after a disc was laid on it.
+    fn mean_with_disc(bright: bool) -> f32 {
+        const SIDE: usize = 32;
+        let mut rng = ChaCha8Rng::seed_from_u64(3);
+        let mut tones = Tones::of_texture(&Recipe::draw(0, 0), SIDE, &mut rng);
+        let disc = Structure { shape: Shape::Disc, bright, class: 0 };
+        let mask = disc.mask(SIDE, 0.1, &mut rng);
+        tones.lay_on(disc, &mask, 2.0, 1.0, &mut rng);
+        tones.values.iter().sum::<f32>() / tones.values.len() as f32
+    }
+
+    #[test]
+    fn a_bright_structure_raises_and_a_dark_one_lowers_the_tones() {
+        assert!(mean_with_disc(true) > 0.05);
+        assert!(mean_with_disc(false) < -0.05);
+    }
+}

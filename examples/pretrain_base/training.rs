@@ -8,114 +8,142 @@ use std::{
 
 use anyhow::{Result, ensure};
 use indicatif::{ProgressBar, ProgressStyle};
-use tch::{
-    nn::{self, OptimizerConfig as _},
-    no_grad_guard,
-};
-use turret::base::Device;
+use tch::{Tensor, nn, no_grad_guard};
 
 use crate::{
-    checkpoint::{Checkpoint, Position},
+    adamw::AdamW,
+    checkpoint::{Checkpoint, Position, Settings},
     loader::{Batch, Loader, Order},
     network::Network,
     recipe::Recipe,
-    schedule::{self, Budget},
+    schedule::Schedule,
     structure::Structure,
 };
 
 /// Between two checkpoints, each with a score on held-out pictures.
-const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(150);
-const HELD_OUT_IMAGES: u64 = 768;
+const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(300);
+const HELD_OUT_IMAGES: u64 = 320;
 const HELD_OUT_SIDE: usize = 96;
 /// Numbers of held-out pictures start here, far beyond any training.
 const FIRST_HELD_OUT: u64 = 1 << 40;
-const PROGRESS_STEPS: u64 = 10_000;
 const WEIGHT_DECAY: f64 = 0.02;
 
 #[derive(Debug)]
-pub(crate) struct TrainingOptions {
-    pub(crate) out: PathBuf,
-    pub(crate) budget: Budget,
-    pub(crate) seed: u64,
-    pub(crate) batch: usize,
-    pub(crate) learning_rate: f64,
-}
-
-#[derive(Debug)]
 pub(crate) struct Training {
-    options: TrainingOptions,
+    settings: Settings,
+    schedule: Schedule,
     recipes: Arc<[Recipe]>,
     device: tch::Device,
     variables: nn::VarStore,
     network: Network,
+    optimiser: AdamW,
     checkpoint: Checkpoint,
     position: Position,
 }
 
 impl Training {
-    pub(crate) fn start(options: TrainingOptions, recipes: Vec<Recipe>, device: Device) -> Result<Self> {
-        ensure!(options.batch > 1 && recipes.len() > 1, "--batch and --recipes must be above 1");
-        let device = device.resolve()?;
-        tch::manual_seed(options.seed.cast_signed());
+    /// Goes on with what is in the folder `out`, if there is something.
+    pub(crate) fn start(settings: Settings, out: PathBuf, device: tch::Device) -> Result<Self> {
+        ensure!(settings.batch > 1 && settings.recipes > 1, "--batch and --recipes must be above 1");
+        tch::manual_seed(settings.seed.cast_signed());
         let variables = nn::VarStore::new(device);
-        let network = Network::new(&variables.root(), recipes.len(), Structure::CLASSES);
-        let checkpoint = Checkpoint::in_folder(options.out.clone())?;
-        let position = checkpoint.resume(&variables)?;
-        Ok(Self { options, recipes: recipes.into(), device, variables, network, checkpoint, position })
+        let network = Network::new(&variables.root(), settings.recipes as usize, Structure::CLASSES);
+        let optimiser = AdamW::new(&variables, WEIGHT_DECAY);
+        let mut training = Self {
+            schedule: Schedule { images: settings.images },
+            recipes: Recipe::draw_all(settings.recipes, settings.seed).into(),
+            checkpoint: Checkpoint::in_folder(out)?,
+            position: Position::default(),
+            settings,
+            device,
+            variables,
+            network,
+            optimiser,
+        };
+        training.position = training.checkpoint.resume(&training.state(), &training.settings)?;
+        Ok(training)
     }
 
+    /// Trains to the end.
     pub(crate) fn run(mut self) -> Result<()> {
-        let mut optimiser =
-            nn::AdamW::default().wd(WEIGHT_DECAY).build(&self.variables, self.options.learning_rate)?;
-        let mut loader = Loader::start(self.recipes.clone(), self.options.seed);
         let held_out = self.draw_held_out();
-        let (begun, before) = (Instant::now(), self.position);
-        let mut ordered = self.position.images;
-        let mut last_checkpoint = Instant::now();
+        let bar = ProgressBar::new(self.settings.images)
+            .with_style(ProgressStyle::with_template("{wide_bar} {percent} % {msg}, {eta} left")?);
+        // Counted from here, so that the time left does not count what an earlier start did.
+        bar.set_position(self.position.images);
+        bar.reset_eta();
+        let before = self.position.images;
+        let (begun, mut last_checkpoint) = (Instant::now(), Instant::now());
         let mut mean_loss = MovingMean::default();
-        let bar = self.progress_bar()?;
-        let mut rate = 0.0;
-        while self.progress() < 1.0 {
-            let (progress, count) = (self.progress(), self.options.batch);
-            let (side, difficulty) = (schedule::phase(progress).side, schedule::difficulty(progress));
+        let mut line = String::new();
+        self.train_until(self.settings.images, |training, loss| {
+            mean_loss.add(loss);
+            let rate = (training.position.images - before) as f64 / begun.elapsed().as_secs_f64();
+            line = format!(
+                "{} images, {rate:.0} images/s, loss {:.3}",
+                training.position.images, mean_loss.value
+            );
+            bar.set_position(training.position.images);
+            bar.set_message(line.clone());
+            if last_checkpoint.elapsed() > CHECKPOINT_INTERVAL {
+                training.keep(&bar, &line, &held_out)?;
+                last_checkpoint = Instant::now();
+            }
+            Ok(())
+        })?;
+        self.keep(&bar, &line, &held_out)
+    }
+
+    /// `after_step` is told the loss of each step.
+    fn train_until(
+        &mut self,
+        images: u64,
+        mut after_step: impl FnMut(&Self, f64) -> Result<()>,
+    ) -> Result<()> {
+        let (schedule, count) = (self.schedule, self.settings.batch);
+        let mut loader = Loader::start(self.recipes.clone(), self.settings.seed);
+        let mut ordered = self.position.images;
+        let (begun, before) = (Instant::now(), self.position.elapsed);
+        while self.position.images < images {
             let batch = loader.next(|| {
                 let first_number = ordered;
                 ordered += count as u64;
+                let (side, difficulty) =
+                    (schedule.phase(first_number).side, schedule.difficulty(first_number));
                 Order { first_number, count, side, difficulty }
             })?;
-            mean_loss.add(self.step(&mut optimiser, &batch.to_device(self.device), progress));
+            let loss = self.step(&batch.to_device(self.device));
             self.position.images += count as u64;
-            self.position.elapsed = before.elapsed + begun.elapsed();
-            bar.set_position((PROGRESS_STEPS as f64 * self.progress()) as u64);
-            rate = (self.position.images - before.images) as f64 / begun.elapsed().as_secs_f64();
-            bar.set_message(self.line(&mean_loss, rate));
-            if last_checkpoint.elapsed() > CHECKPOINT_INTERVAL {
-                self.keep(&bar, &self.line(&mean_loss, rate), &held_out)?;
-                last_checkpoint = Instant::now();
-            }
+            self.position.elapsed = before + begun.elapsed();
+            after_step(self, loss)?;
         }
-        self.keep(&bar, &self.line(&mean_loss, rate), &held_out)
+        Ok(())
     }
 
     /// One step of the optimiser; gives the loss before it.
-    fn step(&self, optimiser: &mut nn::Optimizer, batch: &Batch, progress: f64) -> f64 {
-        optimiser.set_lr(self.options.learning_rate * schedule::learning_rate_factor(progress));
-        let logits = self.network.forward(&batch.pixels, schedule::phase(progress).depth, true);
-        let loss = logits.loss(batch);
-        optimiser.backward_step(&loss);
+    fn step(&mut self, batch: &Batch) -> f64 {
+        let seen = batch.order.first_number;
+        let depth = self.schedule.phase(seen).depth;
+        let pixels = batch.pixels.to_kind(self.settings.precision.kind());
+        let loss = self.network.forward(&pixels, depth, true).loss(batch);
+        self.optimiser.step(&loss, self.settings.learning_rate * self.schedule.learning_rate_factor(seen));
         loss.double_value(&[])
+    }
+
+    /// All that a step changes, sorted by name; the tensors are those that are trained.
+    fn state(&self) -> Vec<(String, Tensor)> {
+        let mut state: Vec<(String, Tensor)> = self.variables.variables().into_iter().collect();
+        state.extend(self.optimiser.state());
+        state.sort_by(|(one, _), (other, _)| one.cmp(other));
+        state
     }
 
     /// Writes a checkpoint and says how good it is, on a line of its own, also where there is no terminal.
     fn keep(&self, bar: &ProgressBar, line: &str, held_out: &[Batch]) -> Result<()> {
-        self.checkpoint.write(&self.variables, self.position)?;
+        self.checkpoint.write(&self.state(), &self.settings, self.position)?;
         let (minutes, score) = (self.position.elapsed.as_secs_f64() / 60.0, self.score(held_out));
         bar.suspend(|| eprintln!("{minutes:.1} min: {line}, {score}"));
         Ok(())
-    }
-
-    fn progress(&self) -> f64 {
-        self.options.budget.progress(self.position.images, self.position.elapsed)
     }
 
     fn draw_held_out(&self) -> Vec<Batch> {
@@ -123,14 +151,14 @@ impl Training {
             .map(|index| {
                 let first_number = FIRST_HELD_OUT + 64 * index;
                 let order = Order { first_number, count: 64, side: HELD_OUT_SIDE, difficulty: 1.0 };
-                Batch::draw(&self.recipes, self.options.seed, order)
+                Batch::draw(&self.recipes, self.settings.seed, order)
             })
             .collect()
     }
 
     /// The share of held-out pictures that is right, at full difficulty.
     fn score(&self, held_out: &[Batch]) -> String {
-        let depth = schedule::phase(self.progress()).depth;
+        let depth = self.schedule.phase(self.position.images).depth;
         let _guard = no_grad_guard();
         let mut right = [0.0; 4];
         for batch in held_out {
@@ -145,19 +173,6 @@ impl Training {
              structure {structure_gap:.1} % gap {structure_pyramid:.1} % pyramid"
         )
     }
-
-    fn line(&self, mean_loss: &MovingMean, rate: f64) -> String {
-        format!("{} images, {rate:.0} images/s, loss {:.3}", self.position.images, mean_loss.value)
-    }
-
-    fn progress_bar(&self) -> Result<ProgressBar> {
-        let style = ProgressStyle::with_template("{wide_bar} {percent} % {msg}, {eta} left")?;
-        // Counted from here, so that the time left does not count what an earlier start did.
-        let bar = ProgressBar::new(PROGRESS_STEPS).with_style(style);
-        bar.set_position((PROGRESS_STEPS as f64 * self.progress()) as u64);
-        bar.reset_eta();
-        Ok(bar)
-    }
 }
 
 /// Over about the last hundred values.
@@ -171,5 +186,59 @@ impl MovingMean {
     fn add(&mut self, value: f64) {
         self.count = (self.count + 1).min(100);
         self.value += (value - self.value) / f64::from(self.count);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use turret::base::{Architecture, BaseWeights};
+
+    use super::*;
+    use crate::precision::Precision;
+
+    /// Five steps, at least one in each phase of the schedule.
+    const SETTINGS: Settings = Settings {
+        images: 20,
+        seed: 0,
+        recipes: 3,
+        batch: 4,
+        learning_rate: 1e-3,
+        precision: Precision::Fp32,
+    };
+
+    fn start(folder: &std::path::Path) -> Training {
+        Training::start(SETTINGS, folder.to_owned(), tch::Device::Cpu).unwrap()
+    }
+
+    fn keep(training: &Training) {
+        training.checkpoint.write(&training.state(), &training.settings, training.position).unwrap();
+    }
+
+    #[test]
+    fn a_training_that_was_stopped_ends_where_one_in_one_go_does() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut straight = start(folder.path());
+        // Other tests draw from the same generator of libtorch, so both trainings need the same first weights.
+        keep(&straight);
+        let mut stopped = start(folder.path());
+        straight.train_until(20, |_, _| Ok(())).unwrap();
+        stopped.train_until(12, |_, _| Ok(())).unwrap();
+        keep(&stopped);
+        drop(stopped);
+        let mut resumed = start(folder.path());
+        assert_eq!(resumed.position.images, 12);
+        resumed.train_until(20, |_, _| Ok(())).unwrap();
+        for ((name, one), (_, other)) in straight.state().iter().zip(&resumed.state()) {
+            assert!(one.allclose(other, 1e-4, 1e-6, false), "{name} differs");
+        }
+    }
+
+    #[test]
+    fn what_it_leaves_imports_as_a_base() {
+        let folder = tempfile::tempdir().unwrap();
+        let training = start(folder.path());
+        keep(&training);
+        let base = BaseWeights::import(&training.checkpoint.base()).unwrap();
+        assert_eq!(base.architecture(), Architecture::ResNet34);
     }
 }
