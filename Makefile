@@ -60,6 +60,7 @@ bench-hot-paths: libtorch ## batcher, registry, heads, preprocessing: what each 
 
 bench-pictures: libtorch
 	cargo build --release --locked --bin turret --example surfaces
+	mkdir -p .bench
 	target/release/examples/surfaces .bench/surfaces/train --per-class 120 >/dev/null
 	target/release/examples/surfaces .bench/surfaces/test --per-class 50 --start 1000 >/dev/null
 	tools/textures.sh .bench/textures
@@ -67,14 +68,14 @@ bench-pictures: libtorch
 bench-choices: bench-pictures ## what fine-tune chooses by itself beside the best of 100 choices
 	cargo bench --locked --bench choices
 
-# The ImageNet weights join in where `make demo` has fetched them.
+# The ImageNet weights join in where `make demo` has fetched them, and any base of BASES="one.safetensors other.safetensors".
 bench-features: bench-pictures ## linear probes: a random base, our own in fp32 and int8, ImageNet's if it is there
 	rm -f .bench/random.safetensors .bench/base-textures.safetensors
 	target/release/turret base random resnet34 --seed 1 -o .bench/random.safetensors
 	target/release/turret base calibrate assets/base-textures.safetensors --images .bench/surfaces/train \
 	    -o .bench/base-textures.safetensors
 	cargo bench --locked --bench features -- --base .bench/random.safetensors --base assets/base-textures.safetensors \
-	    --base .bench/base-textures.safetensors@int8 $(addprefix --base ,$(wildcard .demo/imagenet.safetensors))
+	    --base .bench/base-textures.safetensors@int8 $(addprefix --base ,$(BASES) $(wildcard .demo/imagenet.safetensors))
 
 bench-engine: bench-inputs .bench/venv/.installed ## the bare forward pass beside eager PyTorch, ONNX Runtime and OpenVINO
 	cargo bench --locked --bench performance -- engine $(BENCH_FLAGS)
