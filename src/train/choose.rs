@@ -8,7 +8,7 @@ use super::{
 };
 use crate::features::FeatureSet;
 
-/// Where there are too few pictures to try several: in the middle of what is chosen elsewhere.
+/// The strength where there are too few pictures to try several: the middle of the path, on a logarithmic scale.
 pub const L2_UNTRIED: f64 = 0.1;
 
 /// One feature set with its best L2 strength.
