@@ -37,7 +37,7 @@ struct Arguments {
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
     /// Pictures to train on
-    #[arg(long, value_name = "N", default_value_t = 56_000)]
+    #[arg(long, value_name = "N", default_value_t = 110_000)]
     images: u64,
     #[arg(long, default_value_t = 0)]
     seed: u64,
