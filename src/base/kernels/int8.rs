@@ -6,7 +6,7 @@ use tch::{Kind, TchError, Tensor};
 use super::{
     Convolution, Kernels, channels_last,
     dispatcher::{self, Geometry, Quantised, QuantisedWeight},
-    onednn::{geometry, input_shape},
+    onednn::{USUAL_BATCH, geometry, input_shape},
     stacked, through_tables,
 };
 use crate::{
@@ -109,7 +109,7 @@ impl Kernels for Int8 {
         let weight = Tensor::f_from_slice(&codes)?.f_view(plan.weight_shape().map(|side| side as i64))?;
         let scales = Tensor::f_from_slice(&scales)?;
         let geometry = geometry(folded);
-        let shape = input_shape(folded, input_side);
+        let shape = input_shape(folded, USUAL_BATCH, input_side);
         let packed = dispatcher::quantised_pack(&weight, &scales, quantised, geometry, shape)?;
         let zero_points = Tensor::f_zeros([plan.outputs as i64], (Kind::Int64, tch::Device::Cpu))?;
         let bias = Tensor::f_from_slice(&folded.bias)?;

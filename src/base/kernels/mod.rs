@@ -71,9 +71,9 @@ pub(super) fn kernels(
         (_, Precision::Int8) => {
             Box::new(int8::Int8::new(ranges.cloned().ok_or(PrecisionError::NotCalibrated)?))
         }
-        (_, Precision::Bf16) => Box::new(onednn::OneDnn { kind: Kind::BFloat16 }),
+        (_, Precision::Bf16) => Box::new(onednn::OneDnn::new(Kind::BFloat16)),
         (_, Precision::Fp32 | Precision::Fp16) if has_fused_convolutions() => {
-            Box::new(onednn::OneDnn { kind: Kind::Float })
+            Box::new(onednn::OneDnn::new(Kind::Float))
         }
         (_, Precision::Fp32 | Precision::Fp16) => Box::new(plain::Plain),
     })

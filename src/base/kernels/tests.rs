@@ -53,7 +53,7 @@ fn fused_convolutions_give_what_plain_ones_give_for_any_batch_and_side() {
     for (count, side) in [(1, 224), (3, 96), (5, 33)] {
         let images = pictures(count, side);
         let plain = run(&weights, Box::new(plain::Plain), &images);
-        let fused = run(&weights, Box::new(onednn::OneDnn { kind: Kind::Float }), &images);
+        let fused = run(&weights, Box::new(onednn::OneDnn::new(Kind::Float)), &images);
         assert!(error(&fused.gap, &plain.gap) < 1e-5);
         assert!(error(&fused.pyramid, &plain.pyramid) < 1e-5);
         assert!(error(&fused.map, &plain.map) < 1e-5);
@@ -64,10 +64,9 @@ fn fused_convolutions_give_what_plain_ones_give_for_any_batch_and_side() {
 fn a_row_of_a_batch_is_what_it_is_alone() {
     let weights = resnet18();
     let images = pictures(4, 64);
-    let together = run(&weights, Box::new(onednn::OneDnn { kind: Kind::Float }), &images);
+    let together = run(&weights, Box::new(onednn::OneDnn::new(Kind::Float)), &images);
     for (row, image) in images.iter().enumerate() {
-        let alone =
-            run(&weights, Box::new(onednn::OneDnn { kind: Kind::Float }), std::slice::from_ref(image));
+        let alone = run(&weights, Box::new(onednn::OneDnn::new(Kind::Float)), std::slice::from_ref(image));
         let width = alone.pyramid.len();
         assert!(error(&together.pyramid[row * width..][..width], &alone.pyramid) < 1e-5, "row {row}");
     }
@@ -79,7 +78,7 @@ fn int8_stays_near_fp32_once_calibrated_and_keeps_its_ranges_in_the_base_file() 
     let (ranges, errors) = calibrate(&weights, &pictures(8, 64), &mut |_, _| {}).unwrap();
     assert_eq!((ranges.images, errors.len()), (4, 4));
     let images = pictures(10, 64).split_off(8);
-    let fp32 = run(&weights, Box::new(onednn::OneDnn { kind: Kind::Float }), &images);
+    let fp32 = run(&weights, Box::new(onednn::OneDnn::new(Kind::Float)), &images);
     let int8 = run(&weights, Box::new(int8::Int8::new(ranges.clone())), &images);
     for (found, expected) in [(&int8.gap, &fp32.gap), (&int8.pyramid, &fp32.pyramid), (&int8.map, &fp32.map)]
     {
@@ -105,7 +104,7 @@ fn int8_without_ranges_is_refused() {
 #[test]
 fn pictures_of_two_sides_are_no_batch() {
     let (small, large) = (pictures(1, 32), pictures(1, 64));
-    let kernels = Box::new(onednn::OneDnn { kind: Kind::Float });
+    let kernels = Box::new(onednn::OneDnn::new(Kind::Float));
     let mut network = Network::with_kernels(&resnet18(), kernels, Precision::Fp32, tch::Device::Cpu).unwrap();
     let result = network.forward(&[&small[0], &large[0]], Wanted::default());
     assert!(matches!(result, Err(crate::base::BaseError::MixedSides { first: 32, other: 64 })));
