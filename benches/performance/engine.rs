@@ -55,7 +55,12 @@ struct Contestant {
     /// `|features - reference| / |reference|` over all compared pictures.
     error: f64,
     bearable: bool,
+    /// Its line in the table.
+    number: usize,
 }
+
+/// Threads of the one before may still wait for work with all their might.
+const BETWEEN_TURNS: Duration = Duration::from_millis(200);
 
 const EAGER: (&str, &str) = ("PyTorch eager", "fp32");
 
@@ -64,12 +69,16 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     for round in 0..arguments.rounds {
         progress(&format!("round {} of {}", round + 1, arguments.rounds));
         for (position, batch) in BATCHES.into_iter().enumerate() {
+            // Nobody always follows the same other.
+            contestants.rotate_left(1);
             for contestant in contestants.iter_mut().filter(|it| it.bearable || batch == 1) {
+                std::thread::sleep(BETWEEN_TURNS);
                 let speed = contestant.worker.run(batch, Duration::from_secs_f64(arguments.seconds))?;
                 contestant.speeds[position].push(speed);
             }
         }
     }
+    contestants.sort_by_key(|contestant| contestant.number);
     report(&contestants, arguments)
 }
 
@@ -102,6 +111,7 @@ fn start_all(arguments: &Arguments) -> Result<Vec<Contestant>> {
         }
         let bearable = 1.0 / worker.run(1, Duration::ZERO)? <= BEARABLE;
         let error = relative_error(&features, &reference);
+        let number = contestants.len();
         contestants.push(Contestant {
             engine,
             precision,
@@ -109,6 +119,7 @@ fn start_all(arguments: &Arguments) -> Result<Vec<Contestant>> {
             speeds: Default::default(),
             error,
             bearable,
+            number,
         });
         Ok(())
     };

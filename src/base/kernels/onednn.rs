@@ -30,10 +30,12 @@ const TRIALS: usize = 3;
 #[derive(Debug)]
 pub(super) struct OneDnn {
     kind: Kind,
-    /// Whether single pictures want a layout of their own, by shape of weight, side of input and stride: most shapes come
-    /// several times.
-    alone_differs: RefCell<HashMap<([usize; 4], usize, usize), bool>>,
+    /// Whether single pictures want a layout of their own: most shapes come several times.
+    alone_differs: RefCell<HashMap<Shape, bool>>,
 }
+
+/// Of weight, side of input, stride.
+type Shape = ([usize; 4], usize, usize);
 
 #[derive(Debug)]
 struct Fused {
