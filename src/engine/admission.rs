@@ -15,6 +15,9 @@ use tokio::sync::Notify;
 use super::{BatchTimes, EngineError, error::Unit, fair_queue::SAVINGS};
 use crate::{metrics::Metrics, task::TaskName};
 
+/// What waits before a request is taken to need this part more time than the fastest known passes say.
+const CAUTION: u32 = 8;
+
 /// Forward passes that may fail in a row before the device counts as lost. It is tried again by the requests that are
 /// still queued, and counts as found with the first success.
 const FAILURES_UNTIL_LOST: u32 = 3;
@@ -201,10 +204,11 @@ impl Usage {
         }
     }
 
-    /// That the answer can be there in time if nobody before it gives up: even if every pass is as fast as passes are,
-    /// and the device does nothing but end its pass and compute what the task takes turns with. Of every other task
-    /// that is no more than this task itself has waiting beyond its savings, so that no loud task makes a quiet one's
-    /// requests hopeless.
+    /// That the answer can be there in time if nobody before it gives up and passes are as fast as they are, with a
+    /// little caution for what waits: a queue as long as the deadline would compute every image just too late. Before
+    /// the request goes what the task takes turns with: of a task that lives on its savings, as most do, one image for
+    /// each of this task's; of a louder one no more than this task has waiting beyond its own savings, so that no loud
+    /// task makes a quiet one's requests hopeless.
     fn check_deadline(
         &self,
         task: &TaskName,
@@ -220,9 +224,12 @@ impl Usage {
         let own = self.by_task.get(task).map_or(0, |held| held.waiting);
         let turns = own.saturating_sub(SAVINGS + 1);
         let others = self.by_task.iter().filter(|(other, _)| *other != task);
-        let ahead = own + others.map(|(_, held)| held.waiting.min(turns)).sum::<usize>();
+        let before = |waiting: usize| waiting.min(if waiting <= SAVINGS { own + images } else { turns });
+        let ahead = own + others.map(|(_, held)| before(held.waiting)).sum::<usize>();
         let busy = self.device_busy_until.map_or(Duration::ZERO, |end| end.saturating_duration_since(now));
-        let needed = busy.saturating_add(times.at_least(ahead + images, now));
+        let (own_pass, all) = (times.at_least(images, now), times.at_least(ahead + images, now));
+        let caution = all.saturating_sub(own_pass) / CAUTION;
+        let needed = busy.saturating_add(all).saturating_add(caution);
         if needed > left {
             return Err(EngineError::DeadlineTooNear { needed, left, ahead });
         }

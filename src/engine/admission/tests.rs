@@ -90,14 +90,14 @@ fn a_request_that_cannot_be_in_time_is_refused_with_both_numbers() {
 fn what_waits_before_it_counts_and_what_is_being_computed_only_for_its_rest() {
     let admission = admission(256, 1000);
     let mut waiting: Vec<_> = (0..9).map(|_| ask(&admission, "a", 1, 1, None).unwrap()).collect();
-    assert!(ask(&admission, "a", 1, 1, Some(99 * MS)).is_err());
-    assert!(ask(&admission, "a", 1, 1, Some(100 * MS)).is_ok());
+    assert!(ask(&admission, "a", 1, 1, Some(111 * MS)).is_err());
+    assert!(ask(&admission, "a", 1, 1, Some(112 * MS)).is_ok(), "an eighth more for the nine before it");
     waiting.iter_mut().take(8).for_each(Place::waits_no_more);
     admission.forward_pass_begins(Instant::now() + 1000 * MS);
     assert!(ask(&admission, "a", 1, 1, Some(900 * MS)).is_err());
-    assert!(ask(&admission, "a", 1, 1, Some(1020 * MS)).is_ok());
+    assert!(ask(&admission, "a", 1, 1, Some(1022 * MS)).is_ok());
     admission.forward_pass_ended(true);
-    assert!(ask(&admission, "a", 1, 1, Some(20 * MS)).is_ok());
+    assert!(ask(&admission, "a", 1, 1, Some(22 * MS)).is_ok());
     waiting.truncate(8);
     assert!(ask(&admission, "a", 1, 1, Some(10 * MS)).is_ok(), "a place given back is no longer before it");
 }
@@ -109,12 +109,22 @@ fn a_loud_task_makes_a_quiet_ones_deadline_hopeless_only_by_its_turns() {
     assert!(ask(&admission, "loud", 1, 1, Some(1009 * MS)).is_err());
     assert!(ask(&admission, "quiet", 1, 1, Some(10 * MS)).is_ok());
     let _quiet: Vec<_> = (0..20).map(|_| ask(&admission, "quiet", 1, 1, None).unwrap()).collect();
-    let refused = ask(&admission, "quiet", 1, 1, Some(239 * MS)).unwrap_err();
+    let refused = ask(&admission, "quiet", 1, 1, Some(268 * MS)).unwrap_err();
     assert!(
         matches!(refused, EngineError::DeadlineTooNear { ahead: 23, .. }),
         "its own twenty, and three of the loud task beyond its savings: {refused}"
     );
-    assert!(ask(&admission, "quiet", 1, 1, Some(240 * MS)).is_ok());
+    assert!(ask(&admission, "quiet", 1, 1, Some(269 * MS)).is_ok());
+}
+
+#[test]
+fn many_tasks_with_little_each_are_all_before_a_new_one() {
+    let admission = admission(256, 1000);
+    let one_each = |number| ask(&admission, &format!("task-{number}"), 1, 1, None).unwrap();
+    let _waiting: Vec<_> = (0..100).map(one_each).collect();
+    let refused = ask(&admission, "new", 1, 1, Some(1000 * MS)).unwrap_err();
+    assert!(matches!(refused, EngineError::DeadlineTooNear { ahead: 100, .. }), "{refused}");
+    assert!(ask(&admission, "new", 1, 1, Some(1136 * MS)).is_ok());
 }
 
 #[tokio::test]
