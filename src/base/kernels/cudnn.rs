@@ -2,9 +2,9 @@
 
 use tch::{Kind, TchError, Tensor};
 
-use super::{Convolution, Kernels, float_max_pool, float_values, stacked, tensors};
+use super::{Convolution, Kernels, float_values, stacked, tensors};
 use crate::{
-    base::{Precision, folding::FoldedConvolution, layout::MaxPool, pooling::Pooled},
+    base::{Precision, folding::FoldedConvolution, pooling::Pooled},
     image::PreparedImage,
 };
 
@@ -62,18 +62,10 @@ impl Kernels for Cudnn {
         (pixels / 255.0).f_sub(&mean)?.f_div(&std)?.f_to_kind(self.kind)
     }
 
-    fn max_pool(&self, x: &Tensor, pool: MaxPool) -> Result<Tensor, TchError> {
-        float_max_pool(x, pool)
-    }
-
     fn pooled(&self, map: &Tensor, _output: &str) -> Result<Pooled, TchError> {
         let average = map.f_mean_dim([2i64, 3].as_slice(), false, Kind::Float)?;
         let maximum = map.f_amax([2, 3], false)?;
         Ok(Pooled { average: float_values(&average)?, maximum: float_values(&maximum)? })
-    }
-
-    fn values(&self, map: &Tensor, _output: &str) -> Result<Vec<f32>, TchError> {
-        float_values(map)
     }
 }
 

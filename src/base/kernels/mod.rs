@@ -47,13 +47,21 @@ pub(super) trait Kernels: Send + Debug {
     /// The network's input: `(pixel / 255 - mean) / std`, one side for all.
     fn input(&self, images: &[&PreparedImage]) -> Result<Tensor, TchError>;
 
-    fn max_pool(&self, x: &Tensor, pool: MaxPool) -> Result<Tensor, TchError>;
+    fn max_pool(&self, x: &Tensor, pool: MaxPool) -> Result<Tensor, TchError> {
+        let MaxPool { side, stride, padding } = pool;
+        x.f_max_pool2d([side; 2], [stride; 2], [padding; 2], [1, 1], false)
+    }
 
-    /// Averages and maxima of a map that is the result of the convolution called `output`.
-    fn pooled(&self, map: &Tensor, output: &str) -> Result<Pooled, TchError>;
+    /// Averages and maxima of a map that is the result of the convolution called `_output`.
+    fn pooled(&self, map: &Tensor, _output: &str) -> Result<Pooled, TchError> {
+        let (values, pixels, channels) = channels_last::<f32>(&map.f_to_kind(Kind::Float)?)?;
+        Ok(pooling::pool(&values, pixels, channels))
+    }
 
     /// The values of a map as [`pooled`](Self::pooled) knows it, `[N, channels, height, width]`.
-    fn values(&self, map: &Tensor, output: &str) -> Result<Vec<f32>, TchError>;
+    fn values(&self, map: &Tensor, _output: &str) -> Result<Vec<f32>, TchError> {
+        float_values(map)
+    }
 }
 
 /// The fastest kernels of this precision on this device.
@@ -106,11 +114,6 @@ fn tensors(folded: &FoldedConvolution) -> Result<(Tensor, Tensor), TchError> {
     Ok((Tensor::f_from_slice(&folded.weight)?.f_view(shape)?, Tensor::f_from_slice(&folded.bias)?))
 }
 
-fn float_max_pool(x: &Tensor, pool: MaxPool) -> Result<Tensor, TchError> {
-    let MaxPool { side, stride, padding } = pool;
-    x.f_max_pool2d([side; 2], [stride; 2], [padding; 2], [1, 1], false)
-}
-
 /// The values of a CPU map, pixel by pixel, channels together, and its numbers of pixels and channels.
 fn channels_last<T: tch::kind::Element + Default + Clone>(
     map: &Tensor,
@@ -120,11 +123,6 @@ fn channels_last<T: tch::kind::Element + Default + Clone>(
     let mut values = vec![T::default(); ordered.numel()];
     ordered.f_copy_data(&mut values, ordered.numel())?;
     Ok((values, (height * width) as usize, channels as usize))
-}
-
-fn float_pooled(map: &Tensor) -> Result<Pooled, TchError> {
-    let (values, pixels, channels) = channels_last::<f32>(&map.f_to_kind(Kind::Float)?)?;
-    Ok(pooling::pool(&values, pixels, channels))
 }
 
 /// In the order `[N, channels, height, width]`.

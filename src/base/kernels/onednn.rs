@@ -12,10 +12,10 @@ use tch::{Kind, TchError, Tensor};
 use super::{
     Convolution, Kernels,
     dispatcher::{self, Geometry},
-    float_max_pool, float_pooled, float_values, stacked, tensors, through_tables,
+    stacked, tensors, through_tables,
 };
 use crate::{
-    base::{Precision, folding::FoldedConvolution, layout::MaxPool, pooling::Pooled},
+    base::{Precision, folding::FoldedConvolution},
     image::PreparedImage,
 };
 
@@ -130,18 +130,6 @@ impl Kernels for OneDnn {
 
     fn input(&self, images: &[&PreparedImage]) -> Result<Tensor, TchError> {
         stacked(&through_tables(images, |value| value), images)?.f_to_kind(self.kind)
-    }
-
-    fn max_pool(&self, x: &Tensor, pool: MaxPool) -> Result<Tensor, TchError> {
-        float_max_pool(x, pool)
-    }
-
-    fn pooled(&self, map: &Tensor, _output: &str) -> Result<Pooled, TchError> {
-        float_pooled(map)
-    }
-
-    fn values(&self, map: &Tensor, _output: &str) -> Result<Vec<f32>, TchError> {
-        float_values(map)
     }
 }
 

@@ -3,10 +3,10 @@
 use tch::{TchError, Tensor};
 
 use super::{
-    Convolution, Kernels, float_max_pool, float_pooled, float_values, stacked, tensors, through_tables,
+    Convolution, Kernels, stacked, tensors, through_tables,
 };
 use crate::{
-    base::{Precision, folding::FoldedConvolution, layout::MaxPool, pooling::Pooled},
+    base::{Precision, folding::FoldedConvolution},
     image::PreparedImage,
 };
 
@@ -38,18 +38,6 @@ impl Kernels for Plain {
 
     fn input(&self, images: &[&PreparedImage]) -> Result<Tensor, TchError> {
         stacked(&through_tables(images, |value| value), images)?.f_contiguous()
-    }
-
-    fn max_pool(&self, x: &Tensor, pool: MaxPool) -> Result<Tensor, TchError> {
-        float_max_pool(x, pool)
-    }
-
-    fn pooled(&self, map: &Tensor, _output: &str) -> Result<Pooled, TchError> {
-        float_pooled(map)
-    }
-
-    fn values(&self, map: &Tensor, _output: &str) -> Result<Vec<f32>, TchError> {
-        float_values(map)
     }
 }
 
