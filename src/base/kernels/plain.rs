@@ -2,9 +2,7 @@
 
 use tch::{TchError, Tensor};
 
-use super::{
-    Convolution, Kernels, stacked, tensors, through_tables,
-};
+use super::{Convolution, Kernels, stacked, tensors, through_tables};
 use crate::{
     base::{Precision, folding::FoldedConvolution},
     image::PreparedImage,
