@@ -7,12 +7,14 @@ use std::{path::Path, sync::Arc, time::Instant};
 
 use anyhow::{Context, ensure};
 use turret::{
+    base::{Base, BaseError, FeatureBatch, Wanted},
+    engine::{Engine, EngineConfig},
     features::{BaseIdentity, FeatureSet, FeatureWidths},
     head::{Class, DecisionRule, HeadContent, Linear, ReferenceSet},
-    image::Preprocess,
+    image::{PreparedImage, Preprocess},
     metrics::Metrics,
     registry::Registry,
-    reload::{Reconciler, ServingBase},
+    reload::Reconciler,
     store::HeadStore,
     task::{Digest, TaskName},
 };
@@ -30,7 +32,8 @@ fn main() -> anyhow::Result<()> {
     let registry = Arc::new(Registry::default());
     let metrics = Arc::new(Metrics::new()?);
     let store = HeadStore::new(folder.path());
-    let mut reconciler = Reconciler::new(store, registry.clone(), base(), metrics);
+    let engine = Engine::start(Box::new(NullBase(identity())), &EngineConfig::default(), metrics.clone())?;
+    let mut reconciler = Reconciler::new(store, registry.clone(), engine.clone(), metrics);
 
     let before = resident_bytes()?;
     let begun = Instant::now();
@@ -60,6 +63,7 @@ fn main() -> anyhow::Result<()> {
     }
     let swapped = registry.snapshot().heads().filter(|head| head.version == 2).count();
     ensure!(swapped == SWAPS, "{swapped} of {SWAPS} swaps were made");
+    engine.shut_down();
 
     let mib = |bytes: usize| bytes as f64 / f64::from(1 << 20);
     println!("{HEADS} heads of {CLASSES} classes on {} features", WIDTHS.gap);
@@ -80,14 +84,24 @@ fn main() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The heads carry no reference pictures: nothing is asked of it.
-fn base() -> ServingBase {
-    let compute = |_, _| Err("there is no base in this benchmark".to_owned());
-    ServingBase {
-        identity: identity(),
-        widths: WIDTHS,
-        arithmetic: "fp32".to_owned(),
-        compute: Box::new(compute),
+/// The heads carry no reference pictures: nothing but the warm-up asks the base.
+struct NullBase(BaseIdentity);
+
+impl Base for NullBase {
+    fn identity(&self) -> &BaseIdentity {
+        &self.0
+    }
+
+    fn widths(&self) -> FeatureWidths {
+        WIDTHS
+    }
+
+    fn arithmetic(&self) -> &str {
+        "fp32"
+    }
+
+    fn forward(&mut self, _images: &[&PreparedImage], _wanted: Wanted) -> Result<FeatureBatch, BaseError> {
+        Ok(FeatureBatch::default())
     }
 }
 
@@ -109,7 +123,7 @@ fn write_head(root: &Path, number: usize, version: u64) -> anyhow::Result<()> {
         created_at: "2026-01-01T00:00:00Z".to_owned(),
         base: identity(),
         features: FeatureSet::Gap,
-        branch: String::new(),
+        branch: None,
         preprocess: Preprocess::default(),
         classes: classes.collect(),
         decision: DecisionRule::uniform(0.5, CLASSES),

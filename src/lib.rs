@@ -5,7 +5,7 @@
 //!
 //! | layer | modules |
 //! |---|---|
-//! | 0 words | [`task`] [`features`] [`error`] [`metrics`] [`tensor_file`] [`whole_file`] |
+//! | 0 words | [`task`] [`features`] [`branch`] [`error`] [`metrics`] [`tensor_file`] [`whole_file`] |
 //! | 1 parts | [`image`], then [`base`] and [`head`] |
 //! | 2 files | [`store`] |
 //! | 3 serving core | [`registry`], [`engine`] |
@@ -24,6 +24,7 @@
 //! can only be seen whole. The server looks at the whole folder whenever something may have changed ([`reload`]),
 //! checks what is new and installs it ([`registry`]): one pointer. What does not validate changes nothing.
 
+pub mod branch;
 pub mod error;
 pub mod features;
 pub mod metrics;

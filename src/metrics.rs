@@ -43,6 +43,8 @@ pub struct Metrics {
     pub head_reloads: IntCounterVec,
     pub head_install_duration: Histogram,
     pub heads_serving: IntGauge,
+    pub deep_head_bytes: IntGauge,
+    pub deep_head_budget_bytes: IntGauge,
     base_info: IntGaugeVec,
 }
 
@@ -90,6 +92,14 @@ impl Metrics {
                 "Time to read, check and install a head.",
             ))?,
             heads_serving: IntGauge::with_opts(opts("heads_serving", "Tasks that have a head."))?,
+            deep_head_bytes: IntGauge::with_opts(opts(
+                "deep_head_bytes",
+                "Bytes of the private layers of deep heads on the device, counted in f32.",
+            ))?,
+            deep_head_budget_bytes: IntGauge::with_opts(opts(
+                "deep_head_budget_bytes",
+                "Bytes that the private layers of deep heads may take.",
+            ))?,
             base_info: IntGaugeVec::new(
                 opts("base_info", "The base that is served; always 1."),
                 &["architecture", "digest", "device", "precision"],
@@ -102,7 +112,7 @@ impl Metrics {
     }
 
     fn register_all(&self) -> Result<(), prometheus::Error> {
-        let all: [Box<dyn Collector>; 13] = [
+        let all: [Box<dyn Collector>; 15] = [
             Box::new(self.requests.clone()),
             Box::new(self.request_duration.clone()),
             Box::new(self.stage_duration.clone()),
@@ -115,6 +125,8 @@ impl Metrics {
             Box::new(self.head_reloads.clone()),
             Box::new(self.head_install_duration.clone()),
             Box::new(self.heads_serving.clone()),
+            Box::new(self.deep_head_bytes.clone()),
+            Box::new(self.deep_head_budget_bytes.clone()),
             Box::new(self.base_info.clone()),
         ];
         all.into_iter().try_for_each(|collector| self.registry.register(collector))?;

@@ -9,6 +9,7 @@ use arc_swap::ArcSwap;
 use tokio::sync::broadcast;
 
 use crate::{
+    branch::Branch,
     head::{Class, Head},
     task::{Digest, TaskName, Version},
 };
@@ -58,6 +59,8 @@ pub struct HeadEntry {
     pub state: HeadState,
     pub reason: String,
     pub classes: Box<[Class]>,
+    /// Where it leaves the shared trunk; `None` for a linear head and for what does not serve.
+    pub branch: Option<Branch>,
     pub size_bytes: u64,
     pub since_unix_ms: i64,
 }
@@ -218,6 +221,7 @@ impl HeadEntry {
             state,
             reason: String::new(),
             classes: head.classes.clone(),
+            branch: head.branch.as_ref().map(|loaded| loaded.branch),
             size_bytes: head.size_bytes,
             since_unix_ms,
         }
@@ -231,6 +235,7 @@ impl HeadEntry {
             state: HeadState::Rejected,
             reason: refusal.reason.clone(),
             classes: Box::default(),
+            branch: None,
             size_bytes: refusal.size_bytes,
             since_unix_ms: refusal.since_unix_ms,
         }
@@ -256,6 +261,7 @@ mod tests {
             preprocess: Preprocess::default(),
             decision: DecisionRule::uniform(0.5, 1),
             linear: Linear::new(vec![0.0; 4], vec![0.0], 4).unwrap(),
+            branch: None,
             arithmetic: "exact".into(),
             size_bytes: 1,
         }

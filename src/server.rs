@@ -22,11 +22,11 @@ use tonic_health::{ServingStatus, server::HealthReporter};
 use crate::{
     admin::{self, HeadInfo, Phase},
     base::{Base, BaseError},
-    engine::{Engine, EngineConfig, EngineError},
+    engine::{Engine, EngineConfig},
     grpc::{self, CLASSIFIER_SERVICE, Edge, GrpcLimits},
     metrics::Metrics,
     registry::Registry,
-    reload::{Reconciler, Reloader, ServingBase},
+    reload::{Reconciler, Reloader},
     store::HeadStore,
 };
 
@@ -219,7 +219,7 @@ fn start_serving(
     let reconciler = Reconciler::new(
         HeadStore::new(&config.heads),
         edge.registry.clone(),
-        serving_base(&engine),
+        engine.clone(),
         edge.metrics.clone(),
     );
     // Set once, here.
@@ -237,16 +237,6 @@ fn start_serving(
     };
     Reloader::start(reconciler, config.rescan, after_look)
         .map_err(|source| ServerError::Ended { what: "starting the reload thread", source })
-}
-
-fn serving_base(engine: &Engine) -> ServingBase {
-    let (identity, widths, arithmetic) =
-        (engine.identity().clone(), engine.widths(), engine.arithmetic().to_owned());
-    let engine = engine.clone();
-    let compute = move |pictures, wanted| {
-        engine.features(pictures, wanted).map_err(|error: EngineError| error.to_string())
-    };
-    ServingBase { identity, widths, arithmetic, compute: Box::new(compute) }
 }
 
 async fn report_when_ready(health: HealthReporter, mut phase: watch::Receiver<Phase>) {

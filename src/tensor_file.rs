@@ -4,6 +4,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use half::f16;
 use safetensors::{Dtype, SafeTensors, tensor::TensorView};
 
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
@@ -49,12 +50,15 @@ impl<'bytes> TensorFile<'bytes> {
         let data = self.data(name, Dtype::F32, shape)?;
         let values: Vec<f32> =
             data.as_chunks::<4>().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect();
-        match values.iter().position(|value| !value.is_finite()) {
-            Some(index) => {
-                Err(TensorFileError::NotFinite { name: name.to_owned(), index, value: values[index] })
-            }
-            None => Ok(values),
-        }
+        finite(name, values)
+    }
+
+    /// The values of a tensor that must have exactly this shape, hold f16 and be finite, as f32.
+    pub fn halves(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>, TensorFileError> {
+        let data = self.data(name, Dtype::F16, shape)?;
+        let values: Vec<f32> =
+            data.as_chunks::<2>().0.iter().map(|bytes| f16::from_le_bytes(*bytes).to_f32()).collect();
+        finite(name, values)
     }
 
     /// The values of a tensor that must have exactly this shape and hold i8.
@@ -82,12 +86,26 @@ impl<'bytes> TensorFile<'bytes> {
         Ok(tensor.data())
     }
 
+    /// Names of the tensors, sorted.
+    pub fn names(&self) -> Vec<String> {
+        let mut names: Vec<String> = self.tensors.names().into_iter().map(ToString::to_string).collect();
+        names.sort();
+        names
+    }
+
     /// Fails on the first tensor whose name `expected` does not accept.
     pub fn refuse_others(&self, expected: impl Fn(&str) -> bool) -> Result<(), TensorFileError> {
         match self.tensors.names().into_iter().filter(|name| !expected(name)).min() {
             Some(name) => Err(TensorFileError::Unexpected { name: name.to_string() }),
             None => Ok(()),
         }
+    }
+}
+
+fn finite(name: &str, values: Vec<f32>) -> Result<Vec<f32>, TensorFileError> {
+    match values.iter().position(|value| !value.is_finite()) {
+        Some(index) => Err(TensorFileError::NotFinite { name: name.to_owned(), index, value: values[index] }),
+        None => Ok(values),
     }
 }
 
@@ -99,7 +117,7 @@ pub struct NewTensor<'a> {
     pub values: &'a [f32],
 }
 
-/// A tensor of 8-bit numbers to be written.
+/// A tensor of short numbers to be written.
 #[derive(Debug, Clone, Copy)]
 pub struct NewCodes<'a> {
     pub name: &'a str,
@@ -107,11 +125,12 @@ pub struct NewCodes<'a> {
     pub codes: Codes<'a>,
 }
 
-/// 8-bit numbers with a sign or without.
+/// 8-bit numbers with a sign or without, or floats of 16 bits.
 #[derive(Debug, Clone, Copy)]
 pub enum Codes<'a> {
     Signed(&'a [i8]),
     Unsigned(&'a [u8]),
+    Halves(&'a [f16]),
 }
 
 /// The file's bytes: the same for the same content, whatever the order of the hash map inside the library.
@@ -125,7 +144,7 @@ pub fn to_bytes(
     to_bytes_with_codes(tensors, &[], metadata)
 }
 
-/// As [`to_bytes`], with tensors of 8-bit numbers too.
+/// As [`to_bytes`], with tensors of short numbers too.
 ///
 /// # Errors
 /// As [`to_bytes`].
@@ -141,6 +160,7 @@ pub fn to_bytes_with_codes(
     let of_codes = |codes: Codes<'_>| match codes {
         Codes::Signed(codes) => (Dtype::I8, codes.iter().map(|code| code.cast_unsigned()).collect()),
         Codes::Unsigned(codes) => (Dtype::U8, codes.to_vec()),
+        Codes::Halves(values) => (Dtype::F16, values.iter().flat_map(|value| value.to_le_bytes()).collect()),
     };
     let tensors = tensors.iter().map(|tensor| (tensor.name, Dtype::F32, tensor.shape, of_tensor(tensor)));
     let codes = codes.iter().map(|tensor| {

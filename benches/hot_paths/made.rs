@@ -33,6 +33,7 @@ pub(crate) fn head(number: usize, version: Version, classes: usize) -> Head {
         preprocess: Preprocess::default(),
         decision: DecisionRule::uniform(0.5, classes),
         linear: Linear::new(weight, bias, WIDTH).expect("the shape is right"),
+        branch: None,
         arithmetic: "fp32".into(),
         size_bytes: 1,
     }

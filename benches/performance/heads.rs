@@ -115,6 +115,7 @@ impl Heads {
             evidence: content.evidence,
             provenance: content.provenance,
             linear: content.linear,
+            branch: content.branch,
             arithmetic: content.arithmetic,
             reference: content.reference,
         })
@@ -131,7 +132,7 @@ impl Heads {
             created_at: "2026-01-01T00:00:00Z".to_owned(),
             base: self.base.clone(),
             features: FeatureSet::Gap,
-            branch: String::new(),
+            branch: None,
             preprocess: Preprocess { resize: Resize::Stretch { size: self.side }, ..Preprocess::default() },
             classes: (1..=CLASSES as u32).map(class).collect(),
             decision: DecisionRule::uniform(0.5, CLASSES),

@@ -6,6 +6,7 @@ mod camera;
 mod defects;
 mod noise;
 mod sheet;
+mod stamps;
 
 use std::{fs, io::Write as _, path::PathBuf};
 
@@ -17,14 +18,17 @@ use rand_chacha::ChaCha8Rng;
 
 use sheet::Sheet;
 
-/// Writes OUT/<class>/<class>-<number>.png: grey 8-bit pictures of 200x200 pixels, six classes of steel
-/// surface.
+/// Writes OUT/<class>/<class>-<number>.png: grey 8-bit pictures of 200x200 pixels, six classes of steel surface, or four
+/// of a stamp that differs in a detail.
 ///
 /// A picture depends on the seed, its class and its number only, so a larger set contains every smaller one.
 #[derive(Parser, Debug)]
 struct Arguments {
     /// Folder that gets one folder for each class; pictures of the same name are replaced
     out: PathBuf,
+    /// What is on the pictures
+    #[arg(long, value_enum, default_value_t = Set::Steel)]
+    set: Set,
     /// Another seed gives other pictures
     #[arg(long, default_value_t = 0)]
     seed: u64,
@@ -34,6 +38,36 @@ struct Arguments {
     /// Number of the first picture: 50 leaves out the pictures of a run with `--per-class 50`
     #[arg(long, default_value_t = 0)]
     start: u32,
+}
+
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+enum Set {
+    /// A faultless sheet and five defects
+    Steel,
+    /// A stamped ring, open on the right, below, on the left or above
+    Stamps,
+}
+
+impl Set {
+    fn classes(self) -> Vec<&'static str> {
+        match self {
+            Self::Steel => SurfaceClass::ALL.map(SurfaceClass::name).to_vec(),
+            Self::Stamps => stamps::SIDES.map(|(name, _)| name).to_vec(),
+        }
+    }
+
+    /// Picture `number` of the class at this place in [`classes`](Self::classes).
+    fn draw(self, class: usize, number: u32, seed: u64) -> GrayImage {
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        // Streams of one seed never overlap, so no picture depends on how many were drawn before it.
+        rng.set_stream((class as u64) << 32 | u64::from(number));
+        let mut sheet = Sheet::rolled(&mut rng);
+        match self {
+            Self::Steel => SurfaceClass::ALL[class].spoil(&mut sheet, &mut rng),
+            Self::Stamps => stamps::stamp(&mut sheet, stamps::SIDES[class].1, &mut rng),
+        }
+        camera::photograph(&sheet, &mut rng)
+    }
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -60,36 +94,29 @@ impl SurfaceClass {
             Self::Scratches => "scratches",
         }
     }
-}
 
-/// Picture `number` of a class: a sheet, its defects, and a photograph of them.
-fn draw(class: SurfaceClass, number: u32, seed: u64) -> GrayImage {
-    let mut rng = ChaCha8Rng::seed_from_u64(seed);
-    // Streams of one seed never overlap, so no picture depends on how many were drawn before it.
-    rng.set_stream((class as u64) << 32 | u64::from(number));
-    let mut sheet = Sheet::rolled(&mut rng);
-    match class {
-        SurfaceClass::Ok => {}
-        SurfaceClass::Crazing => defects::craze(&mut sheet, &mut rng),
-        SurfaceClass::Patches => defects::stain_in_patches(&mut sheet, &mut rng),
-        SurfaceClass::Pitting => defects::pit(&mut sheet, &mut rng),
-        SurfaceClass::RolledInScale => defects::roll_scale_in(&mut sheet, &mut rng),
-        SurfaceClass::Scratches => defects::scratch(&mut sheet, &mut rng),
+    fn spoil(self, sheet: &mut Sheet, rng: &mut ChaCha8Rng) {
+        match self {
+            Self::Ok => {}
+            Self::Crazing => defects::craze(sheet, rng),
+            Self::Patches => defects::stain_in_patches(sheet, rng),
+            Self::Pitting => defects::pit(sheet, rng),
+            Self::RolledInScale => defects::roll_scale_in(sheet, rng),
+            Self::Scratches => defects::scratch(sheet, rng),
+        }
     }
-    camera::photograph(&sheet, &mut rng)
 }
 
 fn main() -> Result<()> {
-    let Arguments { out, seed, per_class, start } = Arguments::parse();
+    let Arguments { out, set, seed, per_class, start } = Arguments::parse();
     let end = start.checked_add(per_class).context("--start and --per-class together exceed 2^32 - 1")?;
-    for class in SurfaceClass::ALL {
-        let name = class.name();
+    for (class, name) in set.classes().into_iter().enumerate() {
         let folder = out.join(name);
         fs::create_dir_all(&folder)
             .with_context(|| format!("cannot make the folder {}", folder.display()))?;
         for number in start..end {
             let file = folder.join(format!("{name}-{number:04}.png"));
-            draw(class, number, seed)
+            set.draw(class, number, seed)
                 .save(&file)
                 .with_context(|| format!("cannot write {}", file.display()))?;
         }

@@ -2,7 +2,7 @@
 
 use std::{fmt, str::FromStr};
 
-use super::layout::{self, ConvolutionPlan, Stage, Step};
+use super::layout::{self, ConvolutionPlan, Stage};
 use crate::features::FeatureWidths;
 
 /// A network that torchvision has; the base is all of it but the classifier.
@@ -54,19 +54,7 @@ impl Architecture {
 
     /// Every parameter and statistic with its shape, the classifier left out.
     pub fn parameters(self) -> Vec<(String, Vec<usize>)> {
-        let mut all = Vec::new();
-        let stages = self.stages();
-        for plan in stages.iter().flat_map(|stage| &stage.steps).flat_map(Step::convolutions) {
-            all.push((format!("{}.weight", plan.name), plan.weight_shape().to_vec()));
-            let vectors = match &plan.norm {
-                Some(norm) => ["weight", "bias", "running_mean", "running_var"]
-                    .map(|part| format!("{norm}.{part}"))
-                    .to_vec(),
-                None => vec![format!("{}.bias", plan.name)],
-            };
-            all.extend(vectors.into_iter().map(|name| (name, vec![plan.outputs])));
-        }
-        all
+        self.stages().iter().flat_map(Stage::parameters).collect()
     }
 }
 

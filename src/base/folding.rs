@@ -1,9 +1,9 @@
 //! BatchNorm folded into convolutions: `gamma (W x - mean) / sqrt(var + eps) + beta` is a convolution again.
 
-use super::{BaseWeights, layout::ConvolutionPlan};
+use super::layout::ConvolutionPlan;
 
 /// torch.nn.BatchNorm2d's default, which torchvision's ResNets keep.
-const BATCH_NORM_EPSILON: f64 = 1e-5;
+pub(super) const BATCH_NORM_EPSILON: f64 = 1e-5;
 
 /// A convolution of one weight and one bias.
 #[derive(Debug, Clone)]
@@ -16,13 +16,14 @@ pub(super) struct FoldedConvolution {
 }
 
 impl FoldedConvolution {
-    pub(super) fn new(plan: &ConvolutionPlan, weights: &BaseWeights) -> Self {
-        let weight = weights.tensor(&format!("{}.weight", plan.name));
+    /// `tensor` gives the values under torchvision's names.
+    pub(super) fn new<'a>(plan: &ConvolutionPlan, tensor: &impl Fn(&str) -> &'a [f32]) -> Self {
+        let weight = tensor(&format!("{}.weight", plan.name));
         let Some(norm) = &plan.norm else {
-            let bias = weights.tensor(&format!("{}.bias", plan.name)).to_vec();
+            let bias = tensor(&format!("{}.bias", plan.name)).to_vec();
             return Self { plan: plan.clone(), weight: weight.to_vec(), bias };
         };
-        let part = |name: &str| weights.tensor(&format!("{norm}.{name}"));
+        let part = |name: &str| tensor(&format!("{norm}.{name}"));
         let (gamma, beta, mean, var) =
             (part("weight"), part("bias"), part("running_mean"), part("running_var"));
         let filters = weight.chunks_exact(plan.inputs * plan.side * plan.side);

@@ -61,6 +61,58 @@ pub(super) struct Stage<C> {
     pub(super) in_pyramid: bool,
 }
 
+impl Stage<ConvolutionPlan> {
+    /// Every tensor that it needs, with its shape.
+    pub(super) fn parameters(&self) -> Vec<(String, Vec<usize>)> {
+        let mut all = Vec::new();
+        for plan in self.steps.iter().flat_map(Step::convolutions) {
+            all.push((format!("{}.weight", plan.name), plan.weight_shape().to_vec()));
+            let vectors = match &plan.norm {
+                Some(norm) => ["weight", "bias", "running_mean", "running_var"]
+                    .map(|part| format!("{norm}.{part}"))
+                    .to_vec(),
+                None => vec![format!("{}.bias", plan.name)],
+            };
+            all.extend(vectors.into_iter().map(|name| (name, vec![plan.outputs])));
+        }
+        all
+    }
+}
+
+impl Step<ConvolutionPlan> {
+    /// Multiply-adds for an input of this side.
+    pub(super) fn multiply_adds(&self, side: usize) -> u64 {
+        let after = self.side_after(side);
+        let of_plan =
+            |plan: &ConvolutionPlan| (plan.weight_shape().iter().product::<usize>() * after * after) as u64;
+        self.convolutions().into_iter().map(of_plan).sum()
+    }
+
+    /// Side of its output for an input of this side.
+    pub(super) fn side_after(&self, side: usize) -> usize {
+        match self {
+            Self::MaxPool(pool) => {
+                (side + 2 * pool.padding as usize - pool.side as usize) / pool.stride as usize + 1
+            }
+            Self::Convolution(plan) | Self::Residual { conv1: plan, .. } => side.div_ceil(plan.stride),
+        }
+    }
+
+    /// The step with every plan made into something that runs. `prepare` is told the side of the map that the
+    /// convolution reads; `side` is that of the step's input before and of its output after.
+    pub(super) fn prepared<C, E>(
+        &self,
+        side: &mut usize,
+        prepare: &mut impl FnMut(&ConvolutionPlan, usize) -> Result<C, E>,
+    ) -> Result<Step<C>, E> {
+        let before = *side;
+        *side = self.side_after(before);
+        let after = *side;
+        // A residual's second convolution reads what the first has made smaller.
+        self.try_map(&mut |plan| prepare(plan, if plan.adds.is_some() { after } else { before }))
+    }
+}
+
 impl<C> Step<C> {
     pub(super) fn convolutions(&self) -> Vec<&C> {
         match self {

@@ -6,6 +6,7 @@
 
 mod activation_ranges;
 mod architecture;
+mod branches;
 pub mod checkpoint;
 mod compressed;
 mod cuda_library;
@@ -18,18 +19,22 @@ mod network;
 mod pooling;
 mod precision;
 mod seeded;
+mod trainable;
 mod weights;
 
 pub use activation_ranges::{ActivationRanges, PercentileError, Range, calibrate};
 pub use architecture::{Architecture, UnknownArchitecture};
+pub use branches::{BranchError, BranchRows, BranchedFeatures, Split};
 pub use compressed::CompressedWeights;
 pub use device::{Device, DeviceError, set_cpu_threads};
 pub use network::{BuildError, Network};
 pub use precision::{Precision, PrecisionChoice, PrecisionError};
 pub use seeded::{BatchNormStatistics, SeededStream};
+pub use trainable::TrainableBranch;
 pub use weights::{BaseWeights, WeightsError};
 
 use crate::{
+    branch::{Branch, BranchId, BranchWeights},
     features::{BaseIdentity, FeatureSet, FeatureWidths},
     image::PreparedImage,
 };
@@ -86,12 +91,48 @@ pub trait Base: Send {
     /// # Errors
     /// [`BaseError`] if the device fails; the base can be asked again.
     fn forward(&mut self, images: &[&PreparedImage], wanted: Wanted) -> Result<FeatureBatch, BaseError>;
+
+    /// One forward pass of the trunk, and of each branch for its own images.
+    ///
+    /// # Errors
+    /// As [`forward`](Self::forward), and for a branch that is not loaded.
+    fn forward_branches(
+        &mut self,
+        images: &[&PreparedImage],
+        split: Split<'_>,
+    ) -> Result<BranchedFeatures, BaseError> {
+        if !split.branches.is_empty() {
+            return Err(BranchError::NotHere.into());
+        }
+        Ok(BranchedFeatures { own: self.forward(images, split.wanted)?, branches: Vec::new() })
+    }
+
+    /// The maps that a branch there would read, `[images, channels, height, width]`.
+    ///
+    /// # Errors
+    /// As [`forward`](Self::forward), and if nothing can branch off there.
+    fn trunk_maps(&mut self, _images: &[&PreparedImage], _branch: Branch) -> Result<Vec<f32>, BaseError> {
+        Err(BranchError::NotHere.into())
+    }
+
+    /// Takes a deep head's layers onto the device and runs them once.
+    ///
+    /// # Errors
+    /// If they are not those of this network, or the device fails.
+    fn load_branch(&mut self, _weights: &BranchWeights) -> Result<BranchId, BaseError> {
+        Err(BranchError::NotHere.into())
+    }
+
+    /// Gives the branch's memory back.
+    fn unload_branch(&mut self, _id: BranchId) {}
 }
 
 #[derive(Debug, thiserror::Error)]
 pub enum BaseError {
     #[error("the images of one batch must have one side, found {first} and {other}")]
     MixedSides { first: u32, other: u32 },
+    #[error(transparent)]
+    Branch(#[from] BranchError),
     #[error("the device failed: {detail}")]
     Device { detail: String },
 }

@@ -3,30 +3,34 @@
 use tch::{TchError, Tensor, no_grad_guard};
 
 use super::{
-    Base, BaseError, BaseWeights, Device, DeviceError, FeatureBatch, Precision, PrecisionChoice,
-    PrecisionError, Wanted,
+    Architecture, Base, BaseError, BaseWeights, BranchedFeatures, Device, DeviceError, FeatureBatch,
+    Precision, PrecisionChoice, PrecisionError, Split, Wanted,
+    branches::{self, Branches},
     folding::FoldedConvolution,
     kernels::{self, Convolution, Kernels},
-    layout::{ConvolutionPlan, Stage, Step},
+    layout::{Stage, Step},
     pooling::Pooled,
 };
 use crate::{
+    branch::{Branch, BranchId, BranchWeights},
     features::{BaseIdentity, FeatureWidths},
     image::PreparedImage,
 };
 
 /// Side of the pictures for which weights are laid out; others give the same answers.
-const USUAL_SIDE: usize = 224;
+const USUAL_SIDE: u32 = 224;
 
 /// Any of the architectures, its BatchNorms folded into the convolutions.
 #[derive(Debug)]
 pub struct Network {
+    architecture: Architecture,
     identity: BaseIdentity,
     widths: FeatureWidths,
     device: tch::Device,
     precision: Precision,
     arithmetic: String,
     kernels: Box<dyn Kernels>,
+    branches: Branches,
     stages: Vec<Stage<Box<dyn Convolution>>>,
 }
 
@@ -64,16 +68,13 @@ impl Network {
     ) -> Result<Self, TchError> {
         let architecture = weights.architecture();
         let mut stages = Vec::new();
-        let mut side = USUAL_SIDE;
+        let mut side = USUAL_SIDE as usize;
         for stage in architecture.stages() {
             let mut steps = Vec::with_capacity(stage.steps.len());
             for step in &stage.steps {
-                let before = side;
-                side = side_after(step, before);
-                steps.push(step.try_map(&mut |plan: &ConvolutionPlan| {
-                    // A residual's second convolution reads what the first has made smaller.
-                    let input_side = if plan.adds.is_some() { side } else { before };
-                    kernels.convolution(&FoldedConvolution::new(plan, weights), input_side)
+                steps.push(step.prepared(&mut side, &mut |plan, input_side| {
+                    kernels
+                        .convolution(&FoldedConvolution::new(plan, &|name| weights.tensor(name)), input_side)
                 })?);
             }
             let Stage { channels, output, in_pyramid, .. } = stage;
@@ -81,7 +82,8 @@ impl Network {
         }
         let (identity, widths) = (weights.identity(), architecture.widths());
         let arithmetic = kernels.arithmetic();
-        Ok(Self { identity, widths, device, precision, arithmetic, kernels, stages })
+        let branches = Branches::new(kernels::float_kernels(device, precision));
+        Ok(Self { architecture, identity, widths, device, precision, arithmetic, kernels, branches, stages })
     }
 
     pub fn precision(&self) -> Precision {
@@ -97,17 +99,8 @@ impl Network {
     }
 }
 
-fn side_after(step: &Step<ConvolutionPlan>, side: usize) -> usize {
-    match step {
-        Step::MaxPool(pool) => {
-            (side + 2 * pool.padding as usize - pool.side as usize) / pool.stride as usize + 1
-        }
-        Step::Convolution(plan) | Step::Residual { conv1: plan, .. } => side.div_ceil(plan.stride),
-    }
-}
-
 impl Step<Box<dyn Convolution>> {
-    fn run(&self, x: &Tensor, kernels: &dyn Kernels) -> Result<Tensor, TchError> {
+    pub(super) fn run(&self, x: &Tensor, kernels: &dyn Kernels) -> Result<Tensor, TchError> {
         match self {
             Self::Convolution(convolution) => convolution.relu(x),
             Self::MaxPool(pool) => kernels.max_pool(x, *pool),
@@ -138,45 +131,127 @@ impl Base for Network {
     }
 
     fn forward(&mut self, images: &[&PreparedImage], wanted: Wanted) -> Result<FeatureBatch, BaseError> {
-        let first = images.first().map_or(0, |image| image.side);
-        if let Some(image) = images.iter().find(|image| image.side != first) {
-            return Err(BaseError::MixedSides { first, other: image.side });
-        }
+        let split = Split { wanted, own: true, branches: &[] };
+        Ok(self.forward_branches(images, split)?.own)
+    }
+
+    fn forward_branches(
+        &mut self,
+        images: &[&PreparedImage],
+        split: Split<'_>,
+    ) -> Result<BranchedFeatures, BaseError> {
         let _no_grad = no_grad_guard();
-        let kernels = self.kernels.as_ref();
-        let mut x = kernels.input(images)?;
-        let mut stages = self.stages.iter().peekable();
-        let mut pooled = Vec::new();
-        let mut batch = FeatureBatch::default();
-        while let Some(stage) = stages.next() {
-            for step in &stage.steps {
-                x = step.run(&x, kernels)?;
-            }
-            let last = stages.peek().is_none();
-            if last || (wanted.pyramid && stage.in_pyramid) {
-                pooled.push((stage.channels, kernels.pooled(&x, &stage.output)?));
-            }
-            if last && wanted.map {
-                batch.map = kernels.values(&x, &stage.output)?;
+        let wanted = split.wanted;
+        let places = split.branches.iter().map(|rows| self.branches.place(rows.branch));
+        let places = places.collect::<Result<Vec<Branch>, _>>()?;
+        let Some((last, stages)) = self.stages.split_last() else { return Ok(BranchedFeatures::default()) };
+        let mut x = self.input(images)?;
+        let mut trunk = Vec::new();
+        for stage in stages {
+            x = stage.run(x, self.kernels.as_ref())?;
+            if wanted.pyramid && stage.in_pyramid {
+                trunk.push((stage.channels, self.kernels.pooled(&x, &stage.output)?));
             }
         }
-        if wanted.pyramid {
-            batch.pyramid = pyramid(&pooled, images.len());
+        let mut features =
+            BranchedFeatures { branches: vec![FeatureBatch::default(); places.len()], ..Default::default() };
+        let last_place = places.iter().map(|place| place.first_block).max();
+        for (number, step) in last.steps.iter().enumerate() {
+            // Before the step: it may write over what it reads.
+            for (index, rows) in split.branches.iter().enumerate() {
+                if places[index].first_block == number {
+                    let map = branches::rows_of(&self.branch_input(&x, places[index])?, &rows.images)?;
+                    let pooled = self.branches.run(rows.branch, map)?;
+                    features.branches[index] = gathered(wanted, &trunk, last.channels, pooled, &rows.images);
+                }
+            }
+            if !split.own && last_place.is_none_or(|place| place <= number) {
+                return Ok(features);
+            }
+            x = step.run(&x, self.kernels.as_ref())?;
         }
-        batch.gap = pooled.pop().map(|(_, last)| last.average).unwrap_or_default();
-        Ok(batch)
+        let pooled = self.kernels.pooled(&x, &last.output)?;
+        let all: Vec<usize> = (0..images.len()).collect();
+        features.own = gathered(wanted, &trunk, last.channels, pooled, &all);
+        if wanted.map {
+            features.own.map = self.kernels.values(&x, &last.output)?;
+        }
+        Ok(features)
+    }
+
+    fn trunk_maps(&mut self, images: &[&PreparedImage], branch: Branch) -> Result<Vec<f32>, BaseError> {
+        let _no_grad = no_grad_guard();
+        let reads = self.read_by(branch)?;
+        let Some((last, stages)) = self.stages.split_last() else { return Ok(Vec::new()) };
+        let mut x = self.input(images)?;
+        for stage in stages {
+            x = stage.run(x, self.kernels.as_ref())?;
+        }
+        for step in last.steps.iter().take(branch.first_block) {
+            x = step.run(&x, self.kernels.as_ref())?;
+        }
+        Ok(self.kernels.values(&x, &reads)?)
+    }
+
+    fn load_branch(&mut self, weights: &BranchWeights) -> Result<BranchId, BaseError> {
+        let _no_grad = no_grad_guard();
+        self.branches.load(self.architecture, weights, USUAL_SIDE)
+    }
+
+    fn unload_branch(&mut self, id: BranchId) {
+        self.branches.unload(id);
     }
 }
 
-/// `[images, 2 * channels of all stages]`: averages, then maxima, stage by stage.
-fn pyramid(stages: &[(usize, Pooled)], images: usize) -> Vec<f32> {
-    let mut rows = Vec::new();
-    for image in 0..images {
-        for (channels, Pooled { average, maximum }) in stages {
-            let of_image = image * channels..(image + 1) * channels;
-            rows.extend_from_slice(average.get(of_image.clone()).unwrap_or_default());
-            rows.extend_from_slice(maximum.get(of_image).unwrap_or_default());
+impl Network {
+    /// One side for all.
+    fn input(&self, images: &[&PreparedImage]) -> Result<Tensor, BaseError> {
+        let first = images.first().map_or(0, |image| image.side);
+        match images.iter().find(|image| image.side != first) {
+            Some(image) => Err(BaseError::MixedSides { first, other: image.side }),
+            None => Ok(self.kernels.input(images)?),
         }
     }
-    rows
+
+    /// The trunk's map before the branch's first block, in the numbers that branches compute with.
+    fn branch_input(&self, map: &Tensor, branch: Branch) -> Result<Tensor, BaseError> {
+        Ok(self.kernels.branch_input(map, &self.read_by(branch)?)?)
+    }
+
+    /// Name of the convolution whose result the branch reads.
+    fn read_by(&self, branch: Branch) -> Result<String, BaseError> {
+        Ok(self.architecture.branch_reads(branch)?)
+    }
+}
+
+impl Stage<Box<dyn Convolution>> {
+    fn run(&self, mut x: Tensor, kernels: &dyn Kernels) -> Result<Tensor, TchError> {
+        for step in &self.steps {
+            x = step.run(&x, kernels)?;
+        }
+        Ok(x)
+    }
+}
+
+/// The features of some images: the trunk's stages, and a last one that has a row for each of them.
+fn gathered(
+    wanted: Wanted,
+    trunk: &[(usize, Pooled)],
+    channels: usize,
+    last: Pooled,
+    images: &[usize],
+) -> FeatureBatch {
+    let mut batch = FeatureBatch::default();
+    if wanted.pyramid {
+        for (own, &image) in images.iter().enumerate() {
+            let of_trunk = trunk.iter().map(|(channels, pooled)| (*channels, pooled, image));
+            for (channels, Pooled { average, maximum }, image) in of_trunk.chain([(channels, &last, own)]) {
+                let of_image = image * channels..(image + 1) * channels;
+                batch.pyramid.extend_from_slice(average.get(of_image.clone()).unwrap_or_default());
+                batch.pyramid.extend_from_slice(maximum.get(of_image).unwrap_or_default());
+            }
+        }
+    }
+    batch.gap = last.average;
+    batch
 }

@@ -41,6 +41,8 @@ pub const SERVE: &[Setting] = &[
     Setting::new("queue-images", "N", "Most images accepted and not yet answered").default("256"),
     Setting::new("queue-bytes", "SIZE", "Most bytes of pictures accepted and not yet answered")
         .default("512MiB"),
+    Setting::new("deep-head-budget", "SIZE", "Most bytes of deep heads' own layers on the device, counted in f32")
+        .default("1GiB"),
     Setting::new("max-message", "SIZE", "Largest request").default("64MiB"),
     Setting::new("max-pixels", "N", "Largest picture, in pixels").default("100000000"),
     Setting::new("rescan", "TIME", "Look at the heads at least so often, also without file events")
@@ -102,6 +104,7 @@ impl ServeConfig {
         let max_delay = reader.get::<humantime::Duration>("max-delay");
         let max_queue_images = reader.get_where("queue-images", "1 or more", |n| *n >= 1);
         let queue_bytes = reader.get::<ByteSize>("queue-bytes");
+        let deep_head_budget = reader.get::<ByteSize>("deep-head-budget");
         let max_message = reader.get_where("max-message", "1KiB to 2GiB", |size: &ByteSize| {
             (ByteSize::kib(1)..=ByteSize::gib(2)).contains(size)
         });
@@ -138,6 +141,7 @@ impl ServeConfig {
                     max_queue_images: max_queue_images?,
                     max_queue_bytes: usize::try_from(queue_bytes?.as_u64()).ok()?,
                     decode_threads: decode_threads?.0,
+                    deep_head_budget: deep_head_budget?.as_u64(),
                     limits,
                 },
                 grpc: GrpcLimits { max_message_bytes, ..GrpcLimits::default() },

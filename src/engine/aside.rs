@@ -1,40 +1,53 @@
-//! Forward passes that nobody's request waits for: they are done between batches.
+//! Work on the base that nobody's request waits for: it is done between batches.
 
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-
-use super::EngineError;
-use crate::{
-    base::{FeatureBatch, Wanted},
-    image::PreparedImage,
+use std::{
+    fmt,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::mpsc::{Receiver, SyncSender, sync_channel},
 };
 
-/// Pictures whose features are wanted, and the promise to answer.
-#[derive(Debug)]
-pub(super) struct Aside {
-    pub(super) pictures: Vec<PreparedImage>,
-    pub(super) wanted: Wanted,
-    reply: SyncSender<Result<FeatureBatch, EngineError>>,
-}
+use super::EngineError;
+use crate::base::Base;
+
+/// Something to be done with the base, and the promise to answer.
+pub(super) struct Aside(Box<dyn FnOnce(Result<&mut dyn Base, EngineError>) + Send>);
 
 /// What is to become of an [`Aside`].
 #[derive(Debug)]
-pub(super) struct AsideAnswer(Receiver<Result<FeatureBatch, EngineError>>);
+pub(super) struct AsideAnswer<T>(Receiver<Result<T, EngineError>>);
 
 impl Aside {
-    pub(super) fn new(pictures: Vec<PreparedImage>, wanted: Wanted) -> (Self, AsideAnswer) {
-        let (reply, answer) = sync_channel(1);
-        (Self { pictures, wanted, reply }, AsideAnswer(answer))
+    pub(super) fn new<T: Send + 'static>(
+        work: impl FnOnce(&mut dyn Base) -> T + Send + 'static,
+    ) -> (Self, AsideAnswer<T>) {
+        let (reply, answer): (SyncSender<Result<T, EngineError>>, _) = sync_channel(1);
+        let aside = move |base: Result<&mut dyn Base, EngineError>| {
+            let panicked = |_| EngineError::Failed { detail: "the base panicked".to_owned() };
+            let done = base.and_then(|base| catch_unwind(AssertUnwindSafe(|| work(base))).map_err(panicked));
+            // Whoever asked may have ended meanwhile.
+            let _nobody_waits = reply.send(done);
+        };
+        (Self(Box::new(aside)), AsideAnswer(answer))
     }
 
-    pub(super) fn answer(self, result: Result<FeatureBatch, EngineError>) {
-        // Whoever asked may have ended meanwhile.
-        let _nobody_waits = self.reply.send(result);
+    pub(super) fn run(self, base: &mut dyn Base) {
+        self.0(Ok(base));
+    }
+
+    pub(super) fn refuse(self, error: EngineError) {
+        self.0(Err(error));
     }
 }
 
-impl AsideAnswer {
+impl fmt::Debug for Aside {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Aside")
+    }
+}
+
+impl<T> AsideAnswer<T> {
     /// Blocks until it is there; an aside that was dropped unanswered was dropped by a queue that closed.
-    pub(super) fn wait(self) -> Result<FeatureBatch, EngineError> {
+    pub(super) fn wait(self) -> Result<T, EngineError> {
         self.0.recv().unwrap_or(Err(EngineError::Draining))
     }
 }

@@ -11,14 +11,13 @@ use std::{
 use super::{
     Answer, BatchSizes, BatchTimes, EngineError,
     admission::Admission,
-    aside::Aside,
+    batch_features::{Features, Readers},
     job::Prepared,
     prepare::spawn_named,
     queue::{Queue, Work, lock},
 };
 use crate::{
-    base::{Base, BaseError, FeatureBatch, Wanted},
-    features::{FeatureSet, FeatureWidths},
+    base::{Base, BaseError, BranchedFeatures, Split, Wanted},
     head::{Head, judge_by_all},
     image::{PreparedImage, Preprocess},
     metrics::Metrics,
@@ -86,16 +85,9 @@ impl DeviceThread {
         while let Some(work) = queue.next_work() {
             match work {
                 Work::Batch(batch) => self.serve(batch),
-                Work::Aside(aside) => self.serve_aside(aside),
+                Work::Aside(aside) => aside.run(self.base.as_mut()),
             }
         }
-    }
-
-    fn serve_aside(&mut self, aside: Aside) {
-        let images: Vec<&PreparedImage> = aside.pictures.iter().collect();
-        let features = catch_unwind(AssertUnwindSafe(|| self.base.forward(&images, aside.wanted)))
-            .unwrap_or_else(|_| Err(BaseError::Device { detail: "the forward pass panicked".to_owned() }));
-        aside.answer(features.map_err(|error| EngineError::Failed { detail: error.to_string() }));
     }
 
     fn serve(&mut self, mut batch: Vec<Prepared>) {
@@ -130,8 +122,7 @@ impl DeviceThread {
                 rows_by_side.entry(image.side).or_default().push((job, number));
             }
         }
-        let rows_of_jobs = batch.iter().map(|prepared| vec![Row::default(); prepared.images.len()]).collect();
-        let mut features = Features { widths: self.base.widths(), passes: Vec::new(), rows_of_jobs };
+        let mut features = Features::new(self.base.widths(), wanted, batch);
         for mut rest in rows_by_side.values().map(Vec::as_slice) {
             let parts: Vec<usize> = self.sizes.parts(rest.len()).collect();
             for size in parts {
@@ -139,15 +130,23 @@ impl DeviceThread {
                 rest = behind;
                 let images: Vec<&PreparedImage> =
                     rows.iter().map(|&(job, number)| &batch[job].images[number]).collect();
-                features.add(self.forward(&images, wanted)?, rows, wanted)?;
+                let readers = Readers::of(batch, rows);
+                let found = self.forward(&images, wanted, &readers)?;
+                features.add(found, rows, readers)?;
             }
         }
         Ok(features)
     }
 
-    fn forward(&mut self, images: &[&PreparedImage], wanted: Wanted) -> Result<FeatureBatch, BaseError> {
+    fn forward(
+        &mut self,
+        images: &[&PreparedImage],
+        wanted: Wanted,
+        readers: &Readers,
+    ) -> Result<BranchedFeatures, BaseError> {
         let begun = Instant::now();
-        let features = self.base.forward(images, wanted)?;
+        let split = Split { wanted, own: readers.own, branches: &readers.branches };
+        let features = self.base.forward_branches(images, split)?;
         let ended = Instant::now();
         lock(&self.times).observe(images.len(), ended.saturating_duration_since(begun), ended);
         Ok(features)
@@ -159,7 +158,7 @@ impl DeviceThread {
             let Prepared { mut job, image_of_head, ready_at, .. } = prepared;
             let judging = Instant::now();
             let heads: Vec<(&Head, &[f32])> = (job.heads.iter().zip(&image_of_head))
-                .map(|(head, image)| (head.as_ref(), features.of(number, *image, head.features)))
+                .map(|(head, image)| (head.as_ref(), features.of(number, *image, head)))
                 .collect();
             let judgements = judge_by_all(&heads);
             let wanted_features = if job.want_features {
@@ -187,47 +186,5 @@ impl DeviceThread {
             batch.iter().flat_map(|prepared| &prepared.job.heads).map(|head| &head.task).collect();
         self.metrics.batch_images.observe(images as f64);
         self.metrics.batch_tasks.observe(tasks.len() as f64);
-    }
-}
-
-/// What the forward passes of a batch gave, and where each job's images are in it.
-struct Features {
-    widths: FeatureWidths,
-    passes: Vec<FeatureBatch>,
-    rows_of_jobs: Vec<Vec<Row>>,
-}
-
-#[derive(Debug, Clone, Copy, Default)]
-struct Row {
-    pass: usize,
-    row: usize,
-}
-
-impl Features {
-    /// Takes in a pass over these (job, image). A base that gives too little has failed; no head may read it.
-    fn add(
-        &mut self,
-        features: FeatureBatch,
-        rows: &[(usize, usize)],
-        wanted: Wanted,
-    ) -> Result<(), BaseError> {
-        let found = (features.gap.len(), features.pyramid.len());
-        let pyramid = if wanted.pyramid { rows.len() * self.widths.pyramid } else { found.1 };
-        let expected = (rows.len() * self.widths.gap, pyramid);
-        if found != expected {
-            let detail = format!("a forward pass gave {found:?} numbers where {expected:?} were due");
-            return Err(BaseError::Device { detail });
-        }
-        for (row, &(job, number)) in rows.iter().enumerate() {
-            self.rows_of_jobs[job][number] = Row { pass: self.passes.len(), row };
-        }
-        self.passes.push(features);
-        Ok(())
-    }
-
-    /// What a head of this job reads of one of the job's images; the set was wanted.
-    fn of(&self, job: usize, image: usize, set: FeatureSet) -> &[f32] {
-        let Row { pass, row } = self.rows_of_jobs[job][image];
-        self.passes[pass].row(set, row, self.widths).unwrap_or_default()
     }
 }

@@ -18,15 +18,19 @@
 //!    to miss it is answered so before it is decoded or computed. Foreseen by the least that forward passes take, an
 //!    eighth more for what waits, and by the turns of the tasks.
 //! 8. Work that no request waits for is done between two batches, one piece at a time.
-//! 9. The tasks share preparation and device fairly, image by image: what asks for no more than its share goes before
+//! 9. The private layers of deep heads never take more memory than their budget, and are on the device for as long as
+//!    anything holds the head.
+//! 10. The tasks share preparation and device fairly, image by image: what asks for no more than its share goes before
 //!    what asks for more. A request of several tasks counts for its first. No task can hold so many places that another
 //!    finds none.
 
 mod admission;
 mod aside;
+mod batch_features;
 pub mod batch_sizes;
 pub mod batch_times;
 pub mod batcher;
+mod branch_memory;
 mod device_thread;
 mod error;
 pub mod fair_queue;
@@ -36,6 +40,7 @@ mod queue;
 
 pub use batch_sizes::BatchSizes;
 pub use batch_times::BatchTimes;
+pub use branch_memory::LoadBranchError;
 pub use error::{EngineError, Unit};
 pub use job::{Answer, Request, StageTimes};
 
@@ -48,7 +53,8 @@ use std::{
 use tokio::sync::oneshot;
 
 use crate::{
-    base::{Base, BaseError, FeatureBatch, Wanted},
+    base::{Base, BaseError, BranchRows, FeatureBatch, Split, Wanted},
+    branch::{BranchId, BranchWeights, LoadedBranch},
     features::{BaseIdentity, FeatureWidths},
     head::Head,
     image::{ImageLimits, PreparedImage},
@@ -56,6 +62,7 @@ use crate::{
 };
 use admission::{Admission, Place, Wish};
 use aside::Aside;
+use branch_memory::BranchMemory;
 use job::{Arrival, Job};
 use queue::{Queue, lock};
 
@@ -70,6 +77,8 @@ pub struct EngineConfig {
     /// Bytes of pictures that may be accepted and not yet answered.
     pub max_queue_bytes: usize,
     pub decode_threads: usize,
+    /// Bytes that the private layers of deep heads may take on the device, counted in f32.
+    pub deep_head_budget: u64,
     pub limits: ImageLimits,
 }
 
@@ -81,6 +90,7 @@ impl Default for EngineConfig {
             max_queue_images: 256,
             max_queue_bytes: 512 << 20,
             decode_threads: 2,
+            deep_head_budget: 1 << 30,
             limits: ImageLimits::default(),
         }
     }
@@ -97,6 +107,7 @@ struct Shared {
     admission: Arc<Admission>,
     queue: Arc<Queue>,
     times: Arc<Mutex<BatchTimes>>,
+    branches: Arc<BranchMemory>,
     identity: BaseIdentity,
     widths: FeatureWidths,
     arithmetic: String,
@@ -140,10 +151,20 @@ impl Engine {
                 prepare::spawn(number, queue.clone(), times.clone(), config.limits.clone(), metrics.clone())
             })
             .collect();
+        let branches = Arc::new(BranchMemory::new(config.deep_head_budget, metrics.clone()));
         let device = device_thread::spawn(base, queue.clone(), admission.clone(), times.clone(), metrics);
         let threads = Mutex::new(Threads { prepare, device: Some(device) });
         Ok(Self {
-            shared: Arc::new(Shared { admission, queue, times, identity, widths, arithmetic, threads }),
+            shared: Arc::new(Shared {
+                admission,
+                queue,
+                times,
+                branches,
+                identity,
+                widths,
+                arithmetic,
+                threads,
+            }),
         })
     }
 
@@ -160,7 +181,8 @@ impl Engine {
         &self.shared.arithmetic
     }
 
-    /// The features of some pictures, computed between two batches; for what no request waits for. Blocks.
+    /// The features of some pictures, the base's own or those of a branch, computed between two batches; for what no
+    /// request waits for. Blocks.
     ///
     /// # Errors
     /// If the engine is shut down before, or the forward pass fails.
@@ -168,10 +190,33 @@ impl Engine {
         &self,
         pictures: Vec<PreparedImage>,
         wanted: Wanted,
+        branch: Option<BranchId>,
     ) -> Result<FeatureBatch, EngineError> {
-        let (aside, answer) = Aside::new(pictures, wanted);
+        let compute = move |base: &mut dyn Base| {
+            let pictures: Vec<&PreparedImage> = pictures.iter().collect();
+            let Some(branch) = branch else { return base.forward(&pictures, wanted) };
+            let rows = [BranchRows { branch, images: (0..pictures.len()).collect() }];
+            let mut features =
+                base.forward_branches(&pictures, Split { wanted, own: false, branches: &rows })?;
+            Ok(features.branches.pop().unwrap_or_default())
+        };
+        let (aside, answer) = Aside::new(compute);
         self.shared.queue.push_aside(aside)?;
-        answer.wait()
+        answer.wait()?.map_err(|error| EngineError::Failed { detail: error.to_string() })
+    }
+
+    /// Takes a deep head's private layers onto the device, between two batches. Blocks.
+    ///
+    /// # Errors
+    /// [`LoadBranchError::OverBudget`] if deep heads have no room left; if they are no layers of this base; if the engine
+    /// is shut down.
+    pub fn load_branch(&self, weights: BranchWeights) -> Result<LoadedBranch, LoadBranchError> {
+        branch_memory::load(&self.shared.branches, &self.shared.queue, weights)
+    }
+
+    /// What is left of the budget for deep heads, in bytes.
+    pub fn free_branch_bytes(&self) -> u64 {
+        self.shared.branches.free()
     }
 
     /// Whether the device still answers: false after several failed forward passes in a row, or when its thread ended.

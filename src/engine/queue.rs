@@ -193,7 +193,7 @@ impl Queue {
         for job in jobs.chain(prepared.into_iter().map(|prepared| prepared.job)) {
             job.answer(Err(error()));
         }
-        asides.into_iter().for_each(|aside| aside.answer(Err(error())));
+        asides.into_iter().for_each(|aside| aside.refuse(error()));
         self.closed.cancel();
     }
 

@@ -128,6 +128,6 @@ fn to_proto(entry: HeadEntry) -> proto::Head {
         classes: classes.collect(),
         size_bytes: entry.size_bytes,
         since_unix_ms: entry.since_unix_ms,
-        branch: String::new(),
+        branch: entry.branch.map(|branch| branch.to_string()).unwrap_or_default(),
     }
 }

@@ -6,6 +6,7 @@ use serde::de::DeserializeOwned;
 
 use super::{Class, DecisionRule, Linear, MAX_REFERENCES, REFERENCE_SIDE, ReferenceSet};
 use crate::{
+    branch::{Branch, BranchTensor, BranchWeights},
     features::{BaseIdentity, FeatureSet},
     image::Preprocess,
     task::{TaskName, Version},
@@ -36,8 +37,8 @@ pub struct HeadContent {
     pub created_at: String,
     pub base: BaseIdentity,
     pub features: FeatureSet,
-    /// Empty for a linear head; else the layer from which the head has its own convolutions.
-    pub branch: String,
+    /// `None` for a linear head; else the layers that the head has for itself.
+    pub branch: Option<BranchWeights>,
     pub preprocess: Preprocess,
     pub classes: Vec<Class>,
     pub decision: DecisionRule,
@@ -66,13 +67,12 @@ pub enum HeadFileError {
     OtherFormat { found: String },
     #[error("metadata key {key:?} is marked as critical and this build does not know it; update turret")]
     UnknownCriticalKey { key: String },
-    #[error("it branches at {branch:?}; this build serves linear heads only")]
-    UnknownBranch { branch: String },
 }
 
 impl HeadContent {
     /// The file's bytes: the same content gives the same bytes.
     pub fn to_bytes(&self) -> Result<Vec<u8>, HeadFileError> {
+        let branch = self.branch.as_ref().map(|weights| weights.branch);
         let metadata = BTreeMap::from([
             ("format".to_owned(), FORMAT.to_owned()),
             ("task".to_owned(), self.task.to_string()),
@@ -80,7 +80,7 @@ impl HeadContent {
             ("created_at".to_owned(), self.created_at.clone()),
             ("base".to_owned(), json(&self.base)),
             ("features".to_owned(), self.features.to_string()),
-            ("branch".to_owned(), self.branch.clone()),
+            ("branch".to_owned(), branch.map(|branch| branch.to_string()).unwrap_or_default()),
             ("preprocess".to_owned(), json(&self.preprocess)),
             ("classes".to_owned(), json(&self.classes)),
             ("decision".to_owned(), json(&self.decision)),
@@ -94,6 +94,13 @@ impl HeadContent {
             NewTensor { name: WEIGHT, shape: &weight_shape, values: self.linear.weight() },
             NewTensor { name: BIAS, shape: &bias_shape, values: self.linear.bias() },
         ];
+        tensors.extend(
+            self.branch.iter().flat_map(|weights| &weights.tensors).map(|(name, tensor)| NewTensor {
+                name,
+                shape: &tensor.shape,
+                values: &tensor.values,
+            }),
+        );
         let ReferenceSet { pixels, features } = &self.reference;
         let pictures = self.reference.len();
         let (features_shape, pixels_shape) = ([pictures, width], reference_shape(pictures));
@@ -119,10 +126,6 @@ impl HeadContent {
         if let Some(key) = file.metadata.keys().filter(|key| key.starts_with(CRITICAL)).min() {
             return Err(HeadFileError::UnknownCriticalKey { key: key.clone() });
         }
-        let branch = text(&file, "branch")?.to_owned();
-        if !branch.is_empty() {
-            return Err(HeadFileError::UnknownBranch { branch });
-        }
         let classes: Vec<Class> = parsed(&file, "classes")?;
         check_classes(&classes)?;
         let content = Self {
@@ -131,7 +134,7 @@ impl HeadContent {
             created_at: text(&file, "created_at")?.to_owned(),
             base: parsed(&file, "base")?,
             features: word(&file, "features")?,
-            branch,
+            branch: branch(&file)?,
             preprocess: parsed(&file, "preprocess")?,
             decision: parsed(&file, "decision")?,
             evidence: parsed(&file, "evidence")?,
@@ -185,8 +188,28 @@ fn check_classes(classes: &[Class]) -> Result<(), HeadFileError> {
     Ok(())
 }
 
+/// Whatever else is in the file must be the private layers of a deep head; whether they are all there, and of the right
+/// shape, is for the base to say.
+fn branch(file: &TensorFile<'_>) -> Result<Option<BranchWeights>, HeadFileError> {
+    let is_known = |name: &str| [WEIGHT, BIAS, PIXELS, FEATURES].contains(&name);
+    if text(file, "branch")?.is_empty() {
+        file.refuse_others(is_known)?;
+        return Ok(None);
+    }
+    let branch: Branch = word(file, "branch")?;
+    let mut tensors = BTreeMap::new();
+    for name in file.names().into_iter().filter(|name| !is_known(name)) {
+        let shape = file.shape(&name).unwrap_or_default();
+        let values = file.values(&name, &shape)?;
+        tensors.insert(name, BranchTensor { shape, values });
+    }
+    if tensors.is_empty() {
+        return Err(bad("branch", format!("it branches at {branch} and has no layers of its own")));
+    }
+    Ok(Some(BranchWeights { branch, tensors }))
+}
+
 fn linear(file: &TensorFile<'_>, classes: usize) -> Result<Linear, HeadFileError> {
-    file.refuse_others(|name| [WEIGHT, BIAS, PIXELS, FEATURES].contains(&name))?;
     let shape = file.shape(WEIGHT).ok_or_else(|| TensorFileError::Missing { name: WEIGHT.to_owned() })?;
     let width = match *shape {
         [rows, width] if rows == classes => width,
@@ -255,7 +278,7 @@ mod tests {
             created_at: "2026-01-01T00:00:00Z".to_owned(),
             base: BaseIdentity { architecture: "resnet18".to_owned(), digest: Digest::of(b"base") },
             features: FeatureSet::Gap,
-            branch: String::new(),
+            branch: None,
             preprocess: Preprocess::default(),
             classes: vec![
                 Class { label: "ok".into(), code: 1, good: true },
@@ -293,6 +316,22 @@ mod tests {
     }
 
     #[test]
+    fn a_deep_head_keeps_its_layers_and_a_linear_one_has_none() {
+        let tensor = BranchTensor { shape: vec![2, 1], values: vec![1.5, -2.0] };
+        let tensors = BTreeMap::from([("layer4.2.conv1.weight".to_owned(), tensor)]);
+        let branch = BranchWeights { branch: Branch { first_block: 2 }, tensors };
+        let deep = HeadContent { branch: Some(branch), ..content() };
+        let bytes = deep.to_bytes().unwrap();
+        assert_eq!(HeadContent::from_bytes(&bytes).unwrap(), deep);
+        let as_linear = tensor_file::with_metadata(&bytes, "branch", "").unwrap();
+        let found = HeadContent::from_bytes(&as_linear).unwrap_err();
+        assert!(matches!(found, HeadFileError::Tensors(TensorFileError::Unexpected { .. })), "{found}");
+        let elsewhere = tensor_file::with_metadata(&bytes, "branch", "layer3").unwrap();
+        let found = HeadContent::from_bytes(&elsewhere).unwrap_err().to_string();
+        assert!(found.contains("layer3"), "{found}");
+    }
+
+    #[test]
     fn refuses_values_that_would_serve_wrongly() {
         let broken: [fn(&mut HeadContent); 9] = [
             |head| head.version = 0,
@@ -303,7 +342,10 @@ mod tests {
             |head| head.decision.temperature = 0.0,
             |head| head.decision.thresholds = vec![0.5].into(),
             |head| head.decision.thresholds = vec![0.5, 1.5].into(),
-            |head| head.branch = "layer4".to_owned(),
+            |head| {
+                let branch = Branch { first_block: 2 };
+                head.branch = Some(BranchWeights { branch, tensors: BTreeMap::new() });
+            },
         ];
         for (number, breaking) in broken.into_iter().enumerate() {
             let mut head = content();

@@ -21,6 +21,7 @@ use reference::Judge;
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    branch::{BranchWeights, LoadedBranch},
     features::{BaseIdentity, FeatureSet, FeatureWidths},
     image::Preprocess,
     task::{Digest, TaskName, Version},
@@ -49,9 +50,18 @@ pub struct Head {
     pub preprocess: Preprocess,
     pub decision: DecisionRule,
     pub linear: Linear,
+    /// Its own layers on the device; `None` for a linear head.
+    pub branch: Option<LoadedBranch>,
     /// In which arithmetic it was trained.
     pub arithmetic: Box<str>,
     pub size_bytes: u64,
+}
+
+/// What a head file holds that is needed until the head is installed and not longer.
+#[derive(Debug)]
+pub struct ToInstall {
+    pub reference: ReferenceSet,
+    pub branch: Option<BranchWeights>,
 }
 
 /// Why a whole and valid head file cannot serve here.
@@ -78,8 +88,7 @@ impl Head {
         Ok((Self::from_content(content, Digest::of(bytes), bytes.len() as u64).0, base))
     }
 
-    /// The references are needed until the head is installed and not longer.
-    fn from_content(content: HeadContent, digest: Digest, size_bytes: u64) -> (Self, ReferenceSet) {
+    fn from_content(content: HeadContent, digest: Digest, size_bytes: u64) -> (Self, ToInstall) {
         let head = Self {
             task: content.task,
             version: content.version,
@@ -89,24 +98,26 @@ impl Head {
             preprocess: content.preprocess,
             decision: content.decision,
             linear: content.linear,
+            branch: None,
             arithmetic: content.arithmetic.into(),
             size_bytes,
         };
-        (head, content.reference)
+        (head, ToInstall { reference: content.reference, branch: content.branch })
     }
 
     /// Reads a head file that must be this version of this task and fit the base that is served. Whether the base gives
-    /// what it gave the trainer is for [`check_references`](Self::check_references) to say.
+    /// what it gave the trainer is for [`check_references`](Self::check_references) to say, and a deep head cannot judge
+    /// before its [`branch`](Self::branch) is loaded.
     pub fn load(
         bytes: &[u8],
         task: &TaskName,
         version: Version,
         serving: &BaseIdentity,
         widths: FeatureWidths,
-    ) -> Result<(Self, ReferenceSet), HeadError> {
+    ) -> Result<(Self, ToInstall), HeadError> {
         let content = HeadContent::from_bytes(bytes).map_err(HeadError::File)?;
         let trained_on = content.base.clone();
-        let (head, reference) = Self::from_content(content, Digest::of(bytes), bytes.len() as u64);
+        let (head, to_install) = Self::from_content(content, Digest::of(bytes), bytes.len() as u64);
         if head.task != *task {
             return Err(HeadMisfit::OtherTask { expected: task.clone(), found: head.task }.into());
         }
@@ -121,7 +132,7 @@ impl Head {
             let (set, found) = (head.features, head.linear.width());
             return Err(HeadMisfit::OtherWidth { set, expected, found }.into());
         }
-        Ok((head, reference))
+        Ok((head, to_install))
     }
 
     /// Compares what this server's base gives for the reference pictures, `[pictures, width]`, with what the trainer's

@@ -17,7 +17,6 @@ mod serving_base;
 mod watcher;
 
 pub use reconciler::Reconciler;
-pub use serving_base::{ComputeFeatures, ServingBase};
 
 use std::{
     io,

@@ -8,10 +8,11 @@ use std::{
 };
 
 use super::{
-    ServingBase,
     plan::{Action, Known, TaskRecord, plan},
+    serving_base::{ServingBase, Unfit},
 };
 use crate::{
+    engine::{Engine, LoadBranchError},
     head::Head,
     metrics::Metrics,
     registry::{Change, Refusal, Registry},
@@ -35,21 +36,24 @@ pub struct Reconciler {
     /// Why a folder cannot be read, for those that cannot; and the root's reason, under no name.
     unreadable: BTreeMap<Option<TaskName>, String>,
     oddities: BTreeSet<Oddity>,
+    /// Deep heads that were refused because their layers found no room, with the bytes that they need.
+    waiting_for_room: Vec<(TaskName, Version, u64)>,
     pending: Vec<(Change, Instant)>,
     retired: Vec<Arc<Head>>,
     looked_well: bool,
 }
 
 impl Reconciler {
-    pub fn new(store: HeadStore, registry: Arc<Registry>, base: ServingBase, metrics: Arc<Metrics>) -> Self {
+    pub fn new(store: HeadStore, registry: Arc<Registry>, engine: Engine, metrics: Arc<Metrics>) -> Self {
         Self {
             store,
             registry,
-            base,
+            base: ServingBase(engine),
             metrics,
             tasks: BTreeMap::new(),
             unreadable: BTreeMap::new(),
             oddities: BTreeSet::new(),
+            waiting_for_room: Vec::new(),
             pending: Vec::new(),
             retired: Vec::new(),
             looked_well: false,
@@ -68,6 +72,7 @@ impl Reconciler {
     /// Looks at the whole folder and makes the registry agree with it.
     pub fn look(&mut self) {
         self.retired.retain(|head| Arc::strong_count(head) > 1);
+        self.try_again_where_there_is_room();
         let scan = self.store.scan();
         let folders = match scan {
             Ok(scan) => {
@@ -87,6 +92,19 @@ impl Reconciler {
         self.reconcile(folders);
         self.apply_pending();
         self.metrics.heads_serving.set(self.registry.snapshot().heads().len() as i64);
+    }
+
+    /// Refused files are looked at again only when they change, but room comes back by itself.
+    fn try_again_where_there_is_room(&mut self) {
+        let free = self.base.0.free_branch_bytes();
+        let (fitting, waiting): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut self.waiting_for_room).into_iter().partition(|(.., needed)| *needed <= free);
+        self.waiting_for_room = waiting;
+        for (task, version, _) in fitting {
+            if let Some(record) = self.tasks.get_mut(&task) {
+                record.refused.remove(&version);
+            }
+        }
     }
 
     fn reconcile(&mut self, mut folders: BTreeMap<TaskName, TaskFolder>) {
@@ -125,14 +143,12 @@ impl Reconciler {
         for (version, file) in files {
             let read = self.store.read(&file).map_err(|error| (error.to_string(), None));
             let checked = read.and_then(|bytes| {
-                let refused = |reason: String| (reason, Some(Digest::of(&bytes)));
-                let ServingBase { identity, widths, .. } = &self.base;
-                let loaded = Head::load(&bytes, task, version, identity, *widths);
-                let (head, reference) = loaded.map_err(|error| refused(error.to_string()))?;
-                record.codes.check(&head.classes).map_err(|error| refused(error.to_string()))?;
-                check_by_trying(&head).map_err(refused)?;
-                self.base.check(&head, &reference).map_err(refused)?;
-                Ok(head)
+                self.base.check(&bytes, task, version, &record.codes).map_err(|unfit| {
+                    if let Unfit::Branch(LoadBranchError::OverBudget { needed, .. }) = unfit {
+                        self.waiting_for_room.push((task.clone(), version, needed));
+                    }
+                    (unfit.to_string(), Some(Digest::of(&bytes)))
+                })
             });
             match checked {
                 Ok(head) => {
@@ -279,16 +295,6 @@ impl Reconciler {
         for task in withdrawn {
             self.metrics.forget_task(task.as_str());
         }
-    }
-}
-
-/// The first judgement is made here rather than for a caller; numbers that overflow show in it.
-fn check_by_trying(head: &Head) -> Result<(), String> {
-    let judgement = head.judge(&vec![1.0; head.linear.width()]);
-    if judgement.probabilities.iter().all(|probability| probability.is_finite()) {
-        Ok(())
-    } else {
-        Err("its weights are so large that a judgement overflows".to_owned())
     }
 }
 

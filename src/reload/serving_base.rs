@@ -1,48 +1,71 @@
 //! The base as a head sees it before it is installed.
 
-use std::fmt;
-
 use crate::{
-    base::{FeatureBatch, Wanted},
-    features::{BaseIdentity, FeatureWidths},
-    head::{Head, ReferenceSet},
-    image::PreparedImage,
+    base::Wanted,
+    engine::{Engine, LoadBranchError},
+    head::{ClassCodes, CodeConflict, Head, HeadError, ReferenceMismatch, ReferenceSet, ToInstall},
+    task::{TaskName, Version},
 };
 
-/// Gives the features of pictures, or says why it cannot.
-pub type ComputeFeatures = dyn Fn(Vec<PreparedImage>, Wanted) -> Result<FeatureBatch, String> + Send;
+/// Checks heads against the base of an engine, by asking the base itself.
+#[derive(Debug)]
+pub(super) struct ServingBase(pub(super) Engine);
 
-/// What a head has to fit, and a way to ask the base itself.
-pub struct ServingBase {
-    pub identity: BaseIdentity,
-    pub widths: FeatureWidths,
-    /// As [`Base::arithmetic`](crate::base::Base::arithmetic).
-    pub arithmetic: String,
-    pub compute: Box<ComputeFeatures>,
+/// Why a file that could be read is not installed.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Unfit {
+    #[error(transparent)]
+    Head(#[from] HeadError),
+    #[error(transparent)]
+    Codes(#[from] CodeConflict),
+    #[error("its weights are so large that a judgement overflows")]
+    Overflows,
+    #[error(transparent)]
+    Branch(#[from] LoadBranchError),
+    #[error("its reference pictures could not be computed: {reason}")]
+    NoReference { reason: String },
+    #[error(transparent)]
+    Reference(#[from] ReferenceMismatch),
 }
 
 impl ServingBase {
+    /// The head, with its own layers on the device, ready to judge.
+    pub(super) fn check(
+        &self,
+        bytes: &[u8],
+        task: &TaskName,
+        version: Version,
+        codes: &ClassCodes,
+    ) -> Result<Head, Unfit> {
+        let Self(engine) = self;
+        let loaded = Head::load(bytes, task, version, engine.identity(), engine.widths())?;
+        let (mut head, ToInstall { reference, branch }) = loaded;
+        codes.check(&head.classes)?;
+        // The first judgement is made here rather than for a caller; numbers that overflow show in it.
+        let judgement = head.judge(&vec![1.0; head.linear.width()]);
+        if !judgement.probabilities.iter().all(|probability| probability.is_finite()) {
+            return Err(Unfit::Overflows);
+        }
+        head.branch = branch.map(|weights| engine.load_branch(weights)).transpose()?;
+        self.check_references(&head, &reference)?;
+        Ok(head)
+    }
+
     /// Recomputes the head's reference pictures: whatever the weights' digest cannot tell - other arithmetic, another
     /// library, a broken device - shows in them.
-    pub(super) fn check(&self, head: &Head, reference: &ReferenceSet) -> Result<(), String> {
+    fn check_references(&self, head: &Head, reference: &ReferenceSet) -> Result<(), Unfit> {
         if reference.is_empty() {
             return Ok(());
         }
+        let Self(engine) = self;
         let pictures = reference.pictures(&head.preprocess);
         let count = pictures.len();
-        let batch = (self.compute)(pictures, Wanted::for_sets([head.features]))
-            .map_err(|reason| format!("its reference pictures could not be computed: {reason}"))?;
-        let rows = (0..count).filter_map(|image| batch.row(head.features, image, self.widths));
+        let branch = head.branch.as_ref().map(|branch| branch.id);
+        let batch = engine
+            .features(pictures, Wanted::for_sets([head.features]), branch)
+            .map_err(|error| Unfit::NoReference { reason: error.to_string() })?;
+        let rows = (0..count).filter_map(|image| batch.row(head.features, image, engine.widths()));
         let found: Vec<f32> = rows.flatten().copied().collect();
-        head.check_references(reference, &found, &self.arithmetic).map_err(|error| error.to_string())
-    }
-}
-
-impl fmt::Debug for ServingBase {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ServingBase")
-            .field("identity", &self.identity)
-            .field("arithmetic", &self.arithmetic)
-            .finish()
+        Ok(head.check_references(reference, &found, engine.arithmetic())?)
     }
 }

@@ -4,6 +4,7 @@ use std::{io, path::PathBuf};
 
 use super::{HeadStore, VersionFile};
 use crate::{
+    branch::BranchWeights,
     features::{BaseIdentity, FeatureSet},
     head::{Class, ClassCodes, DecisionRule, HeadContent, HeadFileError, Linear, ReferenceSet},
     image::Preprocess,
@@ -29,6 +30,8 @@ pub struct HeadDraft {
     pub evidence: serde_json::Value,
     pub provenance: serde_json::Value,
     pub linear: Linear,
+    /// The layers that it has for itself; `None` for a linear head.
+    pub branch: Option<BranchWeights>,
     /// In which arithmetic the base computed the features.
     pub arithmetic: String,
     pub reference: ReferenceSet,
@@ -119,7 +122,7 @@ impl HeadDraft {
             created_at: self.created_at.clone(),
             base: self.base.clone(),
             features: self.features,
-            branch: String::new(),
+            branch: self.branch.clone(),
             preprocess: self.preprocess.clone(),
             classes,
             decision: self.decision.clone(),
@@ -148,6 +151,7 @@ mod tests {
             evidence: serde_json::Value::Null,
             provenance: serde_json::Value::Null,
             linear: Linear::new(vec![0.0; labels.len() * 2], vec![0.0; labels.len()], 2).unwrap(),
+            branch: None,
             arithmetic: "fp32".to_owned(),
             reference: ReferenceSet::default(),
         }

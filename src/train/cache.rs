@@ -78,18 +78,7 @@ impl FeatureCache {
         let tensors =
             tensors.each_ref().map(|(set, values, shape)| NewTensor { name: set.name(), shape, values });
         let bytes = tensor_file::to_bytes(&tensors, &BTreeMap::new()).map_err(io::Error::other)?;
-        let path = self.entry(picture);
-        if let Some(shelf) = path.parent() {
-            fs_err::create_dir_all(shelf)?;
-        }
-        match fs_err::remove_file(&path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            Ok(()) | Err(_) => {}
-        }
-        match whole_file::write_new(&path, &bytes) {
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-            other => other,
-        }
+        whole_file::put(&self.entry(picture), &bytes)
     }
 }
 

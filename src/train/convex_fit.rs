@@ -3,6 +3,7 @@
 
 use super::{
     ClassWeight, Classifier, Examples,
+    lbfgs::dot,
     row_space::RowSpace,
     scaling::Scaling,
     softmax_regression::{Exactness, Point, SoftmaxRegression},
@@ -32,6 +33,27 @@ pub struct ConvexFit {
     pub iterations: usize,
 }
 
+/// A classifier of standardised features: weights `[classes, width]`, biases `[classes]`.
+#[derive(Debug)]
+pub(super) struct Standardised<'a> {
+    pub(super) weight: Vec<f64>,
+    pub(super) bias: Vec<f64>,
+    pub(super) scaling: &'a Scaling,
+    iterations: usize,
+}
+
+impl Standardised<'_> {
+    /// The class with the largest logit; the first of equals.
+    pub(super) fn answer(&self, standardised: &[f64]) -> usize {
+        let rows = self.weight.chunks_exact(standardised.len().max(1)).zip(&self.bias);
+        let logits = rows.map(|(row, bias)| dot(row, standardised) + bias);
+        let first_largest = |best: (usize, f64), (class, logit): (usize, f64)| {
+            if logit > best.1 { (class, logit) } else { best }
+        };
+        logits.enumerate().fold((0, f64::NEG_INFINITY), first_largest).0
+    }
+}
+
 impl ConvexProblem {
     pub fn new(examples: &Examples, classes: usize, class_weight: ClassWeight) -> Self {
         let scaling = Scaling::of(examples);
@@ -50,14 +72,25 @@ impl ConvexProblem {
         }
     }
 
-    /// The minimum for an L2 strength above 0; see [`softmax_regression`](super::softmax_regression) for its scale.
-    pub fn fit(&self, l2: f64) -> ConvexFit {
-        let regression = self.regression(|_| true);
+    /// The minimum on those rows alone, as a classifier of standardised features.
+    pub(super) fn fit_rows(&self, l2: f64, wanted: impl Fn(usize) -> bool) -> Standardised<'_> {
+        let regression = self.regression(wanted);
         let found = regression.solve(l2, regression.zero(), TO_THE_END);
         let (weight, bias) = found.point.split_at(self.classes * self.space.rank());
         let weight = self.space.expand(weight, self.classes, &self.features, self.width);
-        let (weight, bias) = self.scaling.fold(&weight, bias);
+        Standardised { weight, bias: bias.to_vec(), scaling: &self.scaling, iterations: found.iterations }
+    }
+
+    /// The minimum for an L2 strength above 0; see [`softmax_regression`](super::softmax_regression) for its scale.
+    pub fn fit(&self, l2: f64) -> ConvexFit {
+        let found = self.fit_rows(l2, |_| true);
+        let (weight, bias) = self.scaling.fold(&found.weight, &found.bias);
         ConvexFit { classifier: Classifier { weight, bias }, iterations: found.iterations }
+    }
+
+    /// The standardised features of a row.
+    pub(super) fn standardised(&self, row: usize) -> &[f64] {
+        &self.features[row * self.width..(row + 1) * self.width]
     }
 
     pub(super) fn rows(&self) -> usize {

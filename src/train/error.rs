@@ -2,7 +2,7 @@
 
 use std::{io, path::PathBuf};
 
-use super::{Comparison, DatasetError, gate::SIGNIFICANCE};
+use super::{Because, Comparison, DatasetError, gate::SIGNIFICANCE};
 use crate::{
     base::BaseError, features::BaseIdentity, image::ImageError, store::PublishError, task::TaskName,
 };
@@ -21,6 +21,15 @@ pub enum TrainError {
     Base(#[from] BaseError),
     #[error("the base gave fewer features than it has")]
     FeaturesMissing,
+    #[error("cannot keep maps of the trunk in {folder}: {source}; nothing was published")]
+    Maps { folder: PathBuf, source: io::Error },
+    #[error(
+        "fine-tuning keeps {needed} bytes of maps for {views} pictures and views, {limit} are allowed; raise --map-limit, use \
+         --augment none, or --strategy feature-extraction"
+    )]
+    MapsOverLimit { views: usize, needed: u64, limit: u64 },
+    #[error("--strategy fine-tune cannot be done here: {because}; use --strategy feature-extraction")]
+    CannotFineTune { because: Because },
     #[error("training diverged at learning rate {learning_rate}; try a lower --learning-rate")]
     Diverged { learning_rate: f32 },
     #[error("the trained numbers are no linear classifier: {detail}")]

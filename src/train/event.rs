@@ -4,11 +4,12 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use super::{Choice, Epoch, Evaluation, Gate};
+use super::{Choice, DeepEpoch, Epoch, Evaluation, Gate, StrategyChoice};
 use crate::task::{Digest, Version};
 
-/// What happens meanwhile, in this order: dataset, good, features, choice, epoch, evaluated, gate, published; warnings at any
-/// time. Features come again for augmented views, epochs only with Adam.
+/// What happens meanwhile, in this order: dataset, good, features, choice, epoch, maps, deep epoch, strategy, evaluated, gate,
+/// published; warnings at any time. Features come again for augmented views, epochs only with Adam, maps and deep epochs only
+/// where layers learn.
 #[derive(Debug, Clone, Serialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 pub enum Event<'a> {
@@ -29,6 +30,15 @@ pub enum Event<'a> {
     },
     Choice(&'a Choice),
     Epoch(&'a Epoch),
+    /// Of the trunk, for fine-tuning.
+    Maps {
+        done: usize,
+        total: usize,
+        /// Of those done, how many needed no forward pass.
+        cached: usize,
+    },
+    DeepEpoch(&'a DeepEpoch),
+    Strategy(&'a StrategyChoice),
     Evaluated(&'a Evaluation),
     Gate(&'a Gate),
     Published {
@@ -58,6 +68,8 @@ pub enum Warning {
     LeftForTest { pictures: usize },
     #[error("features are not kept, the next run computes them again: cannot write into {path}: {reason}")]
     CacheNotWritten { path: PathBuf, reason: String },
+    #[error("a stopped training cannot go on where it was: cannot write into {path}: {reason}")]
+    NoCheckpoint { path: PathBuf, reason: String },
     #[error("no class is good, so nothing will ever pass; name one with --good, known are {}", .known.join(", "))]
     NothingPasses { known: Vec<String> },
 }

@@ -11,7 +11,8 @@ use super::{
     dataset::{PictureFile, decode_picture, read_picture},
 };
 use crate::{
-    base::{Base, FeatureBatch, Wanted},
+    base::{Base, BaseError, BranchRows, FeatureBatch, Split, Wanted},
+    branch::{BranchId, BranchWeights},
     features::{FeatureSet, FeatureWidths},
     image::{PreparedImage, Preprocess},
     task::Digest,
@@ -38,10 +39,47 @@ impl<'a> View<'a> {
         Self { picture, number: 0 }
     }
 
-    fn digest(&self) -> Digest {
+    pub(super) fn digest(&self) -> Digest {
         match self.number {
             0 => self.picture.digest,
             number => view_digest(self.picture.digest, number),
+        }
+    }
+}
+
+/// The base as a head sees it: by itself, or continued by the head's own layers.
+pub(super) struct Reader<'a> {
+    pub(super) base: &'a mut dyn Base,
+    branch: Option<BranchId>,
+}
+
+impl<'a> Reader<'a> {
+    pub(super) fn of_base(base: &'a mut dyn Base) -> Self {
+        Self { base, branch: None }
+    }
+
+    /// With a head's own layers, if it has any. They are on the device until this is dropped.
+    pub(super) fn of_head(base: &'a mut dyn Base, branch: Option<&BranchWeights>) -> Result<Self, BaseError> {
+        let branch = branch.map(|weights| base.load_branch(weights)).transpose()?;
+        Ok(Self { base, branch })
+    }
+
+    pub(super) fn forward(
+        &mut self,
+        images: &[&PreparedImage],
+        wanted: Wanted,
+    ) -> Result<FeatureBatch, BaseError> {
+        let Some(branch) = self.branch else { return self.base.forward(images, wanted) };
+        let rows = [BranchRows { branch, images: (0..images.len()).collect() }];
+        let split = Split { wanted, own: false, branches: &rows };
+        Ok(self.base.forward_branches(images, split)?.branches.pop().unwrap_or_default())
+    }
+}
+
+impl Drop for Reader<'_> {
+    fn drop(&mut self) {
+        if let Some(branch) = self.branch {
+            self.base.unload_branch(branch);
         }
     }
 }
@@ -54,21 +92,40 @@ pub(super) fn features_of(
     views: &[View<'_>],
     preprocess: &Preprocess,
     cache: Option<&FeatureCache>,
-    base: &mut dyn Base,
+    reader: &mut Reader<'_>,
     observer: &mut dyn FnMut(Event<'_>),
 ) -> Result<Vec<Option<PictureFeatures>>, TrainError> {
     let mut rows: Vec<Option<PictureFeatures>> =
         views.par_iter().map(|view| cache?.get(view.digest())).collect();
     let missing: Vec<usize> = (0..rows.len()).filter(|&index| rows[index].is_none()).collect();
-    let cached = rows.len() - missing.len();
+    let (total, cached) = (rows.len(), rows.len() - missing.len());
     let mut writer = CacheWriter { cache };
-    let mut done = cached;
-    observer(Event::Features { done, total: rows.len(), cached });
+    observer(Event::Features { done: cached, total, cached });
+    in_batches(views, &missing, preprocess, observer, |done, indices, images, observer| {
+        let computed = compute(reader, images)?;
+        writer.keep(views, indices, &computed, observer);
+        for (&index, features) in indices.iter().zip(computed) {
+            rows[index] = Some(features);
+        }
+        observer(Event::Features { done: cached + done, total, cached });
+        Ok(())
+    })?;
+    Ok(rows)
+}
+
+/// Hands over the wanted views, prepared, batch by batch while the next is decoded; those that are no pictures are left
+/// out after a warning. `take` is told how many of the wanted are done with this batch.
+pub(super) fn in_batches(
+    views: &[View<'_>],
+    wanted: &[usize],
+    preprocess: &Preprocess,
+    observer: &mut dyn FnMut(Event<'_>),
+    mut take: impl FnMut(usize, &[usize], &[&PreparedImage], &mut dyn FnMut(Event<'_>)) -> Result<(), TrainError>,
+) -> Result<(), TrainError> {
     thread::scope(|scope| {
         let (decoded, batches) = sync_channel::<Vec<Prepared>>(BATCHES_AHEAD);
-        let missing = &missing;
         scope.spawn(move || {
-            for batch in missing.chunks(BATCH_IMAGES) {
+            for batch in wanted.chunks(BATCH_IMAGES) {
                 let prepared = batch.par_iter().map(|&index| prepare(&views[index], preprocess)).collect();
                 // Nobody listens any more: the base failed.
                 if decoded.send(prepared).is_err() {
@@ -76,7 +133,8 @@ pub(super) fn features_of(
                 }
             }
         });
-        for (indices, prepared) in missing.chunks(BATCH_IMAGES).zip(batches) {
+        let mut done = 0;
+        for (indices, prepared) in wanted.chunks(BATCH_IMAGES).zip(batches) {
             let mut readable = Vec::with_capacity(indices.len());
             let mut images = Vec::with_capacity(indices.len());
             for (&index, prepared) in indices.iter().zip(&prepared) {
@@ -91,17 +149,11 @@ pub(super) fn features_of(
                     }
                 }
             }
-            let computed = compute(base, &images)?;
-            writer.keep(views, &readable, &computed, observer);
-            for (index, features) in readable.into_iter().zip(computed) {
-                rows[index] = Some(features);
-            }
             done += indices.len();
-            observer(Event::Features { done, total: views.len(), cached });
+            take(done, &readable, &images, observer)?;
         }
         Ok(())
     })
-    .map(|()| rows)
 }
 
 /// As the server does it, so that a picture means the same there.
@@ -115,13 +167,13 @@ pub(super) fn prepare(view: &View<'_>, preprocess: &Preprocess) -> Prepared {
     Ok(if view.number == 0 { image } else { light_view(&image, view.digest()) })
 }
 
-fn compute(base: &mut dyn Base, images: &[&PreparedImage]) -> Result<Vec<PictureFeatures>, TrainError> {
+fn compute(reader: &mut Reader<'_>, images: &[&PreparedImage]) -> Result<Vec<PictureFeatures>, TrainError> {
     if images.is_empty() {
         return Ok(Vec::new());
     }
-    let widths = base.widths();
+    let widths = reader.base.widths();
     // The cache keeps both sets, so that trying the other one later costs nothing.
-    let batch = base.forward(images, Wanted::for_sets(FeatureSet::ALL))?;
+    let batch = reader.forward(images, Wanted::for_sets(FeatureSet::ALL))?;
     let rows = (0..images.len()).map(|image| row(&batch, image, widths).ok_or(TrainError::FeaturesMissing));
     rows.collect()
 }

@@ -7,7 +7,7 @@ use super::{
     cache::FeatureCache,
     dataset::{Dataset, Part, PictureFile},
     evaluate::Evaluation,
-    features::{View, features_of},
+    features::{Reader, View, features_of},
     gate::winner,
 };
 use crate::{base::Base, head::HeadContent};
@@ -53,10 +53,12 @@ pub fn judge_head(
     let truths = dataset.pictures.iter().map(class_of).collect::<Result<Vec<usize>, _>>()?;
     observer(Event::Dataset { classes: &dataset.classes, pictures: dataset.pictures.len() });
     let views: Vec<View<'_>> = dataset.pictures.iter().map(View::unchanged).collect();
-    let cache = cache.as_deref().map(|root| {
+    // The cache is of the base alone.
+    let cache = cache.as_deref().filter(|_| head.branch.is_none()).map(|root| {
         FeatureCache::new(root, base.identity(), base.arithmetic(), base.widths(), &head.preprocess)
     });
-    let rows = features_of(&views, &head.preprocess, cache.as_ref(), base, observer)?;
+    let mut reader = Reader::of_head(base, head.branch.as_ref())?;
+    let rows = features_of(&views, &head.preprocess, cache.as_ref(), &mut reader, observer)?;
     let answers = truths.into_iter().zip(rows).filter_map(|(truth, features)| {
         Some((truth, winner(&head.linear.logits(features?.of(head.features)))))
     });

@@ -1,5 +1,7 @@
 //! What a data set becomes: pictures with features, halves and folds, ready to learn from.
 
+mod lessons;
+
 use serde_json::json;
 
 use super::{
@@ -7,13 +9,14 @@ use super::{
     cache::{FeatureCache, PictureFeatures},
     choose::choose,
     dataset::{Dataset, Part, PictureFile},
-    features::{View, features_of},
+    features::{Reader, View, features_of},
     fit_by_adam,
     gate::winner,
     split,
 };
 use crate::{
     base::Base,
+    branch::BranchWeights,
     features::FeatureSet,
     head::{HeadContent, Linear},
     image::Preprocess,
@@ -27,6 +30,8 @@ struct Learned {
     picture: PictureFile,
     /// The picture itself first.
     views: Vec<PictureFeatures>,
+    /// Of each view.
+    numbers: Vec<u32>,
 }
 
 /// Pictures that are learned and pictures that judge.
@@ -58,7 +63,7 @@ impl<'a> Material<'a> {
         let (mut train, mut validation) = (Vec::new(), Vec::new());
         for ((picture, row), part) in pictures.into_iter().zip(rows).zip(parts) {
             match part {
-                Part::Train => train.push(Learned { picture, views: vec![row] }),
+                Part::Train => train.push(Learned { picture, views: vec![row], numbers: vec![0] }),
                 Part::Validation | Part::Test => validation.push((picture, row)),
             }
         }
@@ -83,7 +88,12 @@ impl<'a> Material<'a> {
             .collect();
         let mut rows = compute(&views, options, &options.preprocess, base, observe)?.into_iter();
         for learned in &mut self.train {
-            learned.views.extend(rows.by_ref().take(numbers.clone().count()).flatten());
+            for (number, row) in numbers.clone().zip(rows.by_ref()) {
+                if let Some(features) = row {
+                    learned.views.push(features);
+                    learned.numbers.push(number);
+                }
+            }
         }
         Ok(())
     }
@@ -136,12 +146,31 @@ impl<'a> Material<'a> {
         fit_by_adam(&train, &judges, self.classes.len(), options.class_weight, &options.adam, on_epoch)
     }
 
-    /// True and answered class of each picture kept back.
-    pub(super) fn answers(&self, linear: &Linear, set: FeatureSet) -> Vec<(usize, usize)> {
-        let answer = |(picture, features): &(PictureFile, PictureFeatures)| {
-            (picture.class, winner(&linear.logits(features.of(set))))
-        };
-        self.validation.iter().map(answer).collect()
+    /// True and answered class of each picture kept back, by a head with or without layers of its own.
+    pub(super) fn answers(
+        &self,
+        branch: Option<&BranchWeights>,
+        linear: &Linear,
+        set: FeatureSet,
+        options: &TrainOptions,
+        base: &mut dyn Base,
+        observe: &mut dyn FnMut(Event<'_>),
+    ) -> Result<Vec<(usize, usize)>, TrainError> {
+        let answer = |features: &PictureFeatures| winner(&linear.logits(features.of(set)));
+        let pictures = self.validation.iter();
+        if branch.is_none() {
+            return Ok(pictures.map(|(picture, features)| (picture.class, answer(features))).collect());
+        }
+        let mut reader = Reader::of_head(base, branch)?;
+        let rows = features_of(&self.validation_views(), &options.preprocess, None, &mut reader, observe)?;
+        let answers = pictures.zip(rows).map(|((picture, _), features)| {
+            Ok((picture.class, answer(&features.ok_or(TrainError::FeaturesMissing)?)))
+        });
+        answers.collect()
+    }
+
+    fn validation_views(&self) -> Vec<View<'_>> {
+        self.validation.iter().map(|(picture, _)| View::unchanged(picture)).collect()
     }
 
     /// What another head of this base answers for each picture kept back; `None` where its preprocessing cannot take it.
@@ -155,19 +184,24 @@ impl<'a> Material<'a> {
         let label = |features: &PictureFeatures| {
             head.classes[winner(&head.linear.logits(features.of(head.features)))].label.to_string()
         };
-        if head.preprocess == options.preprocess {
+        if head.branch.is_none() && head.preprocess == options.preprocess {
             return Ok(self.validation.iter().map(|(_, features)| Some(label(features))).collect());
         }
-        let views: Vec<View<'_>> =
-            self.validation.iter().map(|(picture, _)| View::unchanged(picture)).collect();
-        let rows = compute(&views, options, &head.preprocess, base, observe)?;
+        let views = self.validation_views();
+        let rows = match &head.branch {
+            None => compute(&views, options, &head.preprocess, base, observe)?,
+            Some(weights) => {
+                let mut reader = Reader::of_head(base, Some(weights))?;
+                features_of(&views, &head.preprocess, None, &mut reader, observe)?
+            }
+        };
         Ok(rows.iter().map(|features| features.as_ref().map(label)).collect())
     }
 
     /// One row a view; the views of a picture together weigh what the picture weighs.
     fn examples(&self, set: FeatureSet) -> Examples {
         let mut examples = Examples::default();
-        for Learned { picture, views } in &self.train {
+        for Learned { picture, views, .. } in &self.train {
             for view in views {
                 examples.push(view.of(set), picture.class, picture.weight / views.len() as f32);
             }
@@ -200,5 +234,5 @@ fn compute(
     let cache = options.cache.as_deref();
     let cache = cache
         .map(|root| FeatureCache::new(root, base.identity(), base.arithmetic(), base.widths(), preprocess));
-    features_of(views, preprocess, cache.as_ref(), base, observe)
+    features_of(views, preprocess, cache.as_ref(), &mut Reader::of_base(base), observe)
 }

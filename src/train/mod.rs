@@ -1,8 +1,8 @@
-//! Training a linear head: pictures to a published head.
+//! Training: pictures to a published head.
 //!
 //! In order: `dataset` finds the pictures, `features` runs the frozen base once a picture or finds the result in the
 //! `cache`, `split` keeps pictures back, `choose` picks feature set and penalty by `cross_validation` on the others,
-//! `convex_fit` (or `adam_fit`) learns from them, `evaluate` counts on those kept back, the `gate` compares with the head
+//! `fine_tune` tries whether layers of the head's own (`deep`) are worth it, else `convex_fit` (or `adam_fit`) fits a linear head, `evaluate` counts on those kept back, the `gate` compares with the head
 //! that serves, and the store publishes. What can be refused is refused before the first forward pass.
 
 mod adam;
@@ -13,21 +13,25 @@ mod choose;
 mod convex_fit;
 mod cross_validation;
 pub mod dataset;
+mod deep;
 mod error;
 mod evaluate;
 mod event;
 mod examples;
 mod exchange;
 mod features;
+mod fine_tune;
 mod gate;
 mod judge_head;
 mod lbfgs;
 mod material;
+mod options;
 mod reference;
 mod row_space;
 mod scaling;
 mod softmax_regression;
 mod split;
+mod strategy;
 
 pub use adam_fit::{AdamFit, AdamOptions, Epoch, fit_by_adam};
 pub use augment::{Augment, UnknownAugment};
@@ -35,6 +39,7 @@ pub use choose::{Candidate, Choice, L2_UNTRIED, choose};
 pub use convex_fit::{ConvexFit, ConvexProblem};
 pub use cross_validation::{Folds, Score};
 pub use dataset::{DatasetError, GroupBy, Part};
+pub use deep::{DeepEpoch, FineTuneOptions, Gain};
 pub use error::TrainError;
 pub use evaluate::{ClassEvaluation, Evaluation};
 pub use event::{Event, Warning};
@@ -42,8 +47,8 @@ pub use examples::{ClassWeight, Example, Examples, UnknownClassWeight};
 pub use exchange::{ImportError, from_torch_linear, to_torch_linear};
 pub use gate::{Comparison, Gate, GateDecision};
 pub use judge_head::{JudgeOptions, judge_head};
-
-use std::{collections::BTreeMap, path::PathBuf, str::FromStr};
+pub use options::{Solver, TrainOptions, UnknownSolver};
+pub use strategy::{Because, Strategy, StrategyChoice, UnknownStrategy};
 
 use serde::Serialize;
 use serde_json::json;
@@ -51,84 +56,19 @@ use sha2::Digest as _;
 
 use self::{
     dataset::{Dataset, PictureFile},
+    features::Reader,
+    fine_tune::Decision,
     material::Material,
 };
 use crate::{
     base::Base,
-    features::FeatureSet,
     head::{DecisionRule, Linear},
-    image::Preprocess,
     store::{HeadDraft, HeadStore, Published},
-    task::{Digest, TaskName},
+    task::Digest,
 };
 
 /// Labels that pass when nothing else is said, in any case.
 const GOOD_BY_NAME: [&str; 2] = ["ok", "good"];
-
-/// What to train, from what, and how.
-#[derive(Debug, Clone)]
-pub struct TrainOptions {
-    /// Folder of pictures, or a CSV or JSONL file that lists them.
-    pub data: PathBuf,
-    pub group_by: GroupBy,
-    pub task: TaskName,
-    /// Folder of heads; made if it is missing.
-    pub heads: PathBuf,
-    /// `None`: whichever cross-validation finds better.
-    pub features: Option<FeatureSet>,
-    pub preprocess: Preprocess,
-    pub augment: Augment,
-    /// Classes that may pass; if empty, those named ok or good.
-    pub good: Vec<String>,
-    /// Probability that the winning class has to reach, 0 to 1.
-    pub threshold: f32,
-    /// Share of the pictures that is kept back, 0 to 1, where the data does not say.
-    pub validation_share: f64,
-    /// Of the split, the folds and the order of training.
-    pub seed: u64,
-    pub solver: Solver,
-    /// L2 strength, above 0; `None`: what cross-validation finds best.
-    pub l2: Option<f64>,
-    pub class_weight: ClassWeight,
-    pub adam: AdamOptions,
-    /// Publish a head that is worse than the one that serves, for this reason.
-    pub force_because: Option<String>,
-    /// Folder of the feature cache; without one nothing is kept.
-    pub cache: Option<PathBuf>,
-    /// RFC 3339, in UTC.
-    pub created_at: String,
-    /// Where the base's weights came from, for the record.
-    pub base_origin: Option<String>,
-    /// The settings in force, for the record.
-    pub command: BTreeMap<String, String>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Solver {
-    /// The convex problem, to its one minimum.
-    #[default]
-    Lbfgs,
-    /// Steps on batches of pictures, stopped early; without a penalty.
-    Adam,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{text:?} is no solver: lbfgs or adam is wanted")]
-pub struct UnknownSolver {
-    pub text: String,
-}
-
-impl FromStr for Solver {
-    type Err = UnknownSolver;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        match text {
-            "lbfgs" => Ok(Self::Lbfgs),
-            "adam" => Ok(Self::Adam),
-            _ => Err(UnknownSolver { text: text.to_owned() }),
-        }
-    }
-}
 
 /// A linear classifier of raw features.
 #[derive(Debug, Clone, PartialEq)]
@@ -143,8 +83,20 @@ pub struct Classifier {
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(tag = "solver", rename_all = "snake_case")]
 pub enum Fitted {
-    Lbfgs { l2: f64, iterations: usize },
-    Adam { best_epoch: Epoch, epochs: usize },
+    Lbfgs {
+        l2: f64,
+        iterations: usize,
+    },
+    Adam {
+        best_epoch: Epoch,
+        epochs: usize,
+    },
+    /// Private layers and the classifier, from the minimum for this L2 on.
+    FineTuned {
+        branch: String,
+        l2: f64,
+        epochs: usize,
+    },
 }
 
 /// A published head and how it came about.
@@ -152,6 +104,7 @@ pub enum Fitted {
 pub struct Outcome {
     pub published: Published,
     pub choice: Choice,
+    pub strategy: StrategyChoice,
     pub fitted: Fitted,
     pub evaluation: Evaluation,
     pub gate: Gate,
@@ -181,24 +134,24 @@ pub fn train(
     let material = Material::gather(options, &dataset, base, &mut observe)?;
     let (choice, problem) = material.choose(options).ok_or(TrainError::FeaturesMissing)?;
     observe(Event::Choice(&choice));
-    let (classifier, fitted) = match options.solver {
-        Solver::Lbfgs => {
-            let fit = problem.fit(choice.l2);
-            (fit.classifier, Fitted::Lbfgs { l2: choice.l2, iterations: fit.iterations })
+    let Decision { choice: strategy, layers } =
+        fine_tune::decide(options, &material, &choice, &problem, base, &mut observe)?;
+    observe(Event::Strategy(&strategy));
+    let (branch, classifier, fitted) = match layers {
+        Some((weights, classifier)) => {
+            let (branch, l2, epochs) = (weights.branch.to_string(), choice.l2, options.fine_tune.epochs);
+            (Some(weights), classifier, Fitted::FineTuned { branch, l2, epochs })
         }
-        Solver::Adam => {
-            let fit =
-                material.fit_by_adam(options, choice.features, &mut |epoch| observe(Event::Epoch(epoch)));
-            let AdamFit { classifier, best, epochs_run } =
-                fit.ok_or(TrainError::Diverged { learning_rate: options.adam.learning_rate })?;
-            (classifier, Fitted::Adam { best_epoch: best, epochs: epochs_run })
+        None => {
+            let (classifier, fitted) = fit_linear(options, &material, &choice, &problem, &mut observe)?;
+            (None, classifier, fitted)
         }
     };
     let width = base.widths().of(choice.features);
     let linear = Linear::new(classifier.weight, classifier.bias, width)
         .map_err(|error| TrainError::Classifier { detail: error.to_string() })?;
 
-    let answers = material.answers(&linear, choice.features);
+    let answers = material.answers(branch.as_ref(), &linear, choice.features, options, base, &mut observe)?;
     let evaluation = Evaluation::new(&dataset.classes, answers.iter().copied());
     observe(Event::Evaluated(&evaluation));
     let gate = gate(options, &material, &answers, base, &mut observe)?;
@@ -217,13 +170,14 @@ pub fn train(
         evidence: json!({
             "pictures": material.pictures_per_class(&dataset.classes),
             "choice": choice,
+            "strategy": strategy,
             "fit": fitted,
             "validation": evaluation,
             "gate": gate,
         }),
         provenance: json!({
             "program": concat!("fine-tune ", env!("CARGO_PKG_VERSION")),
-            "strategy": "feature extraction",
+            "strategy": if branch.is_some() { "fine-tuning" } else { "feature extraction" },
             "command": options.command,
             "seed": options.seed,
             "dataset_digest": dataset_digest(&dataset.classes, material.pictures()),
@@ -235,14 +189,37 @@ pub fn train(
             choice.features,
             &options.preprocess,
             &linear,
-            base,
+            &mut Reader::of_head(base, branch.as_ref())?,
         )?,
         linear,
+        branch,
     };
     let published = HeadStore::new(&options.heads).publish(&draft)?;
     let (version, digest, path) = (published.version, published.digest, published.path.as_path());
     observe(Event::Published { version, digest, path, accuracy: evaluation.accuracy });
-    Ok(Outcome { published, choice, fitted, evaluation, gate, warnings })
+    Ok(Outcome { published, choice, strategy, fitted, evaluation, gate, warnings })
+}
+
+fn fit_linear(
+    options: &TrainOptions,
+    material: &Material<'_>,
+    choice: &Choice,
+    problem: &ConvexProblem,
+    observe: &mut dyn FnMut(Event<'_>),
+) -> Result<(Classifier, Fitted), TrainError> {
+    match options.solver {
+        Solver::Lbfgs => {
+            let fit = problem.fit(choice.l2);
+            Ok((fit.classifier, Fitted::Lbfgs { l2: choice.l2, iterations: fit.iterations }))
+        }
+        Solver::Adam => {
+            let fit =
+                material.fit_by_adam(options, choice.features, &mut |epoch| observe(Event::Epoch(epoch)));
+            let AdamFit { classifier, best, epochs_run } =
+                fit.ok_or(TrainError::Diverged { learning_rate: options.adam.learning_rate })?;
+            Ok((classifier, Fitted::Adam { best_epoch: best, epochs: epochs_run }))
+        }
+    }
 }
 
 /// The pictures that training may look at.

@@ -5,10 +5,10 @@ use rayon::prelude::*;
 use super::{
     TrainError,
     dataset::PictureFile,
-    features::{View, prepare},
+    features::{Reader, View, prepare},
 };
 use crate::{
-    base::{Base, Wanted},
+    base::Wanted,
     features::FeatureSet,
     head::{Linear, MAX_REFERENCES, REFERENCE_SIDE, ReferenceSet},
     image::Preprocess,
@@ -23,7 +23,7 @@ pub(super) fn choose(
     set: FeatureSet,
     preprocess: &Preprocess,
     linear: &Linear,
-    base: &mut dyn Base,
+    reader: &mut Reader<'_>,
 ) -> Result<ReferenceSet, TrainError> {
     let small = preprocess.at_side(REFERENCE_SIDE);
     let step = pictures.len().div_ceil(CANDIDATES).max(1);
@@ -34,8 +34,8 @@ pub(super) fn choose(
     if prepared.is_empty() {
         return Ok(ReferenceSet::default());
     }
-    let batch = base.forward(&prepared.iter().collect::<Vec<_>>(), Wanted::for_sets([set]))?;
-    let widths = base.widths();
+    let batch = reader.forward(&prepared.iter().collect::<Vec<_>>(), Wanted::for_sets([set]))?;
+    let widths = reader.base.widths();
     let row = |image| batch.row(set, image, widths).ok_or(TrainError::FeaturesMissing);
     let mut ranking = Vec::with_capacity(prepared.len());
     for image in 0..prepared.len() {

@@ -40,6 +40,11 @@ impl Scaling {
         rows.collect()
     }
 
+    /// `[width]` each.
+    pub(super) fn mean_and_deviation(&self) -> (&[f64], &[f64]) {
+        (&self.mean, &self.deviation)
+    }
+
     /// The classifier of raw features that answers as `(weight [classes, width], bias [classes])` does on standardised
     /// ones: `w (x - mean) / deviation + b` is linear in `x` again.
     pub(super) fn fold(&self, weight: &[f64], bias: &[f64]) -> (Vec<f32>, Vec<f32>) {

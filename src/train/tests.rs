@@ -1,11 +1,13 @@
+use std::{collections::BTreeMap, path::PathBuf};
+
 use fs_err as fs;
 
 use super::{cache::FeatureCache, *};
 use crate::{
     base::{BaseError, FeatureBatch, Wanted},
-    features::{BaseIdentity, FeatureWidths},
+    features::{BaseIdentity, FeatureSet, FeatureWidths},
     head::{Decision, Head, HeadContent, MAX_REFERENCES, REFERENCE_SIDE},
-    image::PreparedImage,
+    image::{PreparedImage, Preprocess},
 };
 
 const WIDTHS: FeatureWidths = FeatureWidths { gap: 3, pyramid: 6 };
@@ -60,7 +62,7 @@ impl Base for MeanColour {
 }
 
 /// A folder with `data`, `heads` and `cache` in it.
-struct Workshop {
+pub(super) struct Workshop {
     folder: tempfile::TempDir,
     base: MeanColour,
 }
@@ -73,7 +75,7 @@ impl Workshop {
     }
 
     /// Twelve light pictures named ok and twelve dark ones named dent.
-    fn with_two_classes() -> Self {
+    pub(super) fn with_two_classes() -> Self {
         let workshop = Self::empty();
         for number in 0..12 {
             workshop.picture(&format!("ok/{number}.png"), 150 + number * 8);
@@ -82,7 +84,7 @@ impl Workshop {
         workshop
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub(super) fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 
@@ -99,12 +101,16 @@ impl Workshop {
         self.write(path, png.get_ref());
     }
 
-    fn options(&self) -> TrainOptions {
+    pub(super) fn options(&self) -> TrainOptions {
         TrainOptions {
             data: self.path("data"),
             group_by: GroupBy::Auto,
             task: "bracket-left".parse().unwrap(),
             heads: self.path("heads"),
+            strategy: Strategy::Auto,
+            unfreeze: None,
+            layers: None,
+            fine_tune: FineTuneOptions::default(),
             features: Some(FeatureSet::Gap),
             preprocess: Preprocess { resize: "letterbox:64".parse().unwrap(), ..Preprocess::default() },
             augment: Augment::None,
@@ -134,7 +140,7 @@ impl Workshop {
     }
 }
 
-fn content(outcome: &Outcome) -> HeadContent {
+pub(super) fn content(outcome: &Outcome) -> HeadContent {
     HeadContent::from_bytes(&fs::read(&outcome.published.path).unwrap()).unwrap()
 }
 
@@ -145,10 +151,11 @@ fn a_trained_head_judges_as_the_folders_say() {
     let outcome = workshop.train(&options).unwrap();
     assert_eq!((outcome.published.version, outcome.evaluation.accuracy), (1, 1.0));
     let bytes = fs::read(&outcome.published.path).unwrap();
-    let (head, reference) = Head::load(&bytes, &options.task, 1, &workshop.base.identity, WIDTHS).unwrap();
+    let (head, to_install) = Head::load(&bytes, &options.task, 1, &workshop.base.identity, WIDTHS).unwrap();
     assert_eq!(head.judge(&[220.0; 3]).decision, Decision::Pass);
     assert_eq!(head.judge(&[30.0; 3]).decision, Decision::Reject);
     // It takes pictures along, and this base gives for them what it gave.
+    let reference = to_install.reference;
     assert!(!reference.is_empty() && reference.len() <= MAX_REFERENCES);
     let pictures = reference.pictures(&head.preprocess);
     let batch = workshop.base.forward(&pictures.iter().collect::<Vec<_>>(), Wanted::default()).unwrap();
@@ -204,6 +211,7 @@ fn files_that_are_no_pictures_are_named_and_the_rest_is_learned() {
             | Warning::NestedFolder { .. }
             | Warning::LeftForTest { .. }
             | Warning::CacheNotWritten { .. }
+            | Warning::NoCheckpoint { .. }
             | Warning::NothingPasses { .. } => None,
         })
         .collect();

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 /// Each module with all that it may use of ours, and the crates it must never see.
 const MAY_USE: &[(&str, &[&str], &[&str])] = &[
     ("task", &[], &["tokio", "tonic", "notify", "tch"]),
+    ("branch", &[], &["tokio", "tonic", "notify", "tch"]),
     ("features", &["task"], &["tokio", "tonic", "notify", "tch"]),
     ("error", &[], &["tokio", "tonic", "notify", "tch"]),
     ("metrics", &[], &["tokio", "tonic", "notify", "tch"]),
@@ -13,30 +14,45 @@ const MAY_USE: &[(&str, &[&str], &[&str])] = &[
     ("image", WORDS, &["tokio", "tonic", "notify", "tch"]),
     (
         "base",
-        &["task", "features", "error", "metrics", "tensor_file", "whole_file", "image"],
+        &["task", "branch", "features", "error", "metrics", "tensor_file", "whole_file", "image"],
         &["tokio", "tonic", "notify"],
     ),
     (
         "head",
-        &["task", "features", "error", "metrics", "tensor_file", "whole_file", "image"],
+        &["task", "branch", "features", "error", "metrics", "tensor_file", "whole_file", "image"],
         &["tokio", "tonic", "notify", "tch"],
     ),
     (
         "store",
-        &["task", "features", "error", "metrics", "tensor_file", "whole_file", "image", "base", "head"],
+        &[
+            "task",
+            "branch",
+            "features",
+            "error",
+            "metrics",
+            "tensor_file",
+            "whole_file",
+            "image",
+            "base",
+            "head",
+        ],
         &["tokio", "tonic", "notify", "tch"],
     ),
     ("registry", PARTS, &["tonic", "notify", "tch"]),
     ("engine", PARTS, &["tonic", "notify", "tch"]),
     (
         "reload",
-        &["task", "features", "error", "metrics", "image", "base", "head", "store", "registry", "engine"],
+        &[
+            "task", "branch", "features", "error", "metrics", "image", "base", "head", "store", "registry",
+            "engine",
+        ],
         &["tonic", "tch"],
     ),
     (
         "train",
         &[
             "task",
+            "branch",
             "features",
             "error",
             "metrics",
@@ -52,15 +68,15 @@ const MAY_USE: &[(&str, &[&str], &[&str])] = &[
     (
         "grpc",
         // The words of layer 1 that a request is parsed into, never their files or tensors.
-        &["task", "features", "error", "metrics", "image", "head", "registry", "engine"],
+        &["task", "branch", "features", "error", "metrics", "image", "head", "registry", "engine"],
         &["tch", "notify", "fs_err"],
     ),
     ("admin", &["task", "error", "metrics", "registry", "engine", "grpc"], &["tch", "notify", "fs_err"]),
 ];
 
-const WORDS: &[&str] = &["task", "features", "error", "metrics", "tensor_file", "whole_file"];
+const WORDS: &[&str] = &["task", "branch", "features", "error", "metrics", "tensor_file", "whole_file"];
 const PARTS: &[&str] =
-    &["task", "features", "error", "metrics", "tensor_file", "whole_file", "image", "base", "head"];
+    &["task", "branch", "features", "error", "metrics", "tensor_file", "whole_file", "image", "base", "head"];
 
 fn source() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("src")

@@ -8,6 +8,7 @@ mod bad_heads;
 mod base_files;
 mod classify;
 mod commands;
+mod deep_heads;
 mod documents;
 mod golden;
 mod hot_swap;

@@ -49,6 +49,10 @@ impl Kernels for Cudnn {
         Ok(Box::new(Fused { weight, bias: there(bias)?, stride, padding }))
     }
 
+    fn of_floats(&self, map: Tensor) -> Result<Tensor, TchError> {
+        map.f_to_device(self.device)?.f_to_kind(self.kind)
+    }
+
     fn input(&self, images: &[&PreparedImage]) -> Result<Tensor, TchError> {
         let pixels: Vec<u8> = images.iter().flat_map(|image| image.pixels.iter().copied()).collect();
         let of_image = |of: fn(&PreparedImage) -> [f32; 3]| -> Result<Tensor, TchError> {

@@ -117,6 +117,11 @@ impl Kernels for Int8 {
         Ok(Box::new(QuantisedConvolution { weight, quantised, geometry }))
     }
 
+    fn branch_input(&self, map: &Tensor, output: &str) -> Result<Tensor, TchError> {
+        let Codes { scale, .. } = self.codes(output)?;
+        map.f_to_kind(Kind::Float)?.f_mul_scalar_(scale)
+    }
+
     fn input(&self, images: &[&PreparedImage]) -> Result<Tensor, TchError> {
         let Codes { scale, zero_point } = self.codes(IMAGE)?;
         let largest = f64::from(self.largest_code);

@@ -44,6 +44,16 @@ pub(super) trait Kernels: Send + Debug {
         input_side: usize,
     ) -> Result<Box<dyn Convolution>, TchError>;
 
+    /// A map that is the result of the convolution called `_output`, as [`float_kernels`] read it.
+    fn branch_input(&self, map: &Tensor, _output: &str) -> Result<Tensor, TchError> {
+        Ok(map.shallow_clone())
+    }
+
+    /// Such a map from one in f32 in ordinary memory.
+    fn of_floats(&self, map: Tensor) -> Result<Tensor, TchError> {
+        Ok(map)
+    }
+
     /// The network's input: `(pixel / 255 - mean) / std`, one side for all.
     fn input(&self, images: &[&PreparedImage]) -> Result<Tensor, TchError>;
 
@@ -74,17 +84,22 @@ pub(super) fn kernels(
     ranges: Option<&ActivationRanges>,
 ) -> Result<Box<dyn Kernels>, PrecisionError> {
     Ok(match (device, precision) {
-        (tch::Device::Cuda(_), Precision::Fp16) => Box::new(cudnn::Cudnn::new(device, Kind::Half)),
-        (tch::Device::Cuda(_), _) => Box::new(cudnn::Cudnn::new(device, Kind::Float)),
-        (_, Precision::Int8) => {
+        (tch::Device::Cpu, Precision::Int8) => {
             Box::new(int8::Int8::new(ranges.cloned().ok_or(PrecisionError::NotCalibrated)?))
         }
-        (_, Precision::Bf16) => Box::new(onednn::OneDnn::new(Kind::BFloat16)),
-        (_, Precision::Fp32 | Precision::Fp16) if has_fused_convolutions() => {
-            Box::new(onednn::OneDnn::new(Kind::Float))
-        }
-        (_, Precision::Fp32 | Precision::Fp16) => Box::new(plain::Plain),
+        _ => float_kernels(device, precision),
     })
+}
+
+/// The kernels of what continues such a network in numbers that need no calibration.
+pub(super) fn float_kernels(device: tch::Device, precision: Precision) -> Box<dyn Kernels> {
+    match (device, precision) {
+        (tch::Device::Cuda(_), Precision::Fp16) => Box::new(cudnn::Cudnn::new(device, Kind::Half)),
+        (tch::Device::Cuda(_), _) => Box::new(cudnn::Cudnn::new(device, Kind::Float)),
+        (_, Precision::Bf16) => Box::new(onednn::OneDnn::new(Kind::BFloat16)),
+        _ if has_fused_convolutions() => Box::new(onednn::OneDnn::new(Kind::Float)),
+        _ => Box::new(plain::Plain),
+    }
 }
 
 /// Writes the pixels of all images one after the other, each channel through its table of 256 entries.
@@ -134,4 +149,4 @@ fn float_values(map: &Tensor) -> Result<Vec<f32>, TchError> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

@@ -128,6 +128,10 @@ impl Kernels for OneDnn {
         Ok(Box::new(fused))
     }
 
+    fn of_floats(&self, map: Tensor) -> Result<Tensor, TchError> {
+        map.f_to_kind(self.kind)
+    }
+
     fn input(&self, images: &[&PreparedImage]) -> Result<Tensor, TchError> {
         stacked(&through_tables(images, |value| value), images)?.f_to_kind(self.kind)
     }

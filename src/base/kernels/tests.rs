@@ -7,7 +7,7 @@ use crate::base::{
 };
 
 /// Smooth pictures: noise alone has no structure that a network could be wrong about.
-fn pictures(count: usize, side: u32) -> Vec<PreparedImage> {
+pub(in crate::base) fn pictures(count: usize, side: u32) -> Vec<PreparedImage> {
     let picture = |number: usize| {
         let mut stream = SeededStream::new(number as u64, "picture");
         let waves: [(f32, f32, f32); 4] = std::array::from_fn(|_| {
@@ -35,14 +35,14 @@ fn run(weights: &BaseWeights, kernels: Box<dyn Kernels>, images: &[PreparedImage
     network.forward(&images, Wanted { pyramid: true, map: true }).unwrap()
 }
 
-fn error(found: &[f32], expected: &[f32]) -> f32 {
+pub(in crate::base) fn error(found: &[f32], expected: &[f32]) -> f32 {
     assert_eq!(found.len(), expected.len());
     let square = |sum: f32, value: f32| sum + value * value;
     let difference = found.iter().zip(expected).map(|(a, b)| a - b).fold(0.0, square);
     (difference / expected.iter().copied().fold(0.0, square)).sqrt()
 }
 
-fn resnet18() -> BaseWeights {
+pub(in crate::base) fn resnet18() -> BaseWeights {
     BaseWeights::seeded(Architecture::ResNet18, 2, BatchNormStatistics::Random)
 }
 

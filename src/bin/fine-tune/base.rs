@@ -44,13 +44,13 @@ impl BaseRun {
         Some(Self { path: path?, device: device?, precision: precision?, threads: threads?.0 })
     }
 
-    /// The base, ready to run, and where its weights came from.
-    pub(crate) fn load(&self) -> anyhow::Result<(Network, String)> {
+    /// The base, ready to run, and its weights.
+    pub(crate) fn load(&self) -> anyhow::Result<(Network, BaseWeights)> {
         set_cpu_threads(self.threads);
         let weights = BaseWeights::load(&self.path)?;
         let base = Network::new(&weights, self.device, self.precision)
             .with_context(|| format!("cannot run {} here", self.path.display()))?;
-        Ok((base, weights.origin().to_owned()))
+        Ok((base, weights))
     }
 }
 

@@ -116,6 +116,7 @@ impl ImportRun {
                 "base_origin": weights.origin(),
             }),
             linear,
+            branch: None,
             // PyTorch's; no pictures came along that could prove anything.
             arithmetic: "fp32".to_owned(),
             reference: ReferenceSet::default(),

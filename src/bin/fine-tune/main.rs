@@ -10,7 +10,7 @@ mod output;
 mod report;
 mod settings;
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{path::PathBuf, process::ExitCode, sync::Arc};
 
 use clap::{Arg, ArgMatches, Command, value_parser};
 use turret::{
@@ -41,7 +41,7 @@ fn command() -> Command {
         )
     };
     let head = || path("head", "HEAD", "head file");
-    let train = Command::new("train").about("Train a linear head and publish it").arg(data());
+    let train = Command::new("train").about("Train a head and publish it").arg(data());
     let evaluate =
         Command::new("evaluate").about("Count how a head does on labelled pictures").arg(head()).arg(data());
     let export = Command::new("export").about("Write a head's classifier for PyTorch").arg(head());
@@ -97,8 +97,9 @@ fn run(name: &str, matches: &ArgMatches) -> Result<anyhow::Result<()>, ConfigMis
 
 fn train_and_publish(run: Run) -> anyhow::Result<()> {
     let Run { mut options, base, output } = run;
-    let (mut base, origin) = base.load()?;
-    options.base_origin = Some(origin);
+    let (mut base, weights) = base.load()?;
+    options.base_origin = Some(weights.origin().to_owned());
+    options.layers = Some(Arc::new(weights));
     let mut output = Output::new(output);
     let result = train(&options, &mut base, &mut |event| output.event(&event));
     output.end();

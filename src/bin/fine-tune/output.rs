@@ -59,6 +59,8 @@ pub(crate) enum Stage {
     None,
     Features,
     Epochs,
+    Maps,
+    Layers(Option<usize>),
 }
 
 impl Output {
@@ -91,11 +93,16 @@ impl Output {
                     let why = if *by_name { " (by name; --good says otherwise)" } else { "" };
                     print_line(&format!("pass: {}{why}", classes.join(", ")));
                 }
-                Event::Features { done, total, cached } => {
-                    if *stage != Stage::Features {
-                        *stage = Stage::Features;
+                Event::Features { done, total, cached } | Event::Maps { done, total, cached } => {
+                    let (new, name) = match event {
+                        Event::Maps { .. } => (Stage::Maps, "maps"),
+                        _ => (Stage::Features, "features"),
+                    };
+                    if *stage != new {
+                        *stage = new;
+                        bar.finish();
                         *bar = new_bar(*total);
-                        bar.set_prefix("features");
+                        bar.set_prefix(name);
                     }
                     bar.set_message(format!("{cached} of them kept from before"));
                     bar.set_position(*done as u64);
@@ -114,12 +121,28 @@ impl Output {
                     ));
                     bar.set_position(epoch.epoch as u64);
                 }
+                Event::DeepEpoch(epoch) => {
+                    if *stage != Stage::Layers(epoch.fold) {
+                        *stage = Stage::Layers(epoch.fold);
+                        bar.finish();
+                        *bar = new_bar(epoch.most_epochs);
+                        bar.set_prefix(
+                            epoch.fold.map_or_else(|| "layers".to_owned(), |fold| format!("trial {fold}")),
+                        );
+                    }
+                    bar.set_message(format!("training loss {:.4}", epoch.train_loss));
+                    bar.set_position(epoch.epoch as u64);
+                }
                 Event::Warning(warning) => {
                     *warnings += 1;
                     bar.suspend(|| eprintln!("warning: {warning}"));
                 }
                 // The report at the end has them all.
-                Event::Choice(_) | Event::Evaluated(_) | Event::Gate(_) | Event::Published { .. } => {}
+                Event::Choice(_)
+                | Event::Strategy(_)
+                | Event::Evaluated(_)
+                | Event::Gate(_)
+                | Event::Published { .. } => {}
             },
         }
     }

@@ -2,12 +2,14 @@
 
 use std::{fmt, path::PathBuf, str::FromStr, time::SystemTime};
 
+use bytesize::ByteSize;
 use clap::ArgMatches;
 use turret::{
+    branch::Branch,
     config::settings::{ConfigMistakes, Reader, Setting},
     features::FeatureSet,
     image::{Preprocess, Resize},
-    train::{AdamOptions, TrainOptions},
+    train::{AdamOptions, FineTuneOptions, TrainOptions},
 };
 
 use crate::{
@@ -19,6 +21,14 @@ pub(crate) const SETTINGS: &[Setting] = &[
     Setting::new("task", "NAME", "task that the head answers"),
     BASE,
     Setting::new("heads", "DIR", "folder of heads to publish into"),
+    Setting::new("strategy", "WAY", "feature-extraction: a linear head on the frozen base; fine-tune: its last layers learn too, privately; auto: what cross-validation finds better")
+        .default("auto"),
+    Setting::new("unfreeze", "LAYERS", "with fine-tuning: the first layers that learn, such as layer4 or layer4.2; auto: the last block")
+        .default("auto"),
+    Setting::new("fine-tune-epochs", "N", "with fine-tuning: passes over the training pictures").default("15"),
+    Setting::new("fine-tune-rate", "RATE", "with fine-tuning: step size of the layers, from which it falls to 0").default("0.0001"),
+    Setting::new("map-limit", "SIZE", "with fine-tuning: most bytes of the trunk's maps in the cache; the oldest make room")
+        .default("8GiB"),
     Setting::new("features", "SET", "what the head reads: gap, pyramid, or auto: what cross-validation finds better")
         .default("auto"),
     Setting::new("preprocess", "WAY", "how pictures become squares: letterbox, centre_crop or stretch")
@@ -85,6 +95,12 @@ impl Run {
         let task = reader.get("task");
         let base = BaseRun::read(&mut reader);
         let heads = reader.get("heads");
+        let strategy = reader.get("strategy");
+        let unfreeze = reader.get::<Auto<Branch>>("unfreeze");
+        let fine_tune_epochs = reader.get_where("fine-tune-epochs", "1 or more", at_least_one);
+        let fine_tune_rate = reader
+            .get_where("fine-tune-rate", "a number above 0", |rate: &f64| rate.is_finite() && *rate > 0.0);
+        let map_limit = reader.get::<ByteSize>("map-limit");
         let features = reader.get::<Auto<FeatureSet>>("features");
         let resize = reader.get::<Resize>("preprocess");
         let group_by = reader.get("group");
@@ -123,6 +139,15 @@ impl Run {
                 group_by: group_by?,
                 task: task?,
                 heads: heads?,
+                strategy: strategy?,
+                unfreeze: unfreeze?.0,
+                layers: None,
+                fine_tune: FineTuneOptions {
+                    epochs: fine_tune_epochs?,
+                    rate: fine_tune_rate?,
+                    map_limit: map_limit?.as_u64(),
+                    ..FineTuneOptions::default()
+                },
                 features: features?.0,
                 preprocess: Preprocess { resize: resize?, ..Preprocess::default() },
                 augment: augment?,

@@ -38,7 +38,7 @@ pub(crate) async fn run(options: Options) -> anyhow::Result<ExitCode> {
         heads.iter().for_each(|head| println!("{}", json(head)));
         return Ok(ExitCode::SUCCESS);
     }
-    let mut shown = table(["task", "version", "state", "classes", "bytes", "digest", "reason"]);
+    let mut shown = table(["task", "version", "state", "classes", "branch", "bytes", "digest", "reason"]);
     for head in &heads {
         let classes: Vec<&str> = head.classes.iter().map(|class| class.label.as_str()).collect();
         shown.add_row([
@@ -46,6 +46,7 @@ pub(crate) async fn run(options: Options) -> anyhow::Result<ExitCode> {
             head.version.to_string(),
             state(head).to_owned(),
             classes.join(" "),
+            head.branch.clone(),
             head.size_bytes.to_string(),
             head.digest.chars().take(12).collect(),
             head.reason.clone(),
@@ -89,6 +90,6 @@ fn json(head: &proto::Head) -> serde_json::Value {
     serde_json::json!({
         "task": head.task, "version": head.version, "state": state(head), "reason": head.reason,
         "digest": head.digest, "size_bytes": head.size_bytes, "since_unix_ms": head.since_unix_ms,
-        "classes": classes,
+        "classes": classes, "branch": head.branch,
     })
 }

@@ -1,16 +1,21 @@
 //! A base that the test controls: its features are a known function of the pixels, and it can be held, fail and panic.
 
 use std::{
+    collections::HashMap,
     sync::{Arc, Condvar, Mutex},
     time::Duration,
 };
 
 use turret::{
-    base::{Base, BaseError, FeatureBatch, Wanted},
+    base::{Base, BaseError, BranchedFeatures, FeatureBatch, Split, Wanted},
+    branch::{BranchId, BranchWeights},
     features::{BaseIdentity, FeatureWidths},
     image::PreparedImage,
     task::Digest,
 };
+
+/// Name of the one tensor of a branch that this base takes: a number that its features have in place of the 1.
+pub(crate) const BRANCH_TENSOR: &str = "layer4.offset";
 
 /// `gap` is [mean red, mean green, mean blue, 1] in 0..1, then zeros up to the width; `pyramid` is `gap` twice.
 #[derive(Debug)]
@@ -18,6 +23,7 @@ pub(crate) struct FakeBase {
     identity: BaseIdentity,
     gap_width: usize,
     pass_takes: Duration,
+    next_branch: u64,
     control: Arc<Control>,
 }
 
@@ -34,6 +40,8 @@ struct State {
     behaviour: Behaviour,
     /// Images of each forward pass, each by its mean red in 0..255, rounded.
     passes: Vec<Vec<u8>>,
+    branches: HashMap<BranchId, f32>,
+    most_branches: usize,
 }
 
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
@@ -57,8 +65,13 @@ impl FakeBase {
 
     pub(crate) fn with_width(gap_width: usize) -> (Self, Arc<Control>) {
         let control = Arc::new(Control::default());
-        let base =
-            Self { identity: identity(), gap_width, pass_takes: Duration::ZERO, control: control.clone() };
+        let base = Self {
+            identity: identity(),
+            gap_width,
+            pass_takes: Duration::ZERO,
+            next_branch: 0,
+            control: control.clone(),
+        };
         (base, control)
     }
 
@@ -91,6 +104,12 @@ impl Control {
     /// What each forward pass saw, the warm-up left out.
     pub(crate) fn passes(&self) -> Vec<Vec<u8>> {
         self.state.lock().unwrap().passes.clone()
+    }
+
+    /// Branches on the device now, and the most that were there together.
+    pub(crate) fn branches(&self) -> (usize, usize) {
+        let state = self.state.lock().unwrap();
+        (state.branches.len(), state.most_branches)
     }
 
     pub(crate) fn forget_warm_up(&self) {
@@ -142,6 +161,45 @@ impl Base for FakeBase {
         }
         Ok(batch)
     }
+
+    fn forward_branches(
+        &mut self,
+        images: &[&PreparedImage],
+        split: Split<'_>,
+    ) -> Result<BranchedFeatures, BaseError> {
+        let own = self.forward(images, split.wanted)?;
+        let offsets = self.control.state.lock().unwrap().branches.clone();
+        let branches = split.branches.iter();
+        let branches =
+            branches.map(|rows| gathered(&own, &rows.images, self.gap_width, offsets[&rows.branch]));
+        Ok(BranchedFeatures { branches: branches.collect(), own })
+    }
+
+    fn load_branch(&mut self, weights: &BranchWeights) -> Result<BranchId, BaseError> {
+        let Some(offset) = weights.tensors.get(BRANCH_TENSOR) else {
+            return Err(BaseError::Device { detail: format!("no {BRANCH_TENSOR}") });
+        };
+        let id = BranchId(self.next_branch);
+        self.next_branch += 1;
+        let mut state = self.control.state.lock().unwrap();
+        state.branches.insert(id, offset.values[0]);
+        state.most_branches = state.most_branches.max(state.branches.len());
+        Ok(id)
+    }
+
+    fn unload_branch(&mut self, id: BranchId) {
+        self.control.state.lock().unwrap().branches.remove(&id);
+    }
+}
+
+fn gathered(batch: &FeatureBatch, images: &[usize], width: usize, offset: f32) -> FeatureBatch {
+    let rows = |values: &[f32], width: usize| -> Vec<f32> {
+        images.iter().flat_map(|image| values[image * width..(image + 1) * width].to_vec()).collect()
+    };
+    let mut gap = rows(&batch.gap, width);
+    gap.chunks_exact_mut(width).for_each(|row| row[3] = offset);
+    let pyramid = gap.chunks_exact(width).flat_map(|row| [row, row].concat()).collect();
+    FeatureBatch { gap, pyramid, ..FeatureBatch::default() }
 }
 
 fn mean_colour(image: &PreparedImage) -> [f32; 3] {

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use turret::{
+    branch::{Branch, BranchTensor, BranchWeights},
     features::{BaseIdentity, FeatureSet},
     head::{Class, DecisionRule, HeadContent, Linear, ReferenceSet},
     image::{Preprocess, Resize},
@@ -27,8 +28,19 @@ pub(crate) fn draft(task: &str, mark: f32) -> HeadDraft {
         evidence: serde_json::Value::Null,
         provenance: serde_json::Value::Null,
         linear: Linear::new(vec![10.0, 0.0, 0.0, mark, 0.0, 0.0, 0.0, mark], vec![0.0, 5.0], 4).unwrap(),
+        branch: None,
         arithmetic: "exact".to_owned(),
         reference: ReferenceSet::default(),
+    }
+}
+
+/// As [`draft`], with layers of its own: its logits are `[10 * red + mark * offset, 5 + mark * offset]`.
+pub(crate) fn deep_draft(task: &str, mark: f32, offset: f32) -> HeadDraft {
+    let tensor = BranchTensor { shape: vec![1], values: vec![offset] };
+    let tensors = [(fake_base::BRANCH_TENSOR.to_owned(), tensor)].into();
+    HeadDraft {
+        branch: Some(BranchWeights { branch: Branch { first_block: 2 }, tensors }),
+        ..draft(task, mark)
     }
 }
 
@@ -45,7 +57,7 @@ pub(crate) fn content(draft: &HeadDraft, version: Version) -> HeadContent {
         created_at: draft.created_at.clone(),
         base: draft.base.clone(),
         features: draft.features,
-        branch: String::new(),
+        branch: draft.branch.clone(),
         preprocess: draft.preprocess.clone(),
         classes: classes
             .map(|((label, good), code)| Class { label: label.as_str().into(), code, good: *good })

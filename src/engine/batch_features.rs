@@ -1,0 +1,120 @@
+//! Who reads what of a batch: which images go through which deep head's layers, and where each job's features are.
+
+use std::collections::BTreeMap;
+
+use super::job::Prepared;
+use crate::{
+    base::{BaseError, BranchRows, BranchedFeatures, FeatureBatch, Wanted},
+    branch::BranchId,
+    features::FeatureWidths,
+    head::Head,
+};
+
+/// Whose features a forward pass must bring.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Readers {
+    /// Whether any head reads the base's own.
+    pub(super) own: bool,
+    pub(super) branches: Vec<BranchRows>,
+}
+
+impl Readers {
+    /// Of a pass over these (job, image).
+    pub(super) fn of(batch: &[Prepared], rows: &[(usize, usize)]) -> Self {
+        let mut own = false;
+        let mut images_of: BTreeMap<BranchId, Vec<usize>> = BTreeMap::new();
+        for (row, &(job, image)) in rows.iter().enumerate() {
+            let Prepared { job, image_of_head, .. } = &batch[job];
+            let heads = job.heads.iter().zip(image_of_head).filter(|(_, of_head)| **of_head == image);
+            for (head, _) in heads {
+                let Some(branch) = &head.branch else {
+                    own = true;
+                    continue;
+                };
+                let images = images_of.entry(branch.id).or_default();
+                if images.last() != Some(&row) {
+                    images.push(row);
+                }
+            }
+        }
+        let branches = images_of.into_iter().map(|(branch, images)| BranchRows { branch, images });
+        Self { own, branches: branches.collect() }
+    }
+}
+
+/// What the forward passes of a batch gave, and where each job's images are in it.
+pub(super) struct Features {
+    widths: FeatureWidths,
+    wanted: Wanted,
+    passes: Vec<Pass>,
+    rows_of_jobs: Vec<Vec<Row>>,
+}
+
+struct Pass {
+    own: FeatureBatch,
+    branches: BTreeMap<BranchId, (Vec<usize>, FeatureBatch)>,
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+struct Row {
+    pass: usize,
+    row: usize,
+}
+
+impl Features {
+    pub(super) fn new(widths: FeatureWidths, wanted: Wanted, batch: &[Prepared]) -> Self {
+        let rows_of_jobs = batch.iter().map(|prepared| vec![Row::default(); prepared.images.len()]).collect();
+        Self { widths, wanted, passes: Vec::new(), rows_of_jobs }
+    }
+
+    /// Takes in a pass over these (job, image). A base that gives too little has failed; no head may read it.
+    pub(super) fn add(
+        &mut self,
+        found: BranchedFeatures,
+        rows: &[(usize, usize)],
+        readers: Readers,
+    ) -> Result<(), BaseError> {
+        if readers.own {
+            self.check(&found.own, rows.len())?;
+        }
+        if found.branches.len() != readers.branches.len() {
+            let detail = format!("{} branches answered of {}", found.branches.len(), readers.branches.len());
+            return Err(BaseError::Device { detail });
+        }
+        let mut branches = BTreeMap::new();
+        for (BranchRows { branch, images }, features) in readers.branches.into_iter().zip(found.branches) {
+            self.check(&features, images.len())?;
+            branches.insert(branch, (images, features));
+        }
+        for (row, &(job, number)) in rows.iter().enumerate() {
+            self.rows_of_jobs[job][number] = Row { pass: self.passes.len(), row };
+        }
+        self.passes.push(Pass { own: found.own, branches });
+        Ok(())
+    }
+
+    fn check(&self, features: &FeatureBatch, rows: usize) -> Result<(), BaseError> {
+        let found = (features.gap.len(), features.pyramid.len());
+        let pyramid = if self.wanted.pyramid { rows * self.widths.pyramid } else { found.1 };
+        let expected = (rows * self.widths.gap, pyramid);
+        if found == expected {
+            return Ok(());
+        }
+        let detail = format!("a forward pass gave {found:?} numbers where {expected:?} were due");
+        Err(BaseError::Device { detail })
+    }
+
+    /// What a head of this job reads of one of the job's images.
+    pub(super) fn of(&self, job: usize, image: usize, head: &Head) -> &[f32] {
+        let Row { pass, row } = self.rows_of_jobs[job][image];
+        let Pass { own, branches } = &self.passes[pass];
+        let features = match &head.branch {
+            None => own.row(head.features, row, self.widths),
+            Some(branch) => branches.get(&branch.id).and_then(|(images, features)| {
+                let of_branch = images.binary_search(&row).ok()?;
+                features.row(head.features, of_branch, self.widths)
+            }),
+        };
+        features.unwrap_or_default()
+    }
+}
