@@ -82,8 +82,10 @@ async fn send_events(edge: Arc<Edge>, watcher: mpsc::Sender<Result<proto::HeadEv
     let work = async {
         loop {
             let (table, mut events) = edge.registry.watch();
-            let generation = table.generation;
-            for entry in table.entries(None) {
+            let (generation, entries) = (table.generation, table.entries(None));
+            // A watcher stays for days and must not keep the heads of its first moment.
+            drop(table);
+            for entry in entries {
                 send(&watcher, HeadEvent { entry, generation }).await?;
             }
             loop {

@@ -23,7 +23,7 @@ pub enum ImportError {
 }
 
 /// `weight [classes, features]` and `bias [classes]`, with the labels and whatever else gives the numbers a meaning as
-/// metadata. The same numbers, bit for bit.
+/// metadata; with the private layers of a deep head under torchvision's names. The same numbers, bit for bit.
 ///
 /// # Errors
 /// [`TensorFileError`] if the head's numbers do not fit their shape.
@@ -39,10 +39,16 @@ pub fn to_torch_linear(head: &HeadContent) -> Result<Vec<u8>, TensorFileError> {
         ("preprocess".to_owned(), serde_json::json!(head.preprocess).to_string()),
     ]);
     let (classes, width) = (head.linear.classes(), head.linear.width());
-    let tensors = [
-        NewTensor { name: WEIGHT, shape: &[classes, width], values: head.linear.weight() },
-        NewTensor { name: BIAS, shape: &[classes], values: head.linear.bias() },
+    let (weight_shape, bias_shape) = ([classes, width], [classes]);
+    let mut tensors = vec![
+        NewTensor { name: WEIGHT, shape: &weight_shape, values: head.linear.weight() },
+        NewTensor { name: BIAS, shape: &bias_shape, values: head.linear.bias() },
     ];
+    tensors.extend(head.branch.iter().flat_map(|weights| &weights.tensors).map(|(name, tensor)| NewTensor {
+        name,
+        shape: &tensor.shape,
+        values: &tensor.values,
+    }));
     tensor_file::to_bytes(&tensors, &metadata)
 }
 

@@ -63,7 +63,8 @@ const MAY_USE: &[(&str, &[&str], &[&str])] = &[
             "head",
             "store",
         ],
-        &["tokio", "tonic", "notify", "tch"],
+        // Layers learn with libtorch's gradients.
+        &["tokio", "tonic", "notify"],
     ),
     (
         "grpc",

@@ -1,4 +1,5 @@
-"""Compares `fine-tune train` with scikit-learn's LogisticRegression on the very features that fine-tune has cached.
+"""Compares `fine-tune train` with scikit-learn's LogisticRegression on the very features that fine-tune has cached, and a
+fine-tuned head with torchvision.
 
 Both minimise the same function: scikit-learn's `C` is `1 / (l2 * sum of the weights)`, and the weights sum to the number of
 pictures. Prints one line for each figure with the bar it has to meet; exits 1 when any bar is missed.
@@ -6,6 +7,7 @@ pictures. Prints one line for each figure with the bar it has to meet; exits 1 w
 
 import argparse
 import hashlib
+import itertools
 import json
 import subprocess
 import sys
@@ -17,6 +19,8 @@ from pathlib import Path
 import numpy as np
 from safetensors.numpy import load_file
 from sklearn.linear_model import LogisticRegression
+
+import deep
 
 ROOT = Path(__file__).resolve().parents[2]
 RELEASE = ROOT / "target" / "release"
@@ -63,7 +67,7 @@ def trained(data: Path, folder: Path, feature_set: str, l2: float) -> dict[str, 
     heads = folder / f"heads-{feature_set}-{l2}"
     lines = run(
         "fine-tune", "train", data, "--task", TASK, "--base", BASE, "--heads", heads, "--cache", folder / "cache",
-        "--features", feature_set, "--l2", str(l2), "--output", "json",
+        "--strategy", "feature-extraction", "--features", feature_set, "--l2", str(l2), "--output", "json",
     )  # fmt: skip
     published = [line for line in map(json.loads, lines.splitlines()) if line["event"] == "published"][-1]
     exported = heads / "linear.safetensors"
@@ -113,7 +117,8 @@ def main() -> None:
     per_class = parser.parse_args().per_class
     missed = 0
     with tempfile.TemporaryDirectory() as folder:
-        for what, value, bar, at_least in figures(Path(folder), per_class):
+        linear = figures(Path(folder), per_class)
+        for what, value, bar, at_least in itertools.chain(linear, deep.figures(run, Path(folder))):
             met = value >= bar if at_least else value <= bar
             sign = ">=" if at_least else "<="
             print(f"{what:<58} {value:>10.3g}  {sign} {bar:<7g} {'ok' if met else 'MISSED'}", flush=True)
