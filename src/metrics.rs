@@ -19,7 +19,7 @@ const SECONDS: &[f64] = &[
 ];
 const COUNTS: &[f64] = &[1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0];
 
-pub const RPCS: [&str; 4] = ["Classify", "ClassifyStream", "ListHeads", "WatchHeads"];
+pub const RPCS: [&str; 5] = ["Classify", "ClassifyStream", "Embed", "ListHeads", "WatchHeads"];
 pub const STAGES: [&str; 4] = ["decode", "queue", "forward", "head"];
 /// Why a request got no verdict for want of room or time.
 pub const REJECTIONS: [&str; 5] = ["queue_full", "bytes_full", "deadline", "draining", "device_lost"];

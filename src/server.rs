@@ -11,7 +11,7 @@ use std::{
 
 use tokio::{
     net::TcpListener,
-    sync::{oneshot, watch},
+    sync::{Semaphore, oneshot, watch},
     task::JoinHandle,
     time::{Instant, timeout_at},
 };
@@ -23,7 +23,7 @@ use crate::{
     admin::{self, HeadInfo, Phase},
     base::{Base, BaseError},
     engine::{Engine, EngineConfig},
-    grpc::{self, CLASSIFIER_SERVICE, Edge, GrpcLimits},
+    grpc::{self, CLASSIFIER_SERVICE, Edge, GrpcLimits, MOST_EMBEDDING},
     metrics::Metrics,
     registry::Registry,
     reload::{Reconciler, Reloader},
@@ -100,7 +100,8 @@ impl Server {
         let (registry, metrics) = (Arc::new(Registry::default()), Arc::new(Metrics::new()?));
         metrics.register(Box::new(HeadInfo::new(registry.clone())?))?;
         let draining = CancellationToken::new();
-        let edge = Arc::new(Edge { registry, metrics, engine: OnceLock::new(), draining: draining.clone() });
+        let (engine, embedding) = (OnceLock::new(), Semaphore::new(MOST_EMBEDDING));
+        let edge = Arc::new(Edge { registry, metrics, engine, draining: draining.clone(), embedding });
         let (phase, phase_seen) = watch::channel(Phase::Starting);
         let phase = Arc::new(phase);
 

@@ -17,9 +17,10 @@ use rand::SeedableRng as _;
 use rand_chacha::ChaCha8Rng;
 
 use sheet::Sheet;
+use stamps::Plate;
 
-/// Writes OUT/<class>/<class>-<number>.png: grey 8-bit pictures of 200x200 pixels, six classes of steel surface, or four
-/// of a stamp that differs in a detail.
+/// Writes OUT/<class>/<class>-<number>.png: grey 8-bit pictures of 200x200 pixels, six classes of steel surface, or two
+/// of stamped plates.
 ///
 /// A picture depends on the seed, its class and its number only, so a larger set contains every smaller one.
 #[derive(Parser, Debug)]
@@ -44,7 +45,7 @@ struct Arguments {
 enum Set {
     /// A faultless sheet and five defects
     Steel,
-    /// A stamped ring, open on the right, below, on the left or above
+    /// Plates with six stamped pairs; on a bad one a pair stands the other way round
     Stamps,
 }
 
@@ -52,7 +53,7 @@ impl Set {
     fn classes(self) -> Vec<&'static str> {
         match self {
             Self::Steel => SurfaceClass::ALL.map(SurfaceClass::name).to_vec(),
-            Self::Stamps => stamps::SIDES.map(|(name, _)| name).to_vec(),
+            Self::Stamps => Plate::ALL.map(Plate::name).to_vec(),
         }
     }
 
@@ -64,7 +65,7 @@ impl Set {
         let mut sheet = Sheet::rolled(&mut rng);
         match self {
             Self::Steel => SurfaceClass::ALL[class].spoil(&mut sheet, &mut rng),
-            Self::Stamps => stamps::stamp(&mut sheet, stamps::SIDES[class].1, &mut rng),
+            Self::Stamps => stamps::stamp(&mut sheet, Plate::ALL[class], &mut rng),
         }
         camera::photograph(&sheet, &mut rng)
     }

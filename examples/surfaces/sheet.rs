@@ -82,12 +82,6 @@ impl Sheet {
         }
     }
 
-    /// A direction of the picture, in radians from right to down, as (along, across) the rolling direction.
-    pub(crate) fn direction(&self, angle: f32) -> (f32, f32) {
-        let ((x, y), (cos, sin)) = ((angle.cos(), angle.sin()), self.rolling);
-        (x * cos + y * sin, y * cos - x * sin)
-    }
-
     /// Turns a place given along and across the rolling direction from the centre into pixels of the picture.
     pub(crate) fn pixel_of(&self, along: f32, across: f32) -> (f32, f32) {
         let (cos, sin) = self.rolling;

@@ -1,38 +1,61 @@
-//! Stamped marks whose only difference is a small detail: a ring that is open on one side (Landolt, 1888), anywhere on the
-//! sheet. Averages over a picture hardly tell them apart, because every ring has the same ink.
+//! A plate with stamped pairs, each a ring and to its right a disc; on a bad plate one pair stands the other way round. Ink and
+//! shapes are the same on both, so only what looks at each pair can tell them apart.
 
-use std::f32::consts::PI;
-
-use rand::{Rng, RngExt as _};
+use rand::{Rng, RngExt as _, seq::SliceRandom as _};
 
 use crate::{
     noise::smoothstep,
     sheet::{SIDE, Sheet},
 };
 
-/// Half the angle of the opening.
-const HALF_OPENING: f32 = 0.42;
-/// The stamp is never held quite straight.
-const MOST_TURN: f32 = 0.2;
+/// Places for pairs, `COLUMNS` by `ROWS`.
+const COLUMNS: u32 = 3;
+const ROWS: u32 = 4;
+const PAIRS: usize = 6;
+/// In radians: a stamp is never held quite straight.
+const MOST_TURN: f32 = 0.3;
 
-/// `side` is the direction of the opening in the picture, in radians from right to down.
-pub(crate) fn stamp(sheet: &mut Sheet, side: f32, rng: &mut impl Rng) {
-    let radius: f32 = rng.random_range(11.0..17.0);
-    let half_width = radius * rng.random_range(0.16..0.24);
-    let depth = rng.random_range(0.25..0.5);
-    let reach = (radius + 2.0 * half_width) * sheet.scale;
-    let (x, y) = (rng.random_range(reach..SIDE as f32 - reach), rng.random_range(reach..SIDE as f32 - reach));
-    let (open_along, open_across) = sheet.direction(side + rng.random_range(-MOST_TURN..MOST_TURN));
-    sheet.change_near(x, y, reach, |along, across| {
-        let distance = along.hypot(across);
-        let off_middle = (distance - radius).abs();
-        let towards_opening = (along * open_along + across * open_across) / distance.max(1e-3);
-        let angle = towards_opening.clamp(-1.0, 1.0).acos();
-        let closed = smoothstep(HALF_OPENING - 0.06, HALF_OPENING + 0.06, angle);
-        -depth * closed * smoothstep(half_width + 0.7, half_width - 0.7, off_middle)
-    });
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Plate {
+    Ok,
+    Reversed,
 }
 
-/// Right, down, left, up.
-pub(crate) const SIDES: [(&str, f32); 4] =
-    [("right", 0.0), ("down", PI / 2.0), ("left", PI), ("up", 1.5 * PI)];
+impl Plate {
+    pub(crate) const ALL: [Self; 2] = [Self::Ok, Self::Reversed];
+
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Reversed => "reversed",
+        }
+    }
+}
+
+pub(crate) fn stamp(sheet: &mut Sheet, plate: Plate, rng: &mut impl Rng) {
+    let mut places: Vec<(u32, u32)> =
+        (0..COLUMNS * ROWS).map(|place| (place % COLUMNS, place / COLUMNS)).collect();
+    places.shuffle(rng);
+    for (number, (column, row)) in places.into_iter().take(PAIRS).enumerate() {
+        let mut within = |place: u32, places: u32| {
+            let size = SIDE as f32 / places as f32;
+            (place as f32 + 0.5) * size + rng.random_range(-0.08..0.08) * size
+        };
+        let (x, y) = (within(column, COLUMNS), within(row, ROWS));
+        let radius = rng.random_range(5.5..8.0);
+        let depth = rng.random_range(0.3..0.55);
+        let angle: f32 = rng.random_range(-MOST_TURN..MOST_TURN);
+        let way = if number == 0 && plate == Plate::Reversed { -1.0 } else { 1.0 };
+        let (dx, dy) = (way * 1.4 * radius * angle.cos(), way * 1.4 * radius * angle.sin());
+        mark(sheet, (x - dx, y - dy), depth, |distance| (distance - 0.8 * radius).abs() - 0.2 * radius);
+        mark(sheet, (x + dx, y + dy), depth, |distance| distance - 0.8 * radius);
+    }
+}
+
+/// Darkens where `outside`, in pixels of the picture from the middle, is below 0.
+fn mark(sheet: &mut Sheet, (x, y): (f32, f32), depth: f32, outside: impl Fn(f32) -> f32) {
+    let scale = sheet.scale;
+    sheet.change_near(x, y, 14.0, |along, across| {
+        -depth * smoothstep(0.7, -0.7, outside(along.hypot(across) * scale))
+    });
+}

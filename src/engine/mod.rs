@@ -55,7 +55,7 @@ use tokio::sync::oneshot;
 use crate::{
     base::{Base, BaseError, BranchRows, FeatureBatch, Split, Wanted},
     branch::{BranchId, BranchWeights, LoadedBranch},
-    features::{BaseIdentity, FeatureWidths},
+    features::{BaseIdentity, FeatureSet, FeatureWidths},
     head::Head,
     image::{ImageLimits, PreparedImage},
     metrics::Metrics,
@@ -107,6 +107,7 @@ struct Shared {
     admission: Arc<Admission>,
     queue: Arc<Queue>,
     times: Arc<Mutex<BatchTimes>>,
+    limits: ImageLimits,
     branches: Arc<BranchMemory>,
     identity: BaseIdentity,
     widths: FeatureWidths,
@@ -159,6 +160,7 @@ impl Engine {
                 admission,
                 queue,
                 times,
+                limits: config.limits.clone(),
                 branches,
                 identity,
                 widths,
@@ -174,6 +176,11 @@ impl Engine {
 
     pub fn widths(&self) -> FeatureWidths {
         self.shared.widths
+    }
+
+    /// Which pictures are taken.
+    pub fn limits(&self) -> &ImageLimits {
+        &self.shared.limits
     }
 
     /// As [`Base::arithmetic`].
@@ -203,6 +210,14 @@ impl Engine {
         let (aside, answer) = Aside::new(compute);
         self.shared.queue.push_aside(aside)?;
         answer.wait()?.map_err(|error| EngineError::Failed { detail: error.to_string() })
+    }
+
+    /// The feature set `pyramid` of one picture, computed between two batches. Blocks.
+    ///
+    /// # Errors
+    /// As [`features`](Self::features).
+    pub fn embed(&self, picture: PreparedImage) -> Result<Vec<f32>, EngineError> {
+        Ok(self.features(vec![picture], Wanted::for_sets([FeatureSet::Pyramid]), None)?.pyramid)
     }
 
     /// Takes a deep head's private layers onto the device, between two batches. Blocks.

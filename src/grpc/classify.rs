@@ -8,6 +8,7 @@ use tonic::{Request, Response, Status, Streaming};
 use super::{
     Edge,
     deadline::deadline,
+    embed::embed_one,
     judge::classify,
     proto::{self, classifier_server::Classifier},
     status::to_status,
@@ -47,14 +48,16 @@ impl Classifier for ClassifierService {
         request: Request<Streaming<proto::ClassifyRequest>>,
     ) -> Result<Response<Self::ClassifyStreamStream>, Status> {
         let deadline = deadline(request.metadata(), Instant::now());
-        let responses = stream::classify_all(self.edge.clone(), request.into_inner(), deadline);
+        let answer = move |edge, request| stream::classify_one(edge, request, deadline);
+        let responses = stream::answer_each(self.edge.clone(), request.into_inner(), answer);
         Ok(Response::new(Box::pin(responses)))
     }
 
     async fn embed(
         &self,
-        _request: Request<Streaming<proto::EmbedRequest>>,
+        request: Request<Streaming<proto::EmbedRequest>>,
     ) -> Result<Response<Self::EmbedStream>, Status> {
-        Err(Status::unimplemented("Embed is not built in this version of turret"))
+        let responses = stream::answer_each(self.edge.clone(), request.into_inner(), embed_one);
+        Ok(Response::new(Box::pin(responses)))
     }
 }

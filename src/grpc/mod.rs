@@ -2,6 +2,7 @@
 
 mod classify;
 mod deadline;
+mod embed;
 mod heads;
 mod judge;
 mod observe;
@@ -47,7 +48,12 @@ pub struct Edge {
     pub engine: std::sync::OnceLock<Engine>,
     /// Ends streams that would otherwise outlive the server.
     pub draining: CancellationToken,
+    /// Pictures of `Embed` that are decoded or wait for the device, of all streams.
+    pub embedding: tokio::sync::Semaphore,
 }
+
+/// How many those may be.
+pub const MOST_EMBEDDING: usize = 16;
 
 #[derive(Debug, Clone, Copy)]
 pub struct GrpcLimits {

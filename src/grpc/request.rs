@@ -60,6 +60,8 @@ pub(super) enum ClassifyError {
     NotBuilt { name: &'static str },
     #[error("want: {value} is not a known extra")]
     UnknownExtra { value: i32 },
+    #[error("preprocess is not that of a head: {detail}")]
+    Preprocess { detail: String },
     #[error("the server is starting: the base is not warm yet; try again shortly")]
     Starting,
     #[error(transparent)]
@@ -88,7 +90,8 @@ impl Problem for ClassifyError {
             | Self::RequireWithManyTasks { .. }
             | Self::BadRequirement { .. }
             | Self::NotBuilt { .. }
-            | Self::UnknownExtra { .. } => ErrorKind::InvalidArgument,
+            | Self::UnknownExtra { .. }
+            | Self::Preprocess { .. } => ErrorKind::InvalidArgument,
             Self::UnknownTask { .. } => ErrorKind::NotFound,
             Self::OtherHeadServes { .. } => ErrorKind::FailedPrecondition,
             Self::Starting => ErrorKind::Unavailable,
@@ -111,6 +114,7 @@ impl Problem for ClassifyError {
             Self::OtherHeadServes { .. } => "OTHER_HEAD_SERVES",
             Self::NotBuilt { .. } => "EXTRA_NOT_BUILT",
             Self::UnknownExtra { .. } => "EXTRA_UNKNOWN",
+            Self::Preprocess { .. } => "PREPROCESS_INVALID",
             Self::Starting => "STARTING",
             Self::Image(error) => error.reason(),
             Self::Engine(error) => error.reason(),
@@ -130,6 +134,7 @@ impl Problem for ClassifyError {
             | Self::BadRequirement { .. }
             | Self::OtherHeadServes { .. } => Some("require_head"),
             Self::NotBuilt { .. } | Self::UnknownExtra { .. } => Some("want"),
+            Self::Preprocess { .. } => Some("preprocess"),
             Self::Starting => None,
             Self::Image(error) => error.field(),
             Self::Engine(error) => error.field(),
@@ -161,15 +166,28 @@ pub(super) fn find_heads(names: &[String], table: &HeadTable) -> Result<Vec<Arc<
 
 /// Checks the rest of the request; its picture's bytes are shared, not copied.
 pub(super) fn parse(request: proto::ClassifyRequest, heads: Vec<Arc<Head>>) -> Result<Ask, ClassifyError> {
-    for (field, id) in [("request_id", &request.request_id), ("part_id", &request.part_id)] {
-        if id.len() > LONGEST_ID {
-            return Err(ClassifyError::LongId { field, found: id.len() });
-        }
-    }
+    check_id("request_id", &request.request_id)?;
+    check_id("part_id", &request.part_id)?;
     check_requirement(&request.require_head, &heads)?;
     let want = wanted(&request.want)?;
-    let roi = request.roi.map(|roi| Roi { x: roi.x, y: roi.y, width: roi.width, height: roi.height });
-    let source = match request.image.and_then(|image| image.data).ok_or(ClassifyError::NoImage)? {
+    let (source, roi) = picture(request.image, request.roi)?;
+    Ok(Ask { heads, source, roi, want })
+}
+
+pub(super) fn check_id(field: &'static str, id: &str) -> Result<(), ClassifyError> {
+    if id.len() > LONGEST_ID {
+        return Err(ClassifyError::LongId { field, found: id.len() });
+    }
+    Ok(())
+}
+
+/// The picture and the part of it that is meant; its bytes are shared, not copied.
+pub(super) fn picture(
+    image: Option<proto::Image>,
+    roi: Option<proto::Roi>,
+) -> Result<(ImageSource, Option<Roi>), ClassifyError> {
+    let roi = roi.map(|roi| Roi { x: roi.x, y: roi.y, width: roi.width, height: roi.height });
+    let source = match image.and_then(|image| image.data).ok_or(ClassifyError::NoImage)? {
         proto::image::Data::Encoded(bytes) => ImageSource::Encoded(bytes),
         proto::image::Data::Raw(frame) => ImageSource::Raw(RawFrame {
             pixels: frame.pixels,
@@ -179,7 +197,7 @@ pub(super) fn parse(request: proto::ClassifyRequest, heads: Vec<Arc<Head>>) -> R
             pixel_format: frame.pixel_format.parse()?,
         }),
     };
-    Ok(Ask { heads, source, roi, want })
+    Ok((source, roi))
 }
 
 fn check_requirement(required: &str, heads: &[Arc<Head>]) -> Result<(), ClassifyError> {

@@ -61,11 +61,7 @@ pub(super) fn not_judged(
     mut tasks: Vec<String>,
     problem: &dyn Problem,
 ) -> proto::ClassifyResponse {
-    let error = proto::Error {
-        code: to_code(problem.kind()).into(),
-        reason: problem.reason().to_owned(),
-        message: message(problem),
-    };
+    let error = error(problem);
     if tasks.is_empty() {
         // Without a verdict there would be no place for the error.
         tasks.push(String::new());
@@ -77,6 +73,14 @@ pub(super) fn not_judged(
         ..Default::default()
     });
     echo.response(verdicts.collect())
+}
+
+pub(super) fn error(problem: &dyn Problem) -> proto::Error {
+    proto::Error {
+        code: to_code(problem.kind()).into(),
+        reason: problem.reason().to_owned(),
+        message: message(problem),
+    }
 }
 
 fn verdict(head: &Head, judgement: &Judgement, want: Want) -> proto::Verdict {

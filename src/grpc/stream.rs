@@ -1,6 +1,6 @@
-//! `ClassifyStream`: answers come as they are ready.
+//! Streams of requests: answers come as they are ready.
 
-use std::{sync::Arc, time::Instant};
+use std::{future::Future, sync::Arc, time::Instant};
 
 use tokio::{
     sync::{Semaphore, mpsc},
@@ -23,22 +23,30 @@ const IN_FLIGHT: usize = 64;
 ///
 /// The stream ends when the client has sent its last request and has all answers, when the client goes away, or, with
 /// the server draining, when what was read is answered.
-pub(super) fn classify_all(
+pub(super) fn answer_each<Q, A, F>(
     edge: Arc<Edge>,
-    requests: Streaming<proto::ClassifyRequest>,
-    deadline: Option<Instant>,
-) -> impl Stream<Item = Result<proto::ClassifyResponse, Status>> {
+    requests: Streaming<Q>,
+    answer: impl Fn(Arc<Edge>, Q) -> F + Send + 'static,
+) -> impl Stream<Item = Result<A, Status>>
+where
+    Q: Send + 'static,
+    A: Send + 'static,
+    F: Future<Output = A> + Send + 'static,
+{
     let (responses, receiver) = mpsc::channel(IN_FLIGHT);
-    tokio::spawn(read_all(edge, requests, deadline, responses));
+    tokio::spawn(read_all(edge, requests, answer, responses));
     ReceiverStream::new(receiver)
 }
 
-async fn read_all(
+async fn read_all<Q, A, F>(
     edge: Arc<Edge>,
-    mut requests: Streaming<proto::ClassifyRequest>,
-    deadline: Option<Instant>,
-    responses: mpsc::Sender<Result<proto::ClassifyResponse, Status>>,
-) {
+    mut requests: Streaming<Q>,
+    answer: impl Fn(Arc<Edge>, Q) -> F,
+    responses: mpsc::Sender<Result<A, Status>>,
+) where
+    A: Send + 'static,
+    F: Future<Output = A> + Send + 'static,
+{
     let room = Arc::new(Semaphore::new(IN_FLIGHT));
     // Dropped with this task: requests of a client that went away are cancelled.
     let mut in_flight = JoinSet::new();
@@ -54,12 +62,11 @@ async fn read_all(
         };
         match message {
             Ok(Some(request)) => {
-                let (edge, responses) = (edge.clone(), responses.clone());
+                let (response, responses) = (answer(edge.clone(), request), responses.clone());
                 in_flight.spawn(async move {
                     let _permit = permit;
-                    let response = classify_one(&edge, request, deadline).await;
                     // The client went away; there is nobody to tell.
-                    let _gone = responses.send(Ok(response)).await;
+                    let _gone = responses.send(Ok(response.await)).await;
                 });
             }
             Ok(None) => break,
@@ -76,13 +83,13 @@ async fn read_all(
     }
 }
 
-async fn classify_one(
-    edge: &Edge,
+pub(super) async fn classify_one(
+    edge: Arc<Edge>,
     request: proto::ClassifyRequest,
     deadline: Option<Instant>,
 ) -> proto::ClassifyResponse {
     let (echo, tasks) = (Echo::of(&request), request.tasks.clone());
-    match classify(edge, "ClassifyStream", request, Instant::now(), deadline).await {
+    match classify(&edge, "ClassifyStream", request, Instant::now(), deadline).await {
         Ok(response) => response,
         Err(error) => not_judged(echo, tasks, &error),
     }

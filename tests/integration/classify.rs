@@ -265,14 +265,6 @@ async fn a_stream_answers_each_request_and_a_failed_one_does_not_end_it() {
     }
 }
 
-#[tokio::test]
-async fn what_is_not_built_says_so() {
-    let (server, _control) = server_of(&["part"]).await;
-    let requests = tokio_stream::iter([proto::EmbedRequest::default()]);
-    let status = server.classifier().await.embed(requests).await.unwrap_err();
-    assert_eq!(status.code(), Code::Unimplemented);
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_batch_of_eight_mixed_tasks_equals_eight_single_answers() {
     let weights = BaseWeights::seeded(Architecture::ResNet18, 7, BatchNormStatistics::Identity);

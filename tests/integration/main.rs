@@ -10,6 +10,7 @@ mod classify;
 mod commands;
 mod deep_heads;
 mod documents;
+mod embed;
 mod golden;
 mod hot_swap;
 mod images;

@@ -12,7 +12,7 @@ use rand_chacha::ChaCha8Rng;
 use serde_json::json;
 use turret::{head::HeadContent, tensor_file::TensorFile};
 
-use crate::support::process::{failure, fine_tune, small_data_set, success, turret};
+use crate::support::process::{Served, failure, fine_tune, small_data_set, success, turret};
 
 struct Workplace {
     folder: tempfile::TempDir,
@@ -24,6 +24,7 @@ impl Workplace {
         success(turret().args(["base", "random", "resnet18", "-o"]).arg(workplace.path("base.safetensors")));
         small_data_set(workplace.folder.path(), 6);
         fs_err::create_dir(workplace.path("heads")).unwrap();
+        fs_err::create_dir(workplace.path("empty-heads")).unwrap();
         workplace
     }
 
@@ -164,4 +165,28 @@ fn whole_files(folder: &Path, is_whole: impl Fn(&[u8]) -> bool) -> u64 {
         }
     }
     count
+}
+
+/// The numbers that a head's verdicts are made of.
+fn judging(content: &HeadContent) -> (Vec<f32>, Vec<f32>, turret::head::ReferenceSet) {
+    (content.linear.weight().to_vec(), content.linear.bias().to_vec(), content.reference.clone())
+}
+
+#[test]
+fn a_head_trained_on_a_servers_features_is_the_one_trained_on_its_base() {
+    let workplace = Workplace::new();
+    success(&mut workplace.train());
+    let served = Served::start(&workplace.path("base.safetensors"), &workplace.path("empty-heads"));
+    served.wait_for_line("ready");
+    let mut command = fine_tune();
+    command.args(["train", "--task", "part", "--good", "light", "--output", "json", "--no-cache"]);
+    command.args(["--preprocess", "letterbox:32", "--server", &served.url()]).arg(workplace.path("data"));
+    success(command.arg("--heads").arg(workplace.path("remote-heads")));
+    let remote = content(&workplace.path("remote-heads/part/00000001.safetensors"));
+    let local = content(&workplace.head(1));
+    assert!(judging(&remote) == judging(&local), "the same pixels, the same device, the same numbers");
+    assert_eq!((&remote.base, &remote.arithmetic), (&local.base, &local.arithmetic));
+
+    let (code, error) = failure(command.arg("--base").arg(workplace.path("base.safetensors")));
+    assert!(code == 2 && error.contains("either --base FILE or --server URL"), "{error}");
 }

@@ -11,7 +11,7 @@ use turret::{
 };
 
 use crate::{
-    base::{BASE, BaseRun, CACHE, DEVICE, NO_CACHE, PRECISION, THREADS, cache},
+    base::{BASE, BaseRun, CACHE, DEVICE, LoadedBase, NO_CACHE, PRECISION, SERVER, THREADS, cache},
     output::{Output, OutputKind, print_line},
     report,
     settings::Auto,
@@ -19,6 +19,7 @@ use crate::{
 
 pub(crate) const SETTINGS: &[Setting] = &[
     BASE,
+    SERVER,
     Setting::new("split", "PART", "judge only these pictures of the data: train, val or test; auto: all")
         .default("auto"),
     CACHE,
@@ -52,10 +53,10 @@ impl EvaluateRun {
 
     pub(crate) fn execute(self) -> anyhow::Result<()> {
         let head = read_head(&self.head)?;
-        let (mut base, _) = self.base.load()?;
+        let LoadedBase { mut base, .. } = self.base.load()?;
         let options = JudgeOptions { head, data: self.data, part: self.part, cache: self.cache };
         let mut output = Output::new(if self.json { OutputKind::Quiet } else { OutputKind::Text });
-        let evaluation = judge_head(&options, &mut base, &mut |event| output.event(&event));
+        let evaluation = judge_head(&options, base.as_mut(), &mut |event| output.event(&event));
         output.end();
         let evaluation = evaluation?;
         let text = if self.json {

@@ -7,6 +7,7 @@ mod base;
 mod evaluate;
 mod exchange;
 mod output;
+mod remote;
 mod report;
 mod settings;
 
@@ -19,6 +20,7 @@ use turret::{
 };
 
 use self::{
+    base::LoadedBase,
     evaluate::EvaluateRun,
     exchange::{EXPORT_SETTINGS, ExportRun, IMPORT_SETTINGS, ImportRun},
     output::Output,
@@ -97,11 +99,11 @@ fn run(name: &str, matches: &ArgMatches) -> Result<anyhow::Result<()>, ConfigMis
 
 fn train_and_publish(run: Run) -> anyhow::Result<()> {
     let Run { mut options, base, output } = run;
-    let (mut base, weights) = base.load()?;
-    options.base_origin = Some(weights.origin().to_owned());
-    options.layers = Some(Arc::new(weights));
+    let LoadedBase { mut base, weights, origin } = base.load()?;
+    options.base_origin = Some(origin);
+    options.layers = weights.map(Arc::new);
     let mut output = Output::new(output);
-    let result = train(&options, &mut base, &mut |event| output.event(&event));
+    let result = train(&options, base.as_mut(), &mut |event| output.event(&event));
     output.end();
     output.report(&options, &result?);
     Ok(())

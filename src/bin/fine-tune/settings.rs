@@ -13,13 +13,14 @@ use turret::{
 };
 
 use crate::{
-    base::{BASE, BaseRun, CACHE, DEVICE, NO_CACHE, PRECISION, THREADS, cache},
+    base::{BASE, BaseRun, CACHE, DEVICE, NO_CACHE, PRECISION, SERVER, THREADS, cache},
     output::OutputKind,
 };
 
 pub(crate) const SETTINGS: &[Setting] = &[
     Setting::new("task", "NAME", "task that the head answers"),
     BASE,
+    SERVER,
     Setting::new("heads", "DIR", "folder of heads to publish into"),
     Setting::new("strategy", "WAY", "feature-extraction: a linear head on the frozen base; fine-tune: its last layers learn too, privately; auto: what cross-validation finds better")
         .default("auto"),

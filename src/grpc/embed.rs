@@ -1,0 +1,72 @@
+//! `Embed`: the base's features of pictures, for whoever trains with this server's device and arithmetic.
+
+use std::{sync::Arc, time::Instant};
+
+use super::{
+    Edge,
+    observe::Observed,
+    proto,
+    request::{ClassifyError, check_id, picture},
+    response,
+};
+use crate::{
+    engine::{Engine, EngineError},
+    image::{ImageSource, Preprocess, Roi, decode},
+};
+
+/// One picture's features, or why there are none.
+pub(super) async fn embed_one(edge: Arc<Edge>, request: proto::EmbedRequest) -> proto::EmbedResponse {
+    let observed = Observed::new(edge.metrics.clone(), "Embed", Instant::now());
+    let request_id = request.request_id.clone();
+    match embed(&edge, request).await {
+        Ok(response) => {
+            observed.answered();
+            proto::EmbedResponse { request_id, ..response }
+        }
+        Err(error) => {
+            observed.failed(&error);
+            proto::EmbedResponse { request_id, error: Some(response::error(&error)), ..Default::default() }
+        }
+    }
+}
+
+async fn embed(edge: &Edge, request: proto::EmbedRequest) -> Result<proto::EmbedResponse, ClassifyError> {
+    let engine = edge.engine.get().ok_or(ClassifyError::Starting)?.clone();
+    check_id("request_id", &request.request_id)?;
+    let preprocess = preprocess(&request.preprocess)?;
+    let (source, roi) = picture(request.image, request.roi)?;
+    // Closed never: it lives as long as the edge.
+    let _permit = edge.embedding.acquire().await;
+    let computed = tokio::task::spawn_blocking(move || features(&engine, &source, roi, &preprocess));
+    let panicked = |_| EngineError::Failed { detail: "computing features panicked".to_owned() };
+    computed.await.map_err(panicked)?
+}
+
+fn preprocess(json: &str) -> Result<Preprocess, ClassifyError> {
+    if json.is_empty() {
+        return Ok(Preprocess::default());
+    }
+    let preprocess: Preprocess = serde_json::from_str(json)
+        .map_err(|error| ClassifyError::Preprocess { detail: error.to_string() })?;
+    preprocess.validate()?;
+    Ok(preprocess)
+}
+
+/// Blocks: decodes, then waits for a turn between two batches.
+fn features(
+    engine: &Engine,
+    source: &ImageSource,
+    roi: Option<Roi>,
+    preprocess: &Preprocess,
+) -> Result<proto::EmbedResponse, ClassifyError> {
+    let image = preprocess.apply(&decode(source, engine.limits())?, roi)?;
+    let identity = engine.identity();
+    Ok(proto::EmbedResponse {
+        embedding: engine.embed(image)?,
+        base_digest: identity.digest.to_string(),
+        gap_width: u32::try_from(engine.widths().gap).unwrap_or(u32::MAX),
+        arithmetic: engine.arithmetic().to_owned(),
+        architecture: identity.architecture.clone(),
+        ..Default::default()
+    })
+}
