@@ -2,7 +2,7 @@
 .DEFAULT_GOAL := help
 PARITY_PYTHON := .parity/venv/bin/python
 
-.PHONY: help needs libtorch build demo serve test check-fmt clippy rust-test deny parity parity-training golden bench-heads bench-hot-paths bench-pictures bench-choices bench-features bench-engine bench-serve bench-edge bench-inputs bench-document pretrain-base clean-demo
+.PHONY: help needs libtorch build demo serve test check-fmt clippy rust-test deny parity parity-training golden bench-heads bench-deep-heads bench-strategies bench-hot-paths bench-pictures bench-choices bench-features bench-engine bench-serve bench-edge bench-inputs bench-document pretrain-base clean-demo
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -41,7 +41,7 @@ deny: ## licences, bans and sources, where cargo-deny is installed
 parity: build .parity/venv/.installed ## compare with torchvision's own networks and preprocessing
 	$(PARITY_PYTHON) -B tools/parity/check.py --turret target/release/turret
 
-parity-training: build .parity/venv/.installed ## compare fine-tune's solver with scikit-learn's
+parity-training: build .parity/venv/.installed ## compare fine-tune with scikit-learn, and its layers with torchvision's
 	$(PARITY_PYTHON) -B tools/parity/training.py
 
 golden: .parity/venv/.installed ## write the golden files that `make test` compares with
@@ -54,6 +54,12 @@ golden: .parity/venv/.installed ## write the golden files that `make test` compa
 
 bench-heads: libtorch ## ten thousand heads: load time, memory, cost of a swap
 	cargo bench --locked --bench many_heads
+
+bench-deep-heads: libtorch ## heads with layers of their own: what they cost, and memory over a thousand swaps
+	cargo bench --locked --bench deep_heads -- $(BENCH_FLAGS)
+
+bench-strategies: build ## what fine-tune makes of data sets by itself: linear heads or layers of their own
+	python3 -B tools/bench/strategies.py
 
 bench-hot-paths: libtorch ## batcher, registry, heads, preprocessing: what each costs beside the forward pass
 	cargo bench --locked --bench hot_paths

@@ -16,11 +16,12 @@
 //! # The way of an image
 //! [`grpc`] parses the request and takes each task's [`head::Head`] from one snapshot of the [`registry`]. The
 //! [`engine`] gives a slot or refuses at once; its prepare threads turn bytes into pixels ([`image`]); its batcher
-//! forms batches of images of whatever tasks; its device thread runs the [`base`] once a batch and each row's own
-//! heads. The verdict goes back with the head's version and the time of each stage.
+//! forms batches of images of whatever tasks; its device thread runs the [`base`] once a batch, for the rows of heads that
+//! have layers of their own those layers, and each row's own linear classifiers. The verdict goes back with the head's version and the time of each stage.
 //!
 //! # The way of a head
-//! `fine-tune` (`train`) computes features once a picture, fits a head and publishes it ([`store`]): one file that
+//! `fine-tune` (`train`) computes features once a picture, fits a head, with layers of its own where that is worth it, and
+//! publishes it ([`store`]): one file that
 //! can only be seen whole. The server looks at the whole folder whenever something may have changed ([`reload`]),
 //! checks what is new and installs it ([`registry`]): one pointer. What does not validate changes nothing.
 

@@ -10,7 +10,10 @@ use super::EngineError;
 use crate::base::Base;
 
 /// Something to be done with the base, and the promise to answer.
-pub(super) struct Aside(Box<dyn FnOnce(Result<&mut dyn Base, EngineError>) + Send>);
+pub(super) struct Aside(Box<Work>);
+
+/// Gets the base, or why there is none any more.
+type Work = dyn FnOnce(Result<&mut dyn Base, EngineError>) + Send;
 
 /// What is to become of an [`Aside`].
 #[derive(Debug)]

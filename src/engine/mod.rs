@@ -18,11 +18,12 @@
 //!    to miss it is answered so before it is decoded or computed. Foreseen by the least that forward passes take, an
 //!    eighth more for what waits, and by the turns of the tasks.
 //! 8. Work that no request waits for is done between two batches, one piece at a time.
-//! 9. The private layers of deep heads never take more memory than their budget, and are on the device for as long as
-//!    anything holds the head.
-//! 10. The tasks share preparation and device fairly, image by image: what asks for no more than its share goes before
+//! 9. The tasks share preparation and device fairly, image by image: what asks for no more than its share goes before
 //!    what asks for more. A request of several tasks counts for its first. No task can hold so many places that another
 //!    finds none.
+//!
+//! 10. The private layers of deep heads never take more memory than their budget, and are on the device for as long as
+//!     anything holds the head.
 
 mod admission;
 mod aside;

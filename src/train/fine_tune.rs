@@ -12,14 +12,26 @@ use crate::{
     branch::BranchWeights,
 };
 
+/// L2 strength of the classifier while layers learn, where none is said: strong, because a classifier of many features that
+/// alone separates the pictures leaves the layers nothing to learn. On the plates of `make bench-strategies` the strength
+/// that is best for the linear head gained nothing, this one five points.
+const L2_OF_FINE_TUNING: f64 = 1.0;
 /// Folds in which both strategies are compared. Each costs a training of layers.
 const MOST_FOLDS: usize = 3;
 /// What came of the question.
 #[derive(Debug)]
 pub(super) struct Decision {
     pub(super) choice: StrategyChoice,
-    /// Private layers and the classifier of their features; `None`: a linear head.
-    pub(super) layers: Option<(BranchWeights, Classifier)>,
+    /// `None`: a linear head.
+    pub(super) layers: Option<FineTuned>,
+}
+
+/// Private layers and the classifier of their features.
+#[derive(Debug)]
+pub(super) struct FineTuned {
+    pub(super) weights: BranchWeights,
+    pub(super) classifier: Classifier,
+    pub(super) l2: f64,
 }
 
 impl Decision {
@@ -60,6 +72,7 @@ pub(super) fn decide(
         }
     }
     let branch = start.branch;
+    let l2 = options.l2.unwrap_or(L2_OF_FINE_TUNING);
     let widths = base.widths();
     let (lessons, lesson_of_row) = material.lessons(choice.features, problem, widths);
     let plan = Plan {
@@ -67,12 +80,12 @@ pub(super) fn decide(
         architecture,
         start,
         set: choice.features,
-        l2: choice.l2,
+        l2,
         seed: options.seed,
         problem,
         lessons,
         lesson_of_row,
-        checkpoints: material.checkpoints(options, choice, branch, base),
+        checkpoints: material.checkpoints(options, (choice.features, l2), branch, base),
     };
     let cache = material.cache_folder(options, base);
     let school =
@@ -95,7 +108,7 @@ pub(super) fn decide(
         serving_cost: Some(architecture.branch_share(branch).map_err(BaseError::from)?),
     };
     school.forget_checkpoints();
-    Ok(Decision { choice, layers: Some((weights, classifier)) })
+    Ok(Decision { choice, layers: Some(FineTuned { weights, classifier, l2 }) })
 }
 
 /// The base's own layers from the branch on, or why there are none.
@@ -107,8 +120,8 @@ fn layers_to_learn(
     }
     let Some(weights) = &options.layers else { return Ok(Err(Because::NothingToUnfreeze)) };
     let architecture = weights.architecture();
-    let last = architecture.branches().pop();
-    let Some(branch) = options.unfreeze.or(last).filter(|_| last.is_some()) else {
+    let all = architecture.branches().first().copied();
+    let Some(branch) = all.map(|all| options.unfreeze.unwrap_or(all)) else {
         return Ok(Err(Because::NothingToUnfreeze));
     };
     Ok(Ok((architecture, weights.branch(branch).map_err(BaseError::from)?)))

@@ -57,7 +57,7 @@ use sha2::Digest as _;
 use self::{
     dataset::{Dataset, PictureFile},
     features::Reader,
-    fine_tune::Decision,
+    fine_tune::{Decision, FineTuned},
     material::Material,
 };
 use crate::{
@@ -138,8 +138,8 @@ pub fn train(
         fine_tune::decide(options, &material, &choice, &problem, base, &mut observe)?;
     observe(Event::Strategy(&strategy));
     let (branch, classifier, fitted) = match layers {
-        Some((weights, classifier)) => {
-            let (branch, l2, epochs) = (weights.branch.to_string(), choice.l2, options.fine_tune.epochs);
+        Some(FineTuned { weights, classifier, l2 }) => {
+            let (branch, epochs) = (weights.branch.to_string(), options.fine_tune.epochs);
             (Some(weights), classifier, Fitted::FineTuned { branch, l2, epochs })
         }
         None => {

@@ -15,7 +15,7 @@ pub struct TrainOptions {
     /// Folder of heads; made if it is missing.
     pub heads: PathBuf,
     pub strategy: Strategy,
-    /// From where layers learn; `None`: the last block.
+    /// From where layers learn; `None`: all of the last layer.
     pub unfreeze: Option<Branch>,
     /// The base's weights, from which layers start to learn; without them every head is linear.
     pub layers: Option<Arc<BaseWeights>>,

@@ -181,17 +181,17 @@ mod tests {
 
     #[test]
     fn a_race_ends_when_it_is_lost_and_goes_on_while_it_is_open() {
-        let linear = |picture: usize| picture % 10 != 0;
+        let linear = |picture: usize| !picture.is_multiple_of(10);
         let mut race = Race::new((0..300).map(linear));
         let fold = |deep: fn(usize) -> bool| (0..100).map(move |picture| (linear(picture), deep(picture)));
         let mut behind = race;
-        behind.add_fold(fold(|picture| picture % 5 != 0));
+        behind.add_fold(fold(|picture| !picture.is_multiple_of(5)));
         assert!(behind.is_lost());
         race.add_fold(fold(|_| true));
         assert!(!race.is_lost());
         assert_eq!(race.gain(), Gain::new(100, 10, 0));
         race.add_fold(fold(|_| true));
-        race.add_fold(fold(|picture| picture % 10 != 0));
+        race.add_fold(fold(|picture| !picture.is_multiple_of(10)));
         assert_eq!(race.gain(), Gain::new(300, 20, 0));
         assert!(race.gain().is_real());
     }

@@ -93,19 +93,11 @@ impl Output {
                     let why = if *by_name { " (by name; --good says otherwise)" } else { "" };
                     print_line(&format!("pass: {}{why}", classes.join(", ")));
                 }
-                Event::Features { done, total, cached } | Event::Maps { done, total, cached } => {
-                    let (new, name) = match event {
-                        Event::Maps { .. } => (Stage::Maps, "maps"),
-                        _ => (Stage::Features, "features"),
-                    };
-                    if *stage != new {
-                        *stage = new;
-                        bar.finish();
-                        *bar = new_bar(*total);
-                        bar.set_prefix(name);
-                    }
-                    bar.set_message(format!("{cached} of them kept from before"));
-                    bar.set_position(*done as u64);
+                Event::Features { done, total, cached } => {
+                    count(bar, stage, (Stage::Features, "features"), [*done, *total, *cached]);
+                }
+                Event::Maps { done, total, cached } => {
+                    count(bar, stage, (Stage::Maps, "maps"), [*done, *total, *cached]);
                 }
                 Event::Epoch(epoch) => {
                     if *stage != Stage::Epochs {
@@ -161,6 +153,23 @@ impl Output {
             print_line(&report::text(options, outcome));
         }
     }
+}
+
+/// Shows how many of all are done, and how many of those needed no forward pass.
+fn count(
+    bar: &mut ProgressBar,
+    stage: &mut Stage,
+    (new, name): (Stage, &'static str),
+    [done, total, cached]: [usize; 3],
+) {
+    if *stage != new {
+        *stage = new;
+        bar.finish();
+        *bar = new_bar(total);
+        bar.set_prefix(name);
+    }
+    bar.set_message(format!("{cached} of them kept from before"));
+    bar.set_position(done as u64);
 }
 
 fn new_bar(length: usize) -> ProgressBar {

@@ -24,10 +24,10 @@ pub(crate) const SETTINGS: &[Setting] = &[
     Setting::new("heads", "DIR", "folder of heads to publish into"),
     Setting::new("strategy", "WAY", "feature-extraction: a linear head on the frozen base; fine-tune: its last layers learn too, privately; auto: what cross-validation finds better")
         .default("auto"),
-    Setting::new("unfreeze", "LAYERS", "with fine-tuning: the first layers that learn, such as layer4 or layer4.2; auto: the last block")
+    Setting::new("unfreeze", "LAYERS", "with fine-tuning: the first layers that learn, such as layer4 or layer4.2; auto: layer4")
         .default("auto"),
-    Setting::new("fine-tune-epochs", "N", "with fine-tuning: passes over the training pictures").default("15"),
-    Setting::new("fine-tune-rate", "RATE", "with fine-tuning: step size of the layers, from which it falls to 0").default("0.0001"),
+    Setting::new("fine-tune-epochs", "N", "with fine-tuning: passes over the training pictures").default("10"),
+    Setting::new("fine-tune-rate", "RATE", "with fine-tuning: step size of the layers, from which it falls to 0").default("0.0003"),
     Setting::new("map-limit", "SIZE", "with fine-tuning: most bytes of the trunk's maps in the cache; the oldest make room")
         .default("8GiB"),
     Setting::new("features", "SET", "what the head reads: gap, pyramid, or auto: what cross-validation finds better")

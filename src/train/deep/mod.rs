@@ -42,7 +42,7 @@ const JUDGED_ROWS: usize = 64;
 pub struct FineTuneOptions {
     pub epochs: usize,
     pub batch_size: usize,
-    /// Adam's step size for the convolutions at the start of the cosine; the range is 1e-5 to 1e-4.
+    /// Adam's step size for the convolutions at the start of the cosine.
     pub rate: f64,
     /// Most bytes of trunk maps in the cache.
     pub map_limit: u64,
@@ -50,7 +50,7 @@ pub struct FineTuneOptions {
 
 impl Default for FineTuneOptions {
     fn default() -> Self {
-        Self { epochs: 15, batch_size: 16, rate: 1e-4, map_limit: 8 << 30 }
+        Self { epochs: 10, batch_size: 16, rate: 3e-4, map_limit: 8 << 30 }
     }
 }
 
@@ -82,9 +82,9 @@ pub(super) struct LessonView {
     pub(super) from_trunk: Vec<f32>,
 }
 
-/// All that fine-tunings of one data set share.
+/// What is learned, from where, and how.
 #[derive(Debug)]
-pub(super) struct School<'a> {
+pub(super) struct Plan<'a> {
     pub(super) options: &'a FineTuneOptions,
     pub(super) architecture: Architecture,
     pub(super) start: BranchWeights,
@@ -97,21 +97,13 @@ pub(super) struct School<'a> {
     pub(super) lesson_of_row: Vec<usize>,
     /// Where checkpoints go: the name tells the data set and every setting.
     pub(super) checkpoints: Option<PathBuf>,
-    maps: TrunkMaps,
 }
 
-/// What a [`School`] is made of besides the maps.
-pub(super) struct Plan<'a> {
-    pub(super) options: &'a FineTuneOptions,
-    pub(super) architecture: Architecture,
-    pub(super) start: BranchWeights,
-    pub(super) set: FeatureSet,
-    pub(super) l2: f64,
-    pub(super) seed: u64,
-    pub(super) problem: &'a ConvexProblem,
-    pub(super) lessons: Vec<Lesson>,
-    pub(super) lesson_of_row: Vec<usize>,
-    pub(super) checkpoints: Option<PathBuf>,
+/// All that the fine-tunings of one data set share.
+#[derive(Debug)]
+pub(super) struct School<'a> {
+    plan: Plan<'a>,
+    maps: TrunkMaps,
 }
 
 impl<'a> School<'a> {
@@ -124,33 +116,10 @@ impl<'a> School<'a> {
         base: &mut dyn Base,
         observer: &mut dyn FnMut(Event<'_>),
     ) -> Result<Self, TrainError> {
-        let Plan {
-            options,
-            architecture,
-            start,
-            set,
-            l2,
-            seed,
-            problem,
-            lessons,
-            lesson_of_row,
-            checkpoints,
-        } = plan;
-        let place = Place { folder: cache, limit: options.map_limit };
-        let maps = TrunkMaps::gather(place, (architecture, start.branch), views, preprocess, base, observer)?;
-        Ok(Self {
-            options,
-            architecture,
-            start,
-            set,
-            l2,
-            seed,
-            problem,
-            lessons,
-            lesson_of_row,
-            checkpoints,
-            maps,
-        })
+        let place = Place { folder: cache, limit: plan.options.map_limit };
+        let branch = (plan.architecture, plan.start.branch);
+        let maps = TrunkMaps::gather(place, branch, views, preprocess, base, observer)?;
+        Ok(Self { plan, maps })
     }
 
     /// Fits on the lessons that are `wanted`: first the classifier, then everything.
@@ -160,23 +129,31 @@ impl<'a> School<'a> {
         wanted: impl Fn(usize) -> bool,
         observer: &mut dyn FnMut(Event<'_>),
     ) -> Result<Fitted<'_>, TrainError> {
-        let probe = self.problem.fit_rows(self.l2, |row| wanted(self.lesson_of_row[row]));
-        let rates = Rates { classifier: CLASSIFIER_RATE, convolutions: self.options.rate };
-        let mut model =
-            Model::new(self.architecture, &self.start, &probe, self.set, self.maps.shape(), self.l2, rates)?;
-        let learned: Vec<usize> = (0..self.lessons.len()).filter(|&lesson| wanted(lesson)).collect();
+        let probe = self.plan.problem.fit_rows(self.plan.l2, |row| wanted(self.plan.lesson_of_row[row]));
+        let rates = Rates { classifier: CLASSIFIER_RATE, convolutions: self.plan.options.rate };
+        let mut model = Model::new(
+            self.plan.architecture,
+            &self.plan.start,
+            &probe,
+            self.plan.set,
+            self.maps.shape(),
+            self.plan.l2,
+            rates,
+        )?;
+        let learned: Vec<usize> = (0..self.plan.lessons.len()).filter(|&lesson| wanted(lesson)).collect();
         let name = fold.map_or_else(|| "all".to_owned(), |fold| format!("fold-{fold}"));
-        let mut checkpoints = self.checkpoints.as_ref().map(|folder| Checkpoints::new(folder.join(name)));
+        let mut checkpoints =
+            self.plan.checkpoints.as_ref().map(|folder| Checkpoints::new(folder.join(name)));
         let done = checkpoints.as_ref().map_or(0, |checkpoints| checkpoints.resume(&model.state()));
-        for epoch in done..self.options.epochs {
+        for epoch in done..self.plan.options.epochs {
             let train_loss = self.epoch(&mut model, epoch, &learned)?;
             if !train_loss.is_finite() {
-                return Err(TrainError::Diverged { learning_rate: self.options.rate as f32 });
+                return Err(TrainError::Diverged { learning_rate: self.plan.options.rate as f32 });
             }
-            let most_epochs = self.options.epochs;
+            let most_epochs = self.plan.options.epochs;
             observer(Event::DeepEpoch(&DeepEpoch { fold, epoch: epoch + 1, most_epochs, train_loss }));
             if let Some(Err(error)) = checkpoints.as_ref().map(|all| all.keep(epoch + 1, &model.state())) {
-                let path = self.checkpoints.clone().unwrap_or_default();
+                let path = self.plan.checkpoints.clone().unwrap_or_default();
                 observer(Event::Warning(Warning::NoCheckpoint { path, reason: error.to_string() }));
                 checkpoints = None;
             }
@@ -186,18 +163,18 @@ impl<'a> School<'a> {
 
     /// Every lesson once, in an order and with views that depend on seed and epoch alone.
     fn epoch(&self, model: &mut Model, epoch: usize, learned: &[usize]) -> Result<f64, TrainError> {
-        let mut random = ChaCha8Rng::seed_from_u64(self.seed ^ ((epoch as u64 + 1) << 32));
+        let mut random = ChaCha8Rng::seed_from_u64(self.plan.seed ^ ((epoch as u64 + 1) << 32));
         let mut order = learned.to_vec();
         order.shuffle(&mut random);
-        let weights: f64 = learned.iter().map(|&lesson| self.lessons[lesson].weight).sum();
+        let weights: f64 = learned.iter().map(|&lesson| self.plan.lessons[lesson].weight).sum();
         let scale = learned.len() as f64 / weights;
-        let steps = learned.len().div_ceil(self.options.batch_size.max(1));
-        let all_steps = (steps * self.options.epochs) as f64;
+        let steps = learned.len().div_ceil(self.plan.options.batch_size.max(1));
+        let all_steps = (steps * self.plan.options.epochs) as f64;
         let mut loss = 0.0;
-        for (number, batch) in order.chunks(self.options.batch_size.max(1)).enumerate() {
+        for (number, batch) in order.chunks(self.plan.options.batch_size.max(1)).enumerate() {
             let rows = batch
                 .iter()
-                .map(|&lesson| (lesson, random.random_range(0..self.lessons[lesson].views.len())));
+                .map(|&lesson| (lesson, random.random_range(0..self.plan.lessons[lesson].views.len())));
             let rows = self.rows(rows, scale)?;
             let step = epoch * steps + number;
             let cosine = 0.5 * (1.0 + (std::f64::consts::PI * step as f64 / all_steps).cos());
@@ -221,7 +198,7 @@ impl<'a> School<'a> {
     fn rows(&self, of: impl Iterator<Item = (usize, usize)>, scale: f64) -> Result<Rows, TrainError> {
         let mut rows = Rows::default();
         for (lesson, view) in of {
-            let Lesson { class, weight, views } = &self.lessons[lesson];
+            let Lesson { class, weight, views } = &self.plan.lessons[lesson];
             rows.maps.extend(self.maps.read(views[view].name)?);
             rows.from_trunk.extend_from_slice(&views[view].from_trunk);
             rows.classes.push(*class as i64);
@@ -232,7 +209,7 @@ impl<'a> School<'a> {
 
     /// Nothing is left to go on with.
     pub(super) fn forget_checkpoints(&self) {
-        if let Some(folder) = &self.checkpoints {
+        if let Some(folder) = &self.plan.checkpoints {
             // At worst a few megabytes stay that nobody asks for.
             let _stays = fs_err::remove_dir_all(folder);
         }

@@ -62,7 +62,7 @@ fn a_fine_tuned_head_has_layers_that_learned_and_the_base_stays_as_it_was() {
     let grey =
         PreparedImage { side: 64, pixels: vec![90; 64 * 64 * 3].into(), mean: [0.5; 3], std: [0.5; 3] };
     let before = workshop.base.forward(&[&grey], Wanted::default()).unwrap();
-    for (unfreeze, blocks) in [(None, "layer4.1"), (Some("layer4".parse().unwrap()), "layer4")] {
+    for (unfreeze, blocks) in [(None, "layer4"), (Some("layer4.1".parse().unwrap()), "layer4.1")] {
         let outcome = workshop.train(&TrainOptions { unfreeze, ..workshop.options() }).unwrap();
         assert_eq!(outcome.strategy.branch.as_deref(), Some(blocks));
         assert!(outcome.strategy.serving_cost.is_some_and(|cost| cost > 0.0));

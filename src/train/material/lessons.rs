@@ -9,7 +9,7 @@ use crate::{
     features::{FeatureSet, FeatureWidths},
     task::Digest,
     train::{
-        Choice, ConvexProblem, TrainOptions,
+        ConvexProblem, TrainOptions,
         cache::FeatureCache,
         deep::{Lesson, LessonView},
         features::View,
@@ -100,13 +100,13 @@ impl Material<'_> {
     pub(in crate::train) fn checkpoints(
         &self,
         options: &TrainOptions,
-        choice: &Choice,
+        (features, l2): (FeatureSet, f64),
         branch: Branch,
         base: &dyn Base,
     ) -> Option<PathBuf> {
         let mut everything = format!(
-            "{branch} {} {} {} {:?} {:?}",
-            choice.features, choice.l2, options.seed, options.fine_tune, options.class_weight
+            "{branch} {features} {l2} {} {:?} {:?}",
+            options.seed, options.fine_tune, options.class_weight
         );
         for Learned { picture, numbers, .. } in &self.train {
             everything += &format!(" {} {} {} {numbers:?}", picture.digest, picture.class, picture.weight);

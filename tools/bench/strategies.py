@@ -1,0 +1,60 @@
+"""What `fine-tune train` makes of data sets by itself: which strategy, with what gain, on pictures that it never saw.
+
+Prints a Markdown table.
+"""
+
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+RELEASE = ROOT / "target" / "release"
+BASE = ROOT / "assets" / "base-textures.safetensors"
+# Name, flags of the generator, pictures a class to learn.
+SETS = (("steel", ("--set", "steel"), 60), ("plates", ("--set", "stamps"), 150))
+HELD_OUT = 100
+
+
+def run(program: str, *arguments: str | Path) -> str:
+    """What the program writes to standard output; a failing one ends the benchmark with its own words."""
+    command = [str(RELEASE / program), *map(str, arguments)]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True)
+    if done.returncode != 0:
+        sys.exit(f"`{' '.join(command[:4])} ...` ended with status {done.returncode}")
+    return done.stdout
+
+
+def trained(data: Path, folder: Path, strategy: str) -> tuple[dict[str, dict], float]:
+    """The last event of each kind, and the seconds that it took."""
+    begun = time.monotonic()
+    lines = run(
+        "fine-tune", "train", data, "--task", f"{data.name}-{strategy}", "--base", BASE, "--heads", folder / "heads",
+        "--cache", folder / "cache", "--good", "ok", "--strategy", strategy, "--output", "json",
+    )  # fmt: skip
+    return {event["event"]: event for event in map(json.loads, lines.splitlines())}, time.monotonic() - begun
+
+
+def main() -> None:
+    print("| pictures | strategy | took | gain in cross-validation | held-out pictures right | seconds |\n|---|---|---|---|---|---|")
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        for label, flags, per_class in SETS:
+            data = folder / label
+            run("examples/surfaces", data / "train", *flags, "--per-class", str(per_class))
+            run("examples/surfaces", data / "val", *flags, "--per-class", str(HELD_OUT), "--start", "1000")
+            # The first also fills the cache.
+            for strategy in ("feature-extraction", "auto"):
+                events, seconds = trained(data, folder, strategy)
+                choice, accuracy = events["strategy"], events["evaluated"]["accuracy"]
+                gain = choice["gain"]
+                low, high = (100 * share for share in gain["interval"]) if gain else (0, 0)
+                shown = f"{100 * gain['gain']:+.1f} ({low:+.1f} to {high:+.1f})" if gain else "not tried"
+                took = choice["branch"] or "linear"
+                print(f"| {label} | {strategy} | {took} | {shown} | {100 * accuracy:.1f} % | {seconds:.0f} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
