@@ -58,9 +58,10 @@ choose_base() {
     fi
 }
 
+# Without the trial of fine-tuning, which takes minutes where the linear head is sometimes wrong (docs/training.md).
 train() {
     "$bin/fine-tune" train "$1" --task "$task" --base "$base" --heads "$work/heads" --cache "$work/cache" \
-        --good ok --output text
+        --good ok --strategy feature-extraction --output text
 }
 
 classify() { "$bin/turret" classify --server "$server" --task "$task" --truth --output table "$@" "$work/held-out"; }
@@ -112,7 +113,7 @@ if [ "${1:-}" = --serve ]; then
     say "It serves until you press Ctrl-C. Try, in another terminal:"
     echo "$bin/turret heads --server $server"
     echo "$bin/turret classify --server $server --task $task --truth $work/held-out"
-    echo "$bin/fine-tune train $work/data-2 --task $task --base $base --heads $work/heads --good ok"
+    echo "$bin/fine-tune train $work/data-2 --task $task --base $base --heads $work/heads --good ok --strategy feature-extraction"
     trap 'kill -TERM "$server_pid" 2>/dev/null' INT TERM
     wait "$server_pid" || true
     exit 0

@@ -54,7 +54,9 @@ pub enum BranchError {
     Unexpected { name: String },
     #[error("tensor {name} of its private layers has shape {found:?}, expected {expected:?}")]
     Shape { name: String, expected: Vec<usize>, found: Vec<usize> },
-    #[error("this base takes no private layers")]
+    #[error(
+        "heads with layers of their own cannot run on this base; with --server, give the base file by --base instead"
+    )]
     NotHere,
 }
 

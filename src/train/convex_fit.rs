@@ -104,12 +104,12 @@ impl ConvexProblem {
     }
 
     /// The problem of those rows alone. Coordinates and scale stay those of all rows.
-    pub(super) fn regression(&self, wanted: impl Fn(usize) -> bool) -> SoftmaxRegression<'_> {
+    pub(super) fn regression(&self, wanted: impl Fn(usize) -> bool) -> SoftmaxRegression {
         let points = (0..self.rows()).filter(|row| wanted(*row)).map(|row| Point {
             at: self.at(row),
             class: self.row_classes[row],
             weight: self.row_weights[row],
         });
-        SoftmaxRegression::new(points.collect(), self.classes, self.space.rank())
+        SoftmaxRegression::new(&points.collect::<Vec<_>>(), self.classes, self.space.rank())
     }
 }

@@ -3,7 +3,9 @@
 //! `J(W, b) = 1/Ω Σ ω_i cross_entropy(softmax(W x_i + b), y_i) + λ/2 ‖W‖²` with `Ω = Σ ω_i`. It is scikit-learn's
 //! `LogisticRegression` with `C = 1 / (λ Ω)`.
 
-use super::lbfgs::{Minimum, Stop, add_scaled, dot, minimise};
+use ndarray::{Array2, ArrayView2, ArrayViewMut2, linalg::general_mat_mul};
+
+use super::lbfgs::{Minimum, Stop, dot, minimise};
 
 /// A picture in coordinates.
 #[derive(Debug, Clone, Copy)]
@@ -25,18 +27,27 @@ pub(super) struct Exactness {
 }
 
 #[derive(Debug)]
-pub(super) struct SoftmaxRegression<'a> {
-    points: Vec<Point<'a>>,
+pub(super) struct SoftmaxRegression {
+    /// `[points, width]`
+    at: Array2<f64>,
+    point_classes: Vec<usize>,
+    /// Of each point in the whole weight.
+    shares: Vec<f64>,
     classes: usize,
     width: usize,
-    total_weight: f64,
     gradient_norm_at_zero: f64,
 }
 
-impl<'a> SoftmaxRegression<'a> {
-    pub(super) fn new(points: Vec<Point<'a>>, classes: usize, width: usize) -> Self {
-        let total_weight = points.iter().map(|point| point.weight).sum();
-        let mut problem = Self { points, classes, width, total_weight, gradient_norm_at_zero: 0.0 };
+impl SoftmaxRegression {
+    pub(super) fn new(points: &[Point<'_>], classes: usize, width: usize) -> Self {
+        let total_weight: f64 = points.iter().map(|point| point.weight).sum();
+        let mut at = Array2::zeros((points.len(), width));
+        for (mut row, point) in at.rows_mut().into_iter().zip(points) {
+            row.iter_mut().zip(point.at).for_each(|(value, at)| *value = *at);
+        }
+        let point_classes = points.iter().map(|point| point.class).collect();
+        let shares = points.iter().map(|point| point.weight / total_weight).collect();
+        let mut problem = Self { at, point_classes, shares, classes, width, gradient_norm_at_zero: 0.0 };
         let mut gradient = problem.zero();
         problem.loss(&problem.zero(), 0.0, &mut gradient);
         problem.gradient_norm_at_zero = dot(&gradient, &gradient).sqrt();
@@ -58,24 +69,40 @@ impl<'a> SoftmaxRegression<'a> {
 
     /// `J`, with its gradient written into `gradient`.
     fn loss(&self, parameters: &[f64], l2: f64, gradient: &mut [f64]) -> f64 {
-        gradient.fill(0.0);
-        let (weight, _) = parameters.split_at(self.classes * self.width);
+        let shape = (self.classes, self.width);
+        let (weight, bias) = parameters.split_at(self.classes * self.width);
         let (weight_gradient, bias_gradient) = gradient.split_at_mut(self.classes * self.width);
+        let mut errors = self.at.dot(&matrix(weight, shape).t());
         let mut loss = 0.0;
-        for point in &self.points {
-            let share = point.weight / self.total_weight;
-            let mut probabilities = logits(parameters, self.classes, point.at);
-            loss += share * softmax(&mut probabilities, point.class);
-            probabilities[point.class] -= 1.0;
-            let rows = weight_gradient.chunks_exact_mut(self.width.max(1)).zip(&mut *bias_gradient);
-            for ((row, bias), error) in rows.zip(&probabilities) {
-                add_scaled(row, share * error, point.at);
-                *bias += share * error;
+        bias_gradient.fill(0.0);
+        for ((mut row, class), share) in
+            errors.rows_mut().into_iter().zip(&self.point_classes).zip(&self.shares)
+        {
+            let mut probabilities: Vec<f64> =
+                row.iter().zip(bias).map(|(logit, bias)| logit + bias).collect();
+            loss += share * softmax(&mut probabilities, *class);
+            probabilities[*class] -= 1.0;
+            for ((error, probability), of_bias) in row.iter_mut().zip(probabilities).zip(&mut *bias_gradient)
+            {
+                *error = share * probability;
+                *of_bias += *error;
             }
         }
-        add_scaled(weight_gradient, l2, weight);
+        weight_gradient.copy_from_slice(weight);
+        general_mat_mul(1.0, &errors.t(), &self.at, l2, &mut matrix_mut(weight_gradient, shape));
         loss + l2 / 2.0 * dot(weight, weight)
     }
+}
+
+/// Row after row.
+#[expect(clippy::expect_used, reason = "every caller cuts the slice to this shape")]
+fn matrix(values: &[f64], shape: (usize, usize)) -> ArrayView2<'_, f64> {
+    ArrayView2::from_shape(shape, values).expect("the slice has this shape")
+}
+
+#[expect(clippy::expect_used, reason = "every caller cuts the slice to this shape")]
+fn matrix_mut(values: &mut [f64], shape: (usize, usize)) -> ArrayViewMut2<'_, f64> {
+    ArrayViewMut2::from_shape(shape, values).expect("the slice has this shape")
 }
 
 /// `W x + b [classes]`
@@ -107,9 +134,10 @@ mod tests {
             .collect()
     }
 
-    fn problem(coordinates: &[Vec<f64>]) -> SoftmaxRegression<'_> {
+    fn problem(coordinates: &[Vec<f64>]) -> SoftmaxRegression {
         let point = |(i, at)| Point { at, class: i % 3, weight: 1.0 + (i % 2) as f64 };
-        SoftmaxRegression::new(coordinates.iter().map(Vec::as_slice).enumerate().map(point).collect(), 3, 4)
+        let points: Vec<Point<'_>> = coordinates.iter().map(Vec::as_slice).enumerate().map(point).collect();
+        SoftmaxRegression::new(&points, 3, 4)
     }
 
     #[test]
@@ -146,7 +174,7 @@ mod tests {
         let nothing = [0.0];
         let classes = [0, 0, 0, 1];
         let points = classes.map(|class| Point { at: &nothing, class, weight: 1.0 }).to_vec();
-        let problem = SoftmaxRegression::new(points, 2, 1);
+        let problem = SoftmaxRegression::new(&points, 2, 1);
         let found = problem.solve(1.0, problem.zero(), EXACT).point;
         assert!((found[2] - found[3] - 3f64.ln()).abs() < 1e-7, "{found:?}");
     }

@@ -109,14 +109,30 @@ fn a_head_goes_to_pytorch_and_back_bit_for_bit() {
 
 /// How often `fine-tune train` is killed; `TURRET_KILLS` says otherwise.
 const KILLS: u32 = 10;
+/// The same where layers learn, which takes longer.
+const KILLS_OF_LAYERS: u32 = 3;
 
 #[test]
 fn killed_at_any_moment_it_leaves_no_partial_head_and_a_cache_that_can_be_used() {
+    survives_kills(KILLS, &["--strategy", "feature-extraction"]);
+}
+
+#[test]
+fn killed_while_layers_learn_it_leaves_no_partial_head_and_goes_on() {
+    survives_kills(KILLS_OF_LAYERS, &["--strategy", "fine-tune", "--fine-tune-epochs", "3"]);
+}
+
+fn survives_kills(kills: u32, arguments: &[&str]) {
     let workplace = Workplace::new();
+    let train = || {
+        let mut command = workplace.train();
+        command.args(arguments);
+        command
+    };
     let started = Instant::now();
-    success(&mut workplace.train());
+    success(&mut train());
     let whole_run = started.elapsed();
-    let kills = std::env::var("TURRET_KILLS").map_or(KILLS, |count| count.parse().unwrap());
+    let kills = std::env::var("TURRET_KILLS").map_or(kills, |count| count.parse().unwrap());
     let mut random = ChaCha8Rng::seed_from_u64(5);
     let mut interrupted = 0;
     for kill in 0..kills {
@@ -125,10 +141,10 @@ fn killed_at_any_moment_it_leaves_no_partial_head_and_a_cache_that_can_be_used()
             fs_err::remove_dir_all(workplace.path("cache")).unwrap();
         }
         let moment = whole_run.mul_f64(random.random_range(0.1..1.0));
-        interrupted += u32::from(killed_after(&mut workplace.train(), moment));
+        interrupted += u32::from(killed_after(&mut train(), moment));
         let heads = whole_files(&workplace.path("heads"), |bytes| HeadContent::from_bytes(bytes).is_ok());
         whole_files(&workplace.path("cache"), |bytes| TensorFile::parse(bytes).is_ok());
-        success(&mut workplace.train());
+        success(&mut train());
         assert_eq!(content(&workplace.head(heads + 1)).version, heads + 1);
     }
     assert!(interrupted > 0, "every run ended before it was killed");
