@@ -25,7 +25,7 @@ pub(super) const USUAL_BATCH: i64 = 8;
 /// which takes several times as long as the convolution itself, so the difference cannot be missed.
 const ALONE: i64 = 1;
 const CLEARLY_FASTER: f64 = 0.7;
-const TRIALS: usize = 3;
+const TRIALS: usize = 1;
 
 #[derive(Debug)]
 pub(super) struct OneDnn {
@@ -76,7 +76,7 @@ impl OneDnn {
     }
 }
 
-/// The shortest of a few passes; the first also compiles.
+/// The shorter of two passes; the first also compiles.
 fn fastest(input: &Tensor, packed: &Tensor, bias: &Tensor, geometry: Geometry) -> Result<Duration, TchError> {
     let mut shortest = Duration::MAX;
     for _ in 0..=TRIALS {
