@@ -155,7 +155,9 @@ pub fn to_bytes_with_codes(
 ) -> Result<Vec<u8>, TensorFileError> {
     let broken = |detail: String| TensorFileError::NotSafetensors { detail };
     let of_tensor = |tensor: &NewTensor<'_>| -> Vec<u8> {
-        tensor.values.iter().flat_map(|value| value.to_le_bytes()).collect()
+        let mut bytes = Vec::with_capacity(4 * tensor.values.len());
+        tensor.values.iter().for_each(|value| bytes.extend_from_slice(&value.to_le_bytes()));
+        bytes
     };
     let of_codes = |codes: Codes<'_>| match codes {
         Codes::Signed(codes) => (Dtype::I8, codes.iter().map(|code| code.cast_unsigned()).collect()),

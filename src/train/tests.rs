@@ -68,7 +68,7 @@ pub(super) struct Workshop {
 }
 
 impl Workshop {
-    fn empty() -> Self {
+    pub(super) fn empty() -> Self {
         let folder = tempfile::tempdir().unwrap();
         fs::create_dir(folder.path().join("data")).unwrap();
         Self { folder, base: MeanColour::new() }
@@ -94,7 +94,7 @@ impl Workshop {
         fs::write(path, bytes).unwrap();
     }
 
-    fn picture(&self, path: &str, grey: u8) {
+    pub(super) fn picture(&self, path: &str, grey: u8) {
         let pixels = ::image::RgbImage::from_fn(20, 16, |x, _| ::image::Rgb([grey, grey, grey ^ x as u8]));
         let mut png = std::io::Cursor::new(Vec::new());
         pixels.write_to(&mut png, ::image::ImageFormat::Png).unwrap();

@@ -6,12 +6,13 @@ use std::{
 use super::*;
 use crate::{
     base::{BaseWeights, BatchNormStatistics, Device, Network, PrecisionChoice, Wanted},
+    branch::Branch,
     features::FeatureSet,
     head::HeadContent,
     image::PreparedImage,
     task::Digest,
     train::{
-        Augment, FineTuneOptions, JudgeOptions, Outcome, judge_head,
+        Augment, FineTuneOptions, JudgeOptions, Outcome, Part, judge_head,
         tests::{Workshop, content},
         train,
     },
@@ -28,12 +29,20 @@ impl DeepWorkshop {
     fn new() -> Self {
         let weights = BaseWeights::seeded(Architecture::ResNet18, 2, BatchNormStatistics::Random);
         let base = Network::new(&weights, Device::Cpu, PrecisionChoice::default()).unwrap();
-        Self { workshop: Workshop::with_two_classes(), weights: Arc::new(weights), base }
+        let workshop = Workshop::empty();
+        for number in 0..12 {
+            let part = if number % 4 == 0 { "val" } else { "train" };
+            workshop.picture(&format!("{part}/ok/{number}.png"), 150 + number * 8);
+            workshop.picture(&format!("{part}/dent/{number}.png"), 20 + number * 8);
+        }
+        Self { workshop, weights: Arc::new(weights), base }
     }
 
     fn options(&self) -> TrainOptions {
         TrainOptions {
             strategy: Strategy::FineTune,
+            // The last block alone: a third of the numbers to learn, keep and write.
+            unfreeze: Some(Branch { first_block: 1 }),
             layers: Some(self.weights.clone()),
             fine_tune: FineTuneOptions { epochs: 3, batch_size: 8, ..FineTuneOptions::default() },
             ..self.workshop.options()
@@ -51,7 +60,7 @@ impl DeepWorkshop {
 
     fn judged(&mut self, head: &HeadContent) -> f64 {
         let (data, cache) = (self.workshop.path("data"), None);
-        let options = JudgeOptions { head: head.clone(), data, part: None, cache };
+        let options = JudgeOptions { head: head.clone(), data, part: Some(Part::Validation), cache };
         judge_head(&options, &mut self.base, &mut |_| {}).unwrap().accuracy
     }
 }
