@@ -156,7 +156,7 @@ mod tests {
         let told = Run::read("d".into(), matches).unwrap_err().to_string();
         for part in [
             "--task \"No Task\"",
-            "--base FILE is missing",
+            "--base: give either --base FILE or --server URL",
             "--heads DIR",
             "--epochs \"0\"",
             "\"all\"",
