@@ -18,6 +18,7 @@ use crate::{
 const L2_OF_FINE_TUNING: f64 = 1.0;
 /// Folds in which both strategies are compared. Each costs a training of layers.
 const MOST_FOLDS: usize = 3;
+
 /// What came of the question.
 #[derive(Debug)]
 pub(super) struct Decision {
@@ -43,10 +44,21 @@ impl Decision {
     }
 }
 
+/// Before anything is computed.
+///
+/// # Errors
+/// [`TrainError::CannotFineTune`] if fine-tuning was asked for and cannot be done here.
+pub(super) fn check(options: &TrainOptions) -> Result<(), TrainError> {
+    match layers_to_learn(options)? {
+        Err(because) if options.strategy == Strategy::FineTune => Err(TrainError::CannotFineTune { because }),
+        Ok(_) | Err(_) => Ok(()),
+    }
+}
+
 /// Takes the strategy that was asked for; with `auto`, fine-tuning only where it is better beyond chance.
 ///
 /// # Errors
-/// [`TrainError::CannotFineTune`] if it was asked for and cannot be done; whatever the training reports.
+/// Whatever the training reports. That it can be done where it was asked for is for [`check`] to say.
 pub(super) fn decide(
     options: &TrainOptions,
     material: &Material<'_>,
@@ -61,7 +73,6 @@ pub(super) fn decide(
     }
     let (architecture, start) = match layers_to_learn(options)? {
         Ok(layers) => layers,
-        Err(because) if is_asked => return Err(TrainError::CannotFineTune { because }),
         Err(because) => return Ok(Decision::linear(because)),
     };
     let mut trial = None;

@@ -129,6 +129,7 @@ pub fn train(
     options.preprocess.validate()?;
     let dataset = training_data(options, &mut observe)?;
     let good = good_classes(options, &dataset.classes, &mut observe)?;
+    fine_tune::check(options)?;
     check_can_publish(options)?;
 
     let material = Material::gather(options, &dataset, base, &mut observe)?;
