@@ -43,6 +43,12 @@ impl RemoteBase {
         let digest = answer.base_digest.parse().context("the server's base has no digest")?;
         let identity = BaseIdentity { architecture: answer.architecture, digest };
         let widths = FeatureWidths { gap: answer.gap_width as usize, pyramid: answer.embedding.len() };
+        anyhow::ensure!(
+            widths.gap > 0 && widths.pyramid / 2 >= widths.gap,
+            "{url} gives {} features with {} in the last stage, which cannot be; is it a turret of another version?",
+            widths.pyramid,
+            widths.gap
+        );
         Ok(Self { runtime, client, identity, widths, arithmetic: answer.arithmetic })
     }
 }
