@@ -15,9 +15,6 @@ use tokio::sync::Notify;
 use super::{BatchTimes, EngineError, error::Unit, fair_queue::SAVINGS};
 use crate::{metrics::Metrics, task::TaskName};
 
-/// What waits before a request is taken to need this part more time than the fastest known passes say.
-const CAUTION: u32 = 8;
-
 /// Forward passes that may fail in a row before the device counts as lost. It is tried again by the requests that are
 /// still queued, and counts as found with the first success.
 const FAILURES_UNTIL_LOST: u32 = 3;
@@ -204,8 +201,9 @@ impl Usage {
         }
     }
 
-    /// That the answer can be there in time if nobody before it gives up and passes are as fast as they are, with a
-    /// little caution for what waits: a queue as long as the deadline would compute every image just too late. Before
+    /// That the answer can be there in time if nobody before it gives up. Its own pass counts with the least that it takes,
+    /// what waits before it with what that takes in all likelihood: a queue as long as the deadline would compute every
+    /// image just too late, and refuse at the deadline what it could have refused on arrival. Before
     /// the request goes what the task takes turns with: of a task that lives on its savings, as most do, one image for
     /// each of this task's; of a louder one no more than this task has waiting beyond its own savings, so that no loud
     /// task makes a quiet one's requests hopeless.
@@ -227,9 +225,8 @@ impl Usage {
         let before = |waiting: usize| waiting.min(if waiting <= SAVINGS { own + images } else { turns });
         let ahead = own + others.map(|(_, held)| before(held.waiting)).sum::<usize>();
         let busy = self.device_busy_until.map_or(Duration::ZERO, |end| end.saturating_duration_since(now));
-        let (own_pass, all) = (times.at_least(images, now), times.at_least(ahead + images, now));
-        let caution = all.saturating_sub(own_pass) / CAUTION;
-        let needed = busy.saturating_add(all).saturating_add(caution);
+        let (own_pass, wait) = (times.at_least(images, now), times.in_all_likelihood(ahead, now));
+        let needed = busy.saturating_add(wait).saturating_add(own_pass);
         if needed > left {
             return Err(EngineError::DeadlineTooNear { needed, left, ahead });
         }

@@ -1,4 +1,7 @@
 //! How long a forward pass takes: measured at the warm-up for each size, kept up to date by each batch. Pure.
+//!
+//! Two answers: the least that passes take, for what is certain, and what they take in all likelihood, for what is
+//! promised to those who would have to wait.
 
 use std::time::{Duration, Instant};
 
@@ -8,6 +11,18 @@ use super::BatchSizes;
 /// that has become slower is known after a few dozen passes.
 const RISE: u32 = 16;
 
+/// Mean and mean deviation are learnt, and put together, as TCP does with round trips (Jacobson 1988, RFC 6298), with half
+/// its allowance: what waits is many passes, whose deviations partly cancel.
+const MEAN_LEARNS: u32 = 8;
+const DEVIATION_LEARNS: u32 = 4;
+const DEVIATIONS: u32 = 2;
+
+/// Of the mean, before anything but the warm-up is known.
+const FIRST_DEVIATION: u32 = 16;
+
+/// A pass that took so many times the mean counts as that long: a hiccup must not close the door for seconds.
+const LONGEST_LESSON: u32 = 2;
+
 /// A larger batch is worth the wait of those in it if it saves this part of the time of an image.
 const WORTHWHILE_GAIN: f64 = 0.03;
 
@@ -15,7 +30,7 @@ const WORTHWHILE_GAIN: f64 = 0.03;
 /// the very requests that could correct it.
 const STALE_AFTER: Duration = Duration::from_secs(20);
 
-/// A lower envelope of the times of forward passes, by size.
+/// The times of forward passes, by size.
 #[derive(Debug, Clone)]
 pub struct BatchTimes {
     sizes: BatchSizes,
@@ -24,11 +39,33 @@ pub struct BatchTimes {
 
 #[derive(Debug, Clone, Copy)]
 struct Pass {
+    /// A lower envelope.
     takes: Duration,
+    mean: Duration,
+    deviation: Duration,
     measured_at: Instant,
 }
 
 impl Pass {
+    fn first(takes: Duration, measured_at: Instant) -> Self {
+        Self { takes, mean: takes, deviation: takes / FIRST_DEVIATION, measured_at }
+    }
+
+    fn learn(&mut self, took: Duration, now: Instant) {
+        self.takes = took.min(self.takes.saturating_add(self.takes / RISE));
+        let lesson = took.min(self.mean.saturating_mul(LONGEST_LESSON));
+        self.deviation -= self.deviation / DEVIATION_LEARNS;
+        self.deviation += lesson.abs_diff(self.mean) / DEVIATION_LEARNS;
+        self.mean -= self.mean / MEAN_LEARNS;
+        self.mean += lesson / MEAN_LEARNS;
+        self.measured_at = now;
+    }
+
+    /// What it takes with some caution.
+    fn in_all_likelihood(&self) -> Duration {
+        self.mean.saturating_add(self.deviation * DEVIATIONS)
+    }
+
     fn is_stale(&self, now: Instant) -> bool {
         now.saturating_duration_since(self.measured_at) > STALE_AFTER
     }
@@ -45,7 +82,7 @@ impl BatchTimes {
     ) -> Result<Self, E> {
         let times = sizes.iter().map(measure).collect::<Result<Vec<Duration>, E>>()?;
         let measured_at = Instant::now();
-        let passes = times.into_iter().map(|takes| Pass { takes, measured_at }).collect();
+        let passes = times.into_iter().map(|takes| Pass::first(takes, measured_at)).collect();
         Ok(Self { sizes, passes })
     }
 
@@ -53,11 +90,10 @@ impl BatchTimes {
         &self.sizes
     }
 
-    /// Learns from a pass of one of the sizes: a faster one counts at once, a slower one little by little.
+    /// Learns from a pass of one of the sizes. For the least, a faster one counts at once, a slower one little by little.
     pub fn observe(&mut self, size: usize, took: Duration, now: Instant) {
         if let Some(pass) = self.sizes.position(size).and_then(|position| self.passes.get_mut(position)) {
-            let risen = pass.takes.saturating_add(pass.takes / RISE);
-            *pass = Pass { takes: took.min(risen), measured_at: now };
+            pass.learn(took, now);
         }
     }
 
@@ -79,6 +115,15 @@ impl BatchTimes {
         let quickest_pass = self.passes.iter().map(|pass| pass.takes).min().unwrap_or_default();
         let best_rate = self.seconds_an_image().fold(f64::INFINITY, f64::min);
         quickest_pass.max(Duration::try_from_secs_f64(best_rate * images as f64).unwrap_or_default())
+    }
+
+    /// What the passes for so many images take in all likelihood when many more wait, in batches of the best rate; zero if
+    /// nothing is known any more.
+    pub fn in_all_likelihood(&self, images: usize, now: Instant) -> Duration {
+        let fresh = self.sizes.iter().zip(&self.passes).filter(|(_, pass)| !pass.is_stale(now));
+        let rates = fresh.map(|(size, pass)| pass.in_all_likelihood().as_secs_f64() / size as f64);
+        let best_rate = rates.reduce(f64::min).unwrap_or_default();
+        Duration::try_from_secs_f64(best_rate * images as f64).unwrap_or_default()
     }
 
     /// The size of the next batch when so many images wait: the smallest that computes as many images a second as the
@@ -136,6 +181,32 @@ mod tests {
     }
 
     #[test]
+    fn what_waits_is_foreseen_with_the_deviation_of_passes_and_without_hiccups() {
+        let now = Instant::now();
+        let mut times = times([40, 80, 160, 320]);
+        let close = |found: Duration, expected: u32| {
+            assert!(found.abs_diff(expected * MS) < MS / 10, "{found:?}, expected {expected} ms");
+        };
+        close(times.in_all_likelihood(8, now), 360);
+        times.observe(1, 10_000 * MS, now);
+        assert!(times.in_all_likelihood(8, now) < 8 * 90 * MS, "one hiccup");
+        for (least, most) in [(40, 40), (30, 50)] {
+            for _ in 0..100 {
+                for size in [1, 2, 4, 8] {
+                    times.observe(size, size as u32 * least * MS, now);
+                    times.observe(size, size as u32 * most * MS, now);
+                }
+            }
+            let spread = (most - least) / 2;
+            let found = times.in_all_likelihood(10, now);
+            assert!(
+                found >= 10 * (40 + spread) * MS - MS && found <= 10 * (42 + 3 * spread) * MS,
+                "{found:?}"
+            );
+        }
+    }
+
+    #[test]
     fn images_beyond_the_largest_size_take_several_passes() {
         let now = Instant::now();
         assert_eq!(times([10, 15, 20, 30]).of(19, now), (30 + 30 + 15 + 10) * MS);
@@ -170,6 +241,7 @@ mod tests {
         let mut times = times([45, 90, 180, 360]);
         let later = now + STALE_AFTER + MS + Duration::from_secs(60);
         assert_eq!((times.of(1, later), times.at_least(9, later)), (Duration::ZERO, Duration::ZERO));
+        assert_eq!(times.in_all_likelihood(9, later), Duration::ZERO);
         times.observe(1, 40 * MS, later);
         assert_eq!(times.at_least(2, later), 80 * MS, "one fresh size is enough to know the device");
         assert_eq!(times.best_size(1, later), 1);

@@ -15,8 +15,8 @@
 //! 6. The device is never idle while something is ready for it, unless it is told to wait for company; every forward
 //!    pass of requests has a size that was warmed up.
 //! 7. A request that cannot meet its deadline as far as can be foreseen is refused on arrival, and one that became certain
-//!    to miss it is answered so before it is decoded or computed. Foreseen by the least that forward passes take, an
-//!    eighth more for what waits, and by the turns of the tasks.
+//!    to miss it is answered so before it is decoded or computed. Foreseen by the least that its own forward pass takes,
+//!    what those of the images before it take in all likelihood, and by the turns of the tasks.
 //! 8. Work that no request waits for is done between two batches, one piece at a time.
 //! 9. The tasks share preparation and device fairly, image by image: what asks for no more than its share goes before
 //!    what asks for more. A request of several tasks counts for its first. No task can hold so many places that another
