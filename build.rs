@@ -1,4 +1,4 @@
-//! Compiles the protocol in pure Rust (no `protoc`) and the one C++ file, and tells the binaries where libtorch lies.
+//! Compiles the protocol in pure Rust (no `protoc`) and the two C++ files, and tells the binaries where libtorch lies.
 
 use std::{
     env, fs,
@@ -11,6 +11,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     if let Some(lib) = &libtorch {
         compile_kernels(lib);
     }
+    compile_cuda_graphs(libtorch.as_deref())?;
     set_run_path(libtorch);
     Ok(())
 }
@@ -35,22 +36,54 @@ fn libtorch_folder() -> Option<PathBuf> {
     Some(fs::canonicalize(&lib).unwrap_or(lib))
 }
 
-/// With torch-sys's flags, because both share libtorch's types.
 fn compile_kernels(lib: &Path) {
     const SOURCE: &str = "src/base/kernels/dispatcher.cpp";
     println!("cargo::rerun-if-changed={SOURCE}");
+    println!("cargo::rerun-if-changed=src/base/guarded.h");
+    against_libtorch(lib).file(SOURCE).compile("turret_kernels");
+}
+
+/// With torch-sys's flags, because both share libtorch's types.
+fn against_libtorch(lib: &Path) -> cc::Build {
     println!("cargo::rerun-if-env-changed=LIBTORCH_CXX11_ABI");
     let abi = env::var("LIBTORCH_CXX11_ABI").unwrap_or_else(|_| "1".to_owned());
     let include = lib.with_file_name("include");
-    cc::Build::new()
+    let mut build = cc::Build::new();
+    build
         .cpp(true)
         .std("c++17")
         .warnings(false) // of libtorch's headers
         .include(&include)
         .include(include.join("torch/csrc/api/include"))
-        .define("_GLIBCXX_USE_CXX11_ABI", abi.as_str())
-        .file(SOURCE)
-        .compile("turret_kernels");
+        .define("_GLIBCXX_USE_CXX11_ABI", abi.as_str());
+    build
+}
+
+/// A shared object that the program carries: it can only be loaded beside libtorch_cuda.so, which is opened at run time.
+/// Empty where there are no CUDA headers; CUDA then runs without graphs.
+#[expect(clippy::disallowed_methods, reason = "a build script needs no crate for one write")]
+fn compile_cuda_graphs(lib: Option<&Path>) -> Result<(), Box<dyn std::error::Error>> {
+    const SOURCE: &str = "src/base/cuda/graphs.cpp";
+    println!("cargo::rerun-if-changed={SOURCE}");
+    let object = PathBuf::from(env::var("OUT_DIR")?).join("cuda_graphs.so");
+    let Some((lib, cuda)) = lib.and_then(|lib| Some((lib, cuda_headers(lib)?))) else {
+        return Ok(fs::write(object, [])?);
+    };
+    let mut compiler =
+        against_libtorch(lib).include(cuda).pic(true).debug(false).try_get_compiler()?.to_command();
+    let status = compiler.arg("-shared").arg(SOURCE).arg("-o").arg(&object).status()?;
+    if status.success() { Ok(()) } else { Err(format!("{SOURCE} does not compile: {status}").into()) }
+}
+
+/// An installed CUDA toolkit's, or those of the Python packages beside libtorch.
+fn cuda_headers(lib: &Path) -> Option<PathBuf> {
+    println!("cargo::rerun-if-env-changed=CUDA_HOME");
+    let toolkit = env::var_os("CUDA_HOME").map_or_else(|| PathBuf::from("/usr/local/cuda"), PathBuf::from);
+    let packages = lib.ancestors().nth(2)?.join("nvidia/cu13");
+    let found = [toolkit, packages].map(|root| root.join("include")).into_iter().find(|include| {
+        ["cuda_runtime_api.h", "crt/host_config.h"].iter().all(|header| include.join(header).is_file())
+    });
+    found.inspect(|include| println!("cargo::rerun-if-changed={}", include.display()))
 }
 
 /// torch-sys links libtorch but leaves the run path to the crate that makes the binary.

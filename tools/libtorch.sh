@@ -7,8 +7,9 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 readonly version=2.11.0
-# What libtorch_cpu.so of the wheel is linked against; enough to run it without a GPU.
+# What libtorch_cpu.so of the wheel is linked against, enough to run it without a GPU; and with the last, CUDA's headers.
 readonly cpu_needs=(nvidia-cuda-runtime==13.0.96 nvidia-cuda-cupti==13.0.85)
+readonly cuda_headers=nvidia-cuda-crt==13.0.88
 readonly here=.libtorch
 
 say() { printf 'libtorch: %s\n' "$*" >&2; }
@@ -74,8 +75,8 @@ rm -rf "$here/venv"
 python3 -m venv "$here/venv"
 case $set in
     # The Python package cannot be imported from this set; its libraries run on the CPU.
-    cpu) "$here/venv/bin/pip" install --quiet --no-deps "torch==$version" "${cpu_needs[@]}" ;;
-    full) "$here/venv/bin/pip" install --quiet "torch==$version" ;;
+    cpu) "$here/venv/bin/pip" install --quiet --no-deps "torch==$version" "${cpu_needs[@]}" "$cuda_headers" ;;
+    full) "$here/venv/bin/pip" install --quiet "torch==$version" && "$here/venv/bin/pip" install --quiet --no-deps "$cuda_headers" ;;
     *) die "LIBTORCH_SET=$set: cpu or full is wanted" ;;
 esac
 torch=$(echo "$here"/venv/lib/python3*/site-packages/torch)

@@ -39,7 +39,7 @@ impl Device {
 }
 
 fn cuda(number: usize) -> Result<tch::Device, DeviceError> {
-    super::cuda_library::open().map_err(|detail| DeviceError::NoCudaLibrary { detail })?;
+    super::cuda::library::open().map_err(|detail| DeviceError::NoCudaLibrary { detail })?;
     let found = tch::Cuda::device_count();
     if i64::try_from(number).is_ok_and(|number| number < found) {
         Ok(tch::Device::Cuda(number))

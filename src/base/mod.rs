@@ -9,10 +9,11 @@ mod architecture;
 mod branches;
 pub mod checkpoint;
 mod compressed;
-mod cuda_library;
+mod cuda;
 mod device;
 pub mod fetch;
 mod folding;
+mod foreign;
 mod kernels;
 mod layout;
 mod network;
@@ -77,6 +78,15 @@ impl FeatureBatch {
     }
 }
 
+/// A forward pass that was begun.
+#[derive(Debug)]
+pub enum Begun {
+    /// There was nothing to wait for.
+    Done(BranchedFeatures),
+    /// On this lane of the device.
+    Running(usize),
+}
+
 /// A frozen network on a device. One thread owns it.
 pub trait Base: Send {
     fn identity(&self) -> &BaseIdentity;
@@ -107,6 +117,28 @@ pub trait Base: Send {
         Ok(BranchedFeatures { own: self.forward(images, split.wanted)?, branches: Vec::new() })
     }
 
+    /// Begins such a pass. One that is [`Begun::Running`] must be [finished](Self::finish); no more than
+    /// [`in_flight`](Self::in_flight) may be.
+    ///
+    /// # Errors
+    /// As [`forward_branches`](Self::forward_branches).
+    fn begin(&mut self, images: &[&PreparedImage], split: Split<'_>) -> Result<Begun, BaseError> {
+        Ok(Begun::Done(self.forward_branches(images, split)?))
+    }
+
+    /// Waits for a pass that is running and brings what it found.
+    ///
+    /// # Errors
+    /// If the device fails, or none runs there.
+    fn finish(&mut self, lane: usize) -> Result<BranchedFeatures, BaseError> {
+        Err(BaseError::NothingRuns { lane })
+    }
+
+    /// Passes that may run at a time. With two, the device goes on to the next while the one before is read and answered.
+    fn in_flight(&self) -> usize {
+        1
+    }
+
     /// The maps that a branch there would read, `[images, channels, height, width]`.
     ///
     /// # Errors
@@ -131,6 +163,8 @@ pub trait Base: Send {
 pub enum BaseError {
     #[error("the images of one batch must have one side, found {first} and {other}")]
     MixedSides { first: u32, other: u32 },
+    #[error("no forward pass runs on lane {lane}")]
+    NothingRuns { lane: usize },
     #[error(transparent)]
     Branch(#[from] BranchError),
     #[error("the device failed: {detail}")]

@@ -3,11 +3,12 @@
 use tch::{TchError, Tensor, no_grad_guard};
 
 use super::{
-    Architecture, Base, BaseError, BaseWeights, BranchedFeatures, Device, DeviceError, FeatureBatch,
+    Architecture, Base, BaseError, BaseWeights, Begun, BranchedFeatures, Device, DeviceError, FeatureBatch,
     Precision, PrecisionChoice, PrecisionError, Split, Wanted,
     branches::{self, Branches},
+    cuda::{Lanes, Pixels, Reduced, Shape},
     folding::FoldedConvolution,
-    kernels::{self, Convolution, Kernels},
+    kernels::{self, Convolution, Cudnn, Kernels},
     layout::{Stage, Step},
     pooling::Pooled,
 };
@@ -31,6 +32,8 @@ pub struct Network {
     arithmetic: String,
     kernels: Box<dyn Kernels>,
     branches: Branches,
+    /// None but on a CUDA device.
+    lanes: Lanes,
     stages: Vec<Stage<Box<dyn Convolution>>>,
 }
 
@@ -83,7 +86,19 @@ impl Network {
         let (identity, widths) = (weights.identity(), architecture.widths());
         let arithmetic = kernels.arithmetic();
         let branches = Branches::new(kernels::float_kernels(device, precision));
-        Ok(Self { architecture, identity, widths, device, precision, arithmetic, kernels, branches, stages })
+        let lanes = Lanes::open(device);
+        Ok(Self {
+            architecture,
+            identity,
+            widths,
+            device,
+            precision,
+            arithmetic,
+            kernels,
+            branches,
+            lanes,
+            stages,
+        })
     }
 
     pub fn precision(&self) -> Precision {
@@ -140,12 +155,75 @@ impl Base for Network {
         images: &[&PreparedImage],
         split: Split<'_>,
     ) -> Result<BranchedFeatures, BaseError> {
+        match self.begin(images, split)? {
+            Begun::Done(features) => Ok(features),
+            Begun::Running(lane) => self.finish(lane),
+        }
+    }
+
+    fn begin(&mut self, images: &[&PreparedImage], split: Split<'_>) -> Result<Begun, BaseError> {
         let _no_grad = no_grad_guard();
+        check_sides(images)?;
+        let Split { wanted: Wanted { pyramid, map }, own, branches } = split;
+        if let Some(cudnn) = self.kernels.recordable()
+            && own
+            && !map
+            && branches.is_empty()
+        {
+            let pass = |pixels: &Pixels| whole_pass(cudnn, &self.stages, pixels, pyramid);
+            if let Some(lane) = self.lanes.begin(images, pyramid, pass)? {
+                return Ok(Begun::Running(lane));
+            }
+        }
+        Ok(Begun::Done(self.compute(images, split)?))
+    }
+
+    fn finish(&mut self, lane: usize) -> Result<BranchedFeatures, BaseError> {
+        let found = self.lanes.finish(lane)?.ok_or(BaseError::NothingRuns { lane })?;
+        let (Shape { images, pyramid, .. }, mut pooled) = found;
+        let (channels, last) = pooled.pop().ok_or(BaseError::NothingRuns { lane })?;
+        let images: Vec<usize> = (0..images).collect();
+        let own = gathered(Wanted { pyramid, map: false }, &pooled, channels, last, &images);
+        Ok(BranchedFeatures { own, branches: Vec::new() })
+    }
+
+    fn in_flight(&self) -> usize {
+        self.lanes.in_flight()
+    }
+
+    fn trunk_maps(&mut self, images: &[&PreparedImage], branch: Branch) -> Result<Vec<f32>, BaseError> {
+        let _no_grad = no_grad_guard();
+        check_sides(images)?;
+        let reads = self.read_by(branch)?;
+        let Some((last, stages)) = self.stages.split_last() else { return Ok(Vec::new()) };
+        let mut x = self.kernels.input(images)?;
+        for stage in stages {
+            x = stage.run(x, self.kernels.as_ref())?;
+        }
+        for step in last.steps.iter().take(branch.first_block) {
+            x = step.run(&x, self.kernels.as_ref())?;
+        }
+        Ok(self.kernels.values(&x, &reads)?)
+    }
+
+    fn load_branch(&mut self, weights: &BranchWeights) -> Result<BranchId, BaseError> {
+        let _no_grad = no_grad_guard();
+        self.branches.load(self.architecture, weights, USUAL_SIDE)
+    }
+
+    fn unload_branch(&mut self, id: BranchId) {
+        self.branches.unload(id);
+    }
+}
+
+impl Network {
+    /// A forward pass from its beginning to its end.
+    fn compute(&self, images: &[&PreparedImage], split: Split<'_>) -> Result<BranchedFeatures, BaseError> {
         let wanted = split.wanted;
         let places = split.branches.iter().map(|rows| self.branches.place(rows.branch));
         let places = places.collect::<Result<Vec<Branch>, _>>()?;
         let Some((last, stages)) = self.stages.split_last() else { return Ok(BranchedFeatures::default()) };
-        let mut x = self.input(images)?;
+        let mut x = self.kernels.input(images)?;
         let mut trunk = Vec::new();
         for stage in stages {
             x = stage.run(x, self.kernels.as_ref())?;
@@ -179,40 +257,6 @@ impl Base for Network {
         Ok(features)
     }
 
-    fn trunk_maps(&mut self, images: &[&PreparedImage], branch: Branch) -> Result<Vec<f32>, BaseError> {
-        let _no_grad = no_grad_guard();
-        let reads = self.read_by(branch)?;
-        let Some((last, stages)) = self.stages.split_last() else { return Ok(Vec::new()) };
-        let mut x = self.input(images)?;
-        for stage in stages {
-            x = stage.run(x, self.kernels.as_ref())?;
-        }
-        for step in last.steps.iter().take(branch.first_block) {
-            x = step.run(&x, self.kernels.as_ref())?;
-        }
-        Ok(self.kernels.values(&x, &reads)?)
-    }
-
-    fn load_branch(&mut self, weights: &BranchWeights) -> Result<BranchId, BaseError> {
-        let _no_grad = no_grad_guard();
-        self.branches.load(self.architecture, weights, USUAL_SIDE)
-    }
-
-    fn unload_branch(&mut self, id: BranchId) {
-        self.branches.unload(id);
-    }
-}
-
-impl Network {
-    /// One side for all.
-    fn input(&self, images: &[&PreparedImage]) -> Result<Tensor, BaseError> {
-        let first = images.first().map_or(0, |image| image.side);
-        match images.iter().find(|image| image.side != first) {
-            Some(image) => Err(BaseError::MixedSides { first, other: image.side }),
-            None => Ok(self.kernels.input(images)?),
-        }
-    }
-
     /// The trunk's map before the branch's first block, in the numbers that branches compute with.
     fn branch_input(&self, map: &Tensor, branch: Branch) -> Result<Tensor, BaseError> {
         Ok(self.kernels.branch_input(map, &self.read_by(branch)?)?)
@@ -231,6 +275,34 @@ impl Stage<Box<dyn Convolution>> {
         }
         Ok(x)
     }
+}
+
+/// That all images have one side.
+fn check_sides(images: &[&PreparedImage]) -> Result<(), BaseError> {
+    let first = images.first().map_or(0, |image| image.side);
+    match images.iter().find(|image| image.side != first) {
+        Some(image) => Err(BaseError::MixedSides { first, other: image.side }),
+        None => Ok(()),
+    }
+}
+
+/// Starts the work of a forward pass and waits for nothing: what a CUDA graph can record.
+fn whole_pass(
+    cudnn: &Cudnn,
+    stages: &[Stage<Box<dyn Convolution>>],
+    pixels: &Pixels,
+    pyramid: bool,
+) -> Result<Vec<Reduced>, TchError> {
+    let mut x = cudnn.normalised(pixels)?;
+    let mut reduced = Vec::new();
+    for (number, stage) in stages.iter().enumerate() {
+        x = stage.run(x, cudnn)?;
+        let is_last = number + 1 == stages.len();
+        if is_last || (pyramid && stage.in_pyramid) {
+            reduced.push(cudnn.reduced(&x, stage.channels)?);
+        }
+    }
+    Ok(reduced)
 }
 
 /// The features of some images: the trunk's stages, and a last one that has a row for each of them.

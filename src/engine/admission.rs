@@ -38,7 +38,8 @@ pub(super) struct Admission {
 struct Usage {
     all: Held,
     by_task: HashMap<TaskName, Held>,
-    /// When the forward pass that is running ends, by what is known of such passes.
+    passes_running: usize,
+    /// When the last of the forward passes that are running ends, by what is known of such passes.
     device_busy_until: Option<Instant>,
     closed: bool,
 }
@@ -134,12 +135,20 @@ impl Admission {
         self.failures_in_a_row.load(Ordering::Relaxed) < FAILURES_UNTIL_LOST
     }
 
-    pub(super) fn forward_pass_begins(&self, ends: Instant) {
-        self.usage().device_busy_until = Some(ends);
+    /// One that takes so long once those before it have ended.
+    pub(super) fn forward_pass_begins(&self, takes: Duration, now: Instant) {
+        let mut usage = self.usage();
+        usage.passes_running += 1;
+        usage.device_busy_until = Some(usage.device_busy_until.map_or(now, |end| end.max(now)) + takes);
     }
 
     pub(super) fn forward_pass_ended(&self, well: bool) {
-        self.usage().device_busy_until = None;
+        let mut usage = self.usage();
+        usage.passes_running = usage.passes_running.saturating_sub(1);
+        if usage.passes_running == 0 {
+            usage.device_busy_until = None;
+        }
+        drop(usage);
         if well {
             self.failures_in_a_row.store(0, Ordering::Relaxed);
         } else {

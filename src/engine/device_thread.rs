@@ -1,7 +1,7 @@
 //! The one thread that owns the base: a forward pass a batch, then each row's own heads.
 
 use std::{
-    collections::{BTreeMap, HashSet},
+    collections::{BTreeMap, HashSet, VecDeque},
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, Mutex},
     thread::JoinHandle,
@@ -17,7 +17,7 @@ use super::{
     queue::{Queue, Work, lock},
 };
 use crate::{
-    base::{Base, BaseError, BranchedFeatures, Split, Wanted},
+    base::{Base, BaseError, Begun, Split, Wanted},
     head::{Head, judge_by_all},
     image::{PreparedImage, Preprocess},
     metrics::Metrics,
@@ -31,7 +31,8 @@ pub(super) fn spawn(
     metrics: Arc<Metrics>,
 ) -> JoinHandle<()> {
     let sizes = lock(&times).sizes().clone();
-    let thread = DeviceThread { base, queue, admission, times, sizes, metrics };
+    let device_free_at = Instant::now();
+    let thread = DeviceThread { base, queue, admission, times, sizes, metrics, device_free_at };
     spawn_named("device".to_owned(), move || thread.run())
 }
 
@@ -63,6 +64,26 @@ struct DeviceThread {
     times: Arc<Mutex<BatchTimes>>,
     sizes: BatchSizes,
     metrics: Arc<Metrics>,
+    /// The device was busy with passes that have ended until then.
+    device_free_at: Instant,
+}
+
+/// A batch whose forward passes were begun.
+struct InFlight {
+    batch: Vec<Prepared>,
+    begun_at: Instant,
+    /// One for all as a rule; several where images have different sides or are more than the largest size.
+    passes: Vec<Pass>,
+    /// Why not all of them could be begun.
+    failure: Option<BaseError>,
+}
+
+struct Pass {
+    /// (job, image)
+    rows: Vec<(usize, usize)>,
+    readers: Readers,
+    begun_at: Instant,
+    begun: Begun,
 }
 
 /// If the thread ends by a panic of its own, nobody waits for it in vain.
@@ -79,30 +100,97 @@ impl Drop for NobodyWaitsInVain {
 }
 
 impl DeviceThread {
+    /// Begins batches as long as the device takes them, then waits for the oldest.
     fn run(mut self) {
         let queue = self.queue.clone();
         let _guard = NobodyWaitsInVain { queue: queue.clone(), admission: self.admission.clone() };
-        while let Some(work) = queue.next_work() {
-            match work {
-                Work::Batch(batch) => self.serve(batch),
-                Work::Aside(aside) => aside.run(self.base.as_mut()),
+        let mut in_flight = VecDeque::new();
+        loop {
+            if in_flight.len() < self.base.in_flight() {
+                match queue.next_work(in_flight.is_empty()) {
+                    Work::Batch(batch) => {
+                        let batch = self.begin(batch);
+                        let is_running = batch.is_running();
+                        in_flight.push_back(batch);
+                        if !is_running {
+                            // The device has nothing left to do meanwhile: nobody waits for the next batch.
+                            in_flight.drain(..).for_each(|batch| self.finish(batch));
+                        }
+                        continue;
+                    }
+                    Work::Aside(aside) => {
+                        in_flight.drain(..).for_each(|batch| self.finish(batch));
+                        aside.run(self.base.as_mut());
+                        continue;
+                    }
+                    Work::NothingYet => {}
+                    Work::Closed => break,
+                }
+            }
+            if let Some(oldest) = in_flight.pop_front() {
+                self.finish(oldest);
             }
         }
+        in_flight.into_iter().for_each(|batch| self.finish(batch));
     }
 
-    fn serve(&mut self, mut batch: Vec<Prepared>) {
-        let begun = Instant::now();
+    fn begin(&mut self, mut batch: Vec<Prepared>) -> InFlight {
+        let begun_at = Instant::now();
         let images = batch.iter().map(|prepared| prepared.images.len()).sum();
-        self.admission.forward_pass_begins(begun + lock(&self.times).of(images, begun));
+        let takes = lock(&self.times).of(images, begun_at);
+        self.admission.forward_pass_begins(takes, begun_at);
         batch.iter_mut().for_each(|prepared| prepared.job.waits_no_more());
         self.observe_batch(&batch);
-        let features = catch_unwind(AssertUnwindSafe(|| self.features(&batch)))
-            .unwrap_or_else(|_| Err(BaseError::Device { detail: "the forward pass panicked".to_owned() }));
-        let forward = begun.elapsed();
+        let mut passes = Vec::new();
+        let failure = or_panicked(|| self.begin_passes(&batch, &mut passes)).err();
+        InFlight { batch, begun_at, passes, failure }
+    }
+
+    /// Images of one side share a forward pass: nearly always there is one side.
+    fn begin_passes(&mut self, batch: &[Prepared], passes: &mut Vec<Pass>) -> Result<(), BaseError> {
+        let wanted = wanted(batch);
+        let mut rows_by_side: BTreeMap<u32, Vec<(usize, usize)>> = BTreeMap::new();
+        for (job, prepared) in batch.iter().enumerate() {
+            for (number, image) in prepared.images.iter().enumerate() {
+                rows_by_side.entry(image.side).or_default().push((job, number));
+            }
+        }
+        for mut rest in rows_by_side.values().map(Vec::as_slice) {
+            let parts: Vec<usize> = self.sizes.parts(rest.len()).collect();
+            for size in parts {
+                let (rows, behind) = rest.split_at(size);
+                rest = behind;
+                passes.push(self.begin_pass(batch, rows, wanted)?);
+            }
+        }
+        Ok(())
+    }
+
+    fn begin_pass(
+        &mut self,
+        batch: &[Prepared],
+        rows: &[(usize, usize)],
+        wanted: Wanted,
+    ) -> Result<Pass, BaseError> {
+        let begun_at = Instant::now();
+        let images: Vec<&PreparedImage> =
+            rows.iter().map(|&(job, number)| &batch[job].images[number]).collect();
+        let readers = Readers::of(batch, rows);
+        let split = Split { wanted, own: readers.own, branches: &readers.branches };
+        let begun = self.base.begin(&images, split)?;
+        if matches!(begun, Begun::Done(_)) {
+            self.observe_pass(rows.len(), begun_at);
+        }
+        Ok(Pass { rows: rows.to_vec(), readers, begun_at, begun })
+    }
+
+    fn finish(&mut self, InFlight { batch, begun_at, passes, failure }: InFlight) {
+        let features = or_panicked(|| self.features(&batch, passes, failure));
+        let forward = begun_at.elapsed();
         self.metrics.stage_duration.with_label_values(&["forward"]).observe(forward.as_secs_f64());
         self.admission.forward_pass_ended(features.is_ok());
         match features {
-            Ok(features) => self.answer(batch, &features, begun, forward),
+            Ok(features) => self.answer(batch, &features, begun_at, forward),
             Err(error) => {
                 tracing::error!(%error, images = batch.len(), "a forward pass failed");
                 for prepared in batch {
@@ -112,47 +200,40 @@ impl DeviceThread {
         }
     }
 
-    /// Features of every image of every job. Images of one side share a forward pass: nearly always there is one side.
-    fn features(&mut self, batch: &[Prepared]) -> Result<Features, BaseError> {
-        let wanted =
-            Wanted::for_sets(batch.iter().flat_map(|prepared| &prepared.job.heads).map(|head| head.features));
-        let mut rows_by_side: BTreeMap<u32, Vec<(usize, usize)>> = BTreeMap::new();
-        for (job, prepared) in batch.iter().enumerate() {
-            for (number, image) in prepared.images.iter().enumerate() {
-                rows_by_side.entry(image.side).or_default().push((job, number));
-            }
-        }
-        let mut features = Features::new(self.base.widths(), wanted, batch);
-        for mut rest in rows_by_side.values().map(Vec::as_slice) {
-            let parts: Vec<usize> = self.sizes.parts(rest.len()).collect();
-            for size in parts {
-                let (rows, behind) = rest.split_at(size);
-                rest = behind;
-                let images: Vec<&PreparedImage> =
-                    rows.iter().map(|&(job, number)| &batch[job].images[number]).collect();
-                let readers = Readers::of(batch, rows);
-                let found = self.forward(&images, wanted, &readers)?;
-                features.add(found, rows, readers)?;
-            }
-        }
-        Ok(features)
-    }
-
-    fn forward(
+    /// Waits for the passes and gathers the features of every image of every job.
+    fn features(
         &mut self,
-        images: &[&PreparedImage],
-        wanted: Wanted,
-        readers: &Readers,
-    ) -> Result<BranchedFeatures, BaseError> {
-        let begun = Instant::now();
-        let split = Split { wanted, own: readers.own, branches: &readers.branches };
-        let features = self.base.forward_branches(images, split)?;
-        let ended = Instant::now();
-        lock(&self.times).observe(images.len(), ended.saturating_duration_since(begun), ended);
-        Ok(features)
+        batch: &[Prepared],
+        passes: Vec<Pass>,
+        mut failure: Option<BaseError>,
+    ) -> Result<Features, BaseError> {
+        let mut features = Features::new(self.base.widths(), wanted(batch), batch);
+        // Also after a failure every lane is waited for: it must be free for the next.
+        for Pass { rows, readers, begun_at, begun } in passes {
+            let found = match begun {
+                Begun::Done(found) => Ok(found),
+                Begun::Running(lane) => {
+                    let found = self.base.finish(lane);
+                    self.observe_pass(rows.len(), begun_at);
+                    found
+                }
+            };
+            if let Err(error) = found.and_then(|found| features.add(found, &rows, readers)) {
+                failure.get_or_insert(error);
+            }
+        }
+        failure.map_or(Ok(features), Err)
     }
 
-    fn answer(&self, batch: Vec<Prepared>, features: &Features, begun: Instant, forward: Duration) {
+    /// A pass has ended that had the device for itself since it was begun, or since the one before it ended.
+    fn observe_pass(&mut self, images: usize, begun_at: Instant) {
+        let now = Instant::now();
+        let since = begun_at.max(self.device_free_at);
+        lock(&self.times).observe(images, now.saturating_duration_since(since), now);
+        self.device_free_at = now;
+    }
+
+    fn answer(&self, batch: Vec<Prepared>, features: &Features, begun_at: Instant, forward: Duration) {
         let batch_size = batch.iter().map(|prepared| prepared.images.len()).sum();
         for (number, prepared) in batch.into_iter().enumerate() {
             let Prepared { mut job, image_of_head, ready_at, .. } = prepared;
@@ -167,7 +248,7 @@ impl DeviceThread {
                 Vec::new()
             };
             let now = Instant::now();
-            job.times.queue += begun.saturating_duration_since(ready_at);
+            job.times.queue += begun_at.saturating_duration_since(ready_at);
             job.times.forward = forward;
             job.times.head = now.saturating_duration_since(judging);
             job.times.total = now.saturating_duration_since(job.accepted_at);
@@ -187,4 +268,20 @@ impl DeviceThread {
         self.metrics.batch_images.observe(images as f64);
         self.metrics.batch_tasks.observe(tasks.len() as f64);
     }
+}
+
+impl InFlight {
+    fn is_running(&self) -> bool {
+        self.passes.iter().any(|pass| matches!(pass.begun, Begun::Running(_)))
+    }
+}
+
+/// What the heads of a batch read together.
+fn wanted(batch: &[Prepared]) -> Wanted {
+    Wanted::for_sets(batch.iter().flat_map(|prepared| &prepared.job.heads).map(|head| head.features))
+}
+
+fn or_panicked<T>(work: impl FnOnce() -> Result<T, BaseError>) -> Result<T, BaseError> {
+    catch_unwind(AssertUnwindSafe(work))
+        .unwrap_or_else(|_| Err(BaseError::Device { detail: "the forward pass panicked".to_owned() }))
 }

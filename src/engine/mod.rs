@@ -11,7 +11,8 @@
 //!    also while a forward pass is running.
 //! 3. No work is begun for a request that is cancelled or past its deadline, and none of them reaches the base.
 //! 4. Every accepted request is answered, also when decoding or the base panics or the device thread ends.
-//! 5. The base is used by one thread only; images of different tasks share its batches.
+//! 5. The base is used by one thread only; images of different tasks share its batches. Where the base takes several batches
+//!    at a time the next is begun before the one before it has ended, and they are answered in that order.
 //! 6. The device is never idle while something is ready for it, unless it is told to wait for company; every forward
 //!    pass of requests has a size that was warmed up.
 //! 7. A request that cannot meet its deadline as far as can be foreseen is refused on arrival, and one that became certain

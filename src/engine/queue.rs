@@ -43,8 +43,13 @@ struct State {
 /// What the device does next.
 #[derive(Debug)]
 pub(super) enum Work {
+    /// At least one job, none of them cancelled or certain to be too late.
     Batch(Vec<Prepared>),
     Aside(Aside),
+    /// Nothing is ready; only for those who do not wait.
+    NothingYet,
+    /// There will never be anything again.
+    Closed,
 }
 
 /// Takes its job out of the queue when dropped: the caller went away or has its answer. The way on which the answer
@@ -135,19 +140,18 @@ impl Queue {
         Ok(())
     }
 
-    /// The next batch, at least one job, none of them cancelled or certain to be too late, or an aside, in turns; `None`
-    /// when the queue is closed.
-    pub(super) fn next_work(&self) -> Option<Work> {
+    /// The next batch or aside, in turns. Waits for one if told so.
+    pub(super) fn next_work(&self, waits: bool) -> Work {
         let mut state = self.state();
         loop {
             if state.closed {
-                return None;
+                return Work::Closed;
             }
             if !std::mem::take(&mut state.aside_came_last)
                 && let Some(aside) = state.asides.pop_front()
             {
                 state.aside_came_last = true;
-                return Some(Work::Aside(aside));
+                return Work::Aside(aside);
             }
             let now = Instant::now();
             let is_wanted = |prepared: &Prepared| prepared.job.is_wanted(now);
@@ -159,12 +163,13 @@ impl Queue {
                         prepared.job.answer_too_late(needed, now);
                     }
                     if !items.is_empty() {
-                        return Some(Work::Batch(items));
+                        return Work::Batch(items);
                     }
                     state = self.state();
                     continue;
                 }
                 Next::NotBefore(_) | Next::Empty if !state.asides.is_empty() => continue,
+                Next::NotBefore(_) | Next::Empty if !waits => return Work::NothingYet,
                 Next::NotBefore(due) => due.saturating_duration_since(now),
                 Next::Empty => Duration::MAX,
             };

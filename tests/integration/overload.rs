@@ -8,7 +8,7 @@ use turret::{engine::BatchSizes, grpc::proto};
 
 use crate::support::{
     FakeBase, TestServer, eventually,
-    fake_base::Control,
+    fake_base::{Behaviour, Control},
     heads,
     pictures::{plain, request},
     server::Builder,
@@ -217,6 +217,61 @@ async fn a_request_that_is_certain_to_miss_its_deadline_is_refused_on_arrival() 
     let patient = ask(&server, plain(77), Some(crate::support::PATIENCE));
     assert!(within_patience("a request with more time", patient).await.unwrap().is_ok());
     assert_eq!(control.passes(), [vec![77]]);
+}
+
+/// One image of a batch each, two batches in flight, the first of which is held with nothing behind it.
+async fn busy_with_two_in_flight() -> Busy {
+    let builder = TestServer::builder().engine(|engine| engine.batch_sizes = BatchSizes::up_to(1));
+    heads::publish(builder.heads(), &heads::draft("part", 0.0));
+    let (base, control) = FakeBase::new();
+    let (server, control) = builder.start_with(base.with_in_flight(2), control).await;
+    control.hold();
+    let first = ask(&server, plain(1), None);
+    control.is_holding().await;
+    Busy { server, control, first }
+}
+
+#[tokio::test]
+async fn the_next_batch_is_begun_while_one_is_in_flight_and_a_third_is_not() {
+    let Busy { server, control, first } = busy_with_two_in_flight().await;
+    let others: Vec<_> = (2..=4).map(|red| ask(&server, plain(red), None)).collect();
+    eventually("all are decoded", async || images_decoded(&server).await == 4.0).await;
+    assert_eq!(control.passes(), [vec![1]], "nothing was ready when the device began to be waited for");
+    control.release_one();
+    assert!(within_patience("the first", first).await.unwrap().is_ok());
+    eventually("two are in flight", async || control.passes().len() == 3).await;
+    control.is_holding().await;
+    assert_eq!(control.passes().len(), 3, "the fourth waits for one of them");
+    control.release();
+    for other in others {
+        assert!(within_patience("another", other).await.unwrap().is_ok());
+    }
+    assert_eq!(control.passes().len(), 4);
+}
+
+#[tokio::test]
+async fn of_two_batches_in_flight_each_has_its_own_failure() {
+    let Busy { server, control, first } = busy_with_two_in_flight().await;
+    let others: Vec<_> = (2..=3).map(|red| ask(&server, plain(red), None)).collect();
+    eventually("all are decoded", async || images_decoded(&server).await == 3.0).await;
+    control.release_one();
+    assert!(within_patience("the first", first).await.unwrap().is_ok());
+    eventually("two are in flight", async || control.passes().len() == 3).await;
+    control.is_holding().await;
+    control.behave(Behaviour::Panic);
+    control.release_one();
+    let one_is_answered = async || others.iter().any(tokio::task::JoinHandle::is_finished);
+    eventually("the one that panicked is answered", one_is_answered).await;
+    control.behave(Behaviour::Well);
+    control.release();
+    let mut answers = Vec::new();
+    for other in others {
+        answers.push(within_patience("another", other).await.unwrap().map_err(|status| status.code()).err());
+    }
+    answers.sort_by_key(Option::is_some);
+    assert_eq!(answers, [None, Some(Code::Internal)], "one pass panicked, the other went on");
+    let later = ask(&server, plain(5), None);
+    assert!(within_patience("a later one", later).await.unwrap().is_ok(), "both lanes are free again");
 }
 
 #[tokio::test]

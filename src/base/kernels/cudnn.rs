@@ -2,14 +2,19 @@
 
 use tch::{Kind, TchError, Tensor};
 
-use super::{Convolution, Kernels, float_values, stacked, tensors};
+use super::{Convolution, Kernels, tensors};
 use crate::{
-    base::{Precision, folding::FoldedConvolution, pooling::Pooled},
+    base::{
+        Precision,
+        cuda::{Pixels, Reduced},
+        folding::FoldedConvolution,
+        pooling::Pooled,
+    },
     image::PreparedImage,
 };
 
 #[derive(Debug)]
-pub(super) struct Cudnn {
+pub(in crate::base) struct Cudnn {
     device: tch::Device,
     kind: Kind,
 }
@@ -54,22 +59,32 @@ impl Kernels for Cudnn {
     }
 
     fn input(&self, images: &[&PreparedImage]) -> Result<Tensor, TchError> {
-        let pixels: Vec<u8> = images.iter().flat_map(|image| image.pixels.iter().copied()).collect();
-        let of_image = |of: fn(&PreparedImage) -> [f32; 3]| -> Result<Tensor, TchError> {
-            let values: Vec<f32> = images.iter().flat_map(|image| of(image)).collect();
-            Tensor::f_from_slice(&values)?.f_view([-1, 3, 1, 1])?.f_to_device(self.device)
-        };
-        let (mean, std) = (of_image(|image| image.mean)?, of_image(|image| image.std)?);
-        // From pinned memory the copy needs no staging of the driver's own; libtorch keeps the memory until it is done.
-        let pinned = stacked(&pixels, images)?.f_pin_memory(self.device)?;
-        let pixels = pinned.f_to_device_(self.device, Kind::Uint8, true, false)?.f_to_kind(Kind::Float)?;
-        (pixels / 255.0).f_sub(&mean)?.f_div(&std)?.f_to_kind(self.kind)
+        self.normalised(&Pixels::of(images)?)
     }
 
     fn pooled(&self, map: &Tensor, _output: &str) -> Result<Pooled, TchError> {
+        self.reduced(map, 0)?.read()
+    }
+
+    fn recordable(&self) -> Option<&Cudnn> {
+        Some(self)
+    }
+}
+
+impl Cudnn {
+    /// The network's input, `[N, 3, side, side]` in channels-last memory. Pixels travel as bytes; from pinned memory their
+    /// copy overlaps with what the device computes.
+    pub(in crate::base) fn normalised(&self, pixels: &Pixels) -> Result<Tensor, TchError> {
+        let there = |tensor: &Tensor| tensor.f_to_device_(self.device, tensor.f_kind()?, true, false);
+        let [values, mean, std] = [&pixels.values, &pixels.mean, &pixels.std].map(there);
+        let values = values?.f_permute([0, 3, 1, 2])?.f_to_kind(Kind::Float)?;
+        values.f_div_scalar(255.0)?.f_sub(&mean?)?.f_div(&std?)?.f_to_kind(self.kind)
+    }
+
+    /// Averages and maxima of a map, left on the device.
+    pub(in crate::base) fn reduced(&self, map: &Tensor, channels: usize) -> Result<Reduced, TchError> {
         let average = map.f_mean_dim([2i64, 3].as_slice(), false, Kind::Float)?;
-        let maximum = map.f_amax([2, 3], false)?;
-        Ok(Pooled { average: float_values(&average)?, maximum: float_values(&maximum)? })
+        Ok(Reduced { channels, average, maximum: map.f_amax([2, 3], false)? })
     }
 }
 
@@ -85,5 +100,43 @@ impl Convolution for Fused {
     fn add_relu(&self, x: &Tensor, other: Tensor) -> Result<Tensor, TchError> {
         let (weight, bias) = (&self.weight, Some(&self.bias));
         x.f_cudnn_convolution_add_relu(weight, &other, 1.0, bias, self.stride, self.padding, [1, 1], 1)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::{kernels::plain::Plain, pooling};
+
+    fn on_the_cpu() -> Cudnn {
+        Cudnn { device: tch::Device::Cpu, kind: Kind::Float }
+    }
+
+    /// cuDNN itself is not there; what surrounds it is libtorch's and runs anywhere.
+    #[test]
+    fn normalises_and_pools_as_the_other_kernels_do() {
+        let pixels = (0..2 * 32 * 32 * 3).map(|index| (index * 37 % 251) as u8).collect::<Vec<u8>>();
+        let images: Vec<PreparedImage> = pixels
+            .chunks_exact(32 * 32 * 3)
+            .zip([0.4, 0.5])
+            .map(|(pixels, mean)| PreparedImage {
+                side: 32,
+                pixels: pixels.to_vec().into(),
+                mean: [mean, 0.45, 0.4],
+                std: [0.2, 0.25, mean],
+            })
+            .collect();
+        let images: Vec<&PreparedImage> = images.iter().collect();
+        let (ours, plain) = (on_the_cpu().input(&images).unwrap(), Plain.input(&images).unwrap());
+        assert_eq!(ours.size(), plain.size());
+        assert!((&ours - &plain).abs().max().double_value(&[]) < 1e-5);
+
+        let pooled = on_the_cpu().pooled(&ours, "").unwrap();
+        let values = Vec::<f32>::try_from(plain.permute([0, 2, 3, 1]).contiguous().view(-1)).unwrap();
+        let expected = pooling::pool(&values, 32 * 32, 3);
+        assert_eq!(pooled.maximum.len(), expected.maximum.len());
+        let near = |(a, b): (&f32, &f32)| (a - b).abs() < 1e-5;
+        assert!(pooled.average.iter().zip(&expected.average).all(near));
+        assert!(pooled.maximum.iter().zip(&expected.maximum).all(near));
     }
 }

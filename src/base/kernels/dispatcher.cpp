@@ -1,16 +1,18 @@
 // Operators that libtorch has and neither tch nor torch's C++ API offers: oneDNN's fused and quantised convolutions.
 //
-// They are called by name and boxed, so every argument is checked against the operator's schema at run time. An exception
-// never leaves this file: it comes back as text that the caller frees with `free`.
+// They are called by name and boxed, so every argument is checked against the operator's schema at run time.
 
 #include <ATen/core/Tensor.h>
 #include <ATen/core/dispatch/Dispatcher.h>
 #include <ATen/core/ivalue.h>
 
 #include <cstdint>
-#include <cstring>
 #include <optional>
 #include <vector>
+
+#include "../guarded.h"
+
+using turret::guarded;
 
 namespace {
 
@@ -23,20 +25,6 @@ c10::OperatorHandle find(const char* name, const char* overload) {
 at::Tensor call(const c10::OperatorHandle& op, Stack stack) {
   op.callBoxed(stack);
   return stack.at(0).toTensor();
-}
-
-template <typename Body>
-char* guarded(Body&& body) noexcept {
-  try {
-    body();
-    return nullptr;
-  } catch (const c10::Error& error) {
-    return strdup(error.what_without_backtrace());
-  } catch (const std::exception& error) {
-    return strdup(error.what());
-  } catch (...) {
-    return strdup("an exception of unknown type");
-  }
 }
 
 c10::List<int64_t> both(int64_t value) { return c10::List<int64_t>({value, value}); }

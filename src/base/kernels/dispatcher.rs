@@ -1,13 +1,12 @@
 //! The foreign interface to `dispatcher.cpp`: oneDNN's fused convolutions, which tch does not offer.
 #![expect(unsafe_code, reason = "foreign functions; every safety condition stands at its call")]
 
-use std::{
-    ffi::{CStr, c_char, c_void},
-    ptr,
-};
+use std::ptr;
 
 use tch::{TchError, Tensor};
 use torch_sys::C_tensor;
+
+use crate::base::foreign::{Failure, check};
 
 /// Stride and padding, the same in both directions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,10 +37,7 @@ pub(super) struct QuantisedWeight {
     pub(super) bias: Tensor,
 }
 
-type Failure = *mut c_char;
-
 unsafe extern "C" {
-    fn free(pointer: *mut c_void);
     fn turret_has_fused_convolutions() -> bool;
     fn turret_convolution(
         input: *const C_tensor,
@@ -212,15 +208,7 @@ pub(super) fn quantised_convolution_add_relu(
 }
 
 fn result(failure: Failure, output: *mut C_tensor) -> Result<Tensor, TchError> {
-    if failure.is_null() {
-        // SAFETY: without a failure `output` is a tensor of its own on the heap, which tch frees as it does its own.
-        return Ok(unsafe { Tensor::from_ptr(output) });
-    }
-    // SAFETY: a failure is a text that `strdup` made and that is ours to free, once.
-    let text = unsafe {
-        let text = CStr::from_ptr(failure).to_string_lossy().into_owned();
-        free(failure.cast());
-        text
-    };
-    Err(TchError::Torch(text))
+    // SAFETY: every caller passes on what a function of `dispatcher.cpp` has just answered; without a failure `output` is a
+    // tensor of its own on the heap, which tch frees as it does its own.
+    unsafe { check(failure).map(|()| Tensor::from_ptr(output)) }
 }

@@ -18,6 +18,7 @@ use super::{
 };
 use crate::image::PreparedImage;
 
+pub(super) use cudnn::Cudnn;
 pub(super) use dispatcher::has_fused_convolutions;
 
 /// A convolution ready to run. A map of `N` images is `[N, channels, height, width]`, in memory channels last.
@@ -66,6 +67,11 @@ pub(super) trait Kernels: Send + Debug {
     fn pooled(&self, map: &Tensor, _output: &str) -> Result<Pooled, TchError> {
         let (values, pixels, channels) = channels_last::<f32>(&map.f_to_kind(Kind::Float)?)?;
         Ok(pooling::pool(&values, pixels, channels))
+    }
+
+    /// Those whose passes a device can record and replay.
+    fn recordable(&self) -> Option<&Cudnn> {
+        None
     }
 
     /// The values of a map as [`pooled`](Self::pooled) knows it, `[N, channels, height, width]`.

@@ -90,16 +90,30 @@ fn a_request_that_cannot_be_in_time_is_refused_with_both_numbers() {
 fn what_waits_before_it_counts_and_what_is_being_computed_only_for_its_rest() {
     let admission = admission(256, 1000);
     let mut waiting: Vec<_> = (0..9).map(|_| ask(&admission, "a", 1, 1, None).unwrap()).collect();
-    assert!(ask(&admission, "a", 1, 1, Some(111 * MS)).is_err());
-    assert!(ask(&admission, "a", 1, 1, Some(112 * MS)).is_ok(), "an eighth more for the nine before it");
+    assert!(ask(&admission, "a", 1, 1, Some(122 * MS)).is_err());
+    assert!(ask(&admission, "a", 1, 1, Some(123 * MS)).is_ok(), "a quarter more for the nine before it");
     waiting.iter_mut().take(8).for_each(Place::waits_no_more);
-    admission.forward_pass_begins(Instant::now() + 1000 * MS);
+    admission.forward_pass_begins(1000 * MS, Instant::now());
     assert!(ask(&admission, "a", 1, 1, Some(900 * MS)).is_err());
-    assert!(ask(&admission, "a", 1, 1, Some(1022 * MS)).is_ok());
+    assert!(ask(&admission, "a", 1, 1, Some(1023 * MS)).is_ok());
     admission.forward_pass_ended(true);
-    assert!(ask(&admission, "a", 1, 1, Some(22 * MS)).is_ok());
+    assert!(ask(&admission, "a", 1, 1, Some(23 * MS)).is_ok());
     waiting.truncate(8);
     assert!(ask(&admission, "a", 1, 1, Some(10 * MS)).is_ok(), "a place given back is no longer before it");
+}
+
+#[test]
+fn of_two_passes_in_flight_the_second_begins_when_the_first_ends() {
+    let admission = admission(256, 1000);
+    for _ in 0..2 {
+        admission.forward_pass_begins(1000 * MS, Instant::now());
+    }
+    assert!(ask(&admission, "a", 1, 1, Some(1900 * MS)).is_err());
+    assert!(ask(&admission, "a", 1, 1, Some(2010 * MS)).is_ok());
+    admission.forward_pass_ended(true);
+    assert!(ask(&admission, "a", 1, 1, Some(1900 * MS)).is_err(), "the other is still running");
+    admission.forward_pass_ended(true);
+    assert!(ask(&admission, "a", 1, 1, Some(100 * MS)).is_ok());
 }
 
 #[test]
@@ -109,12 +123,12 @@ fn a_loud_task_makes_a_quiet_ones_deadline_hopeless_only_by_its_turns() {
     assert!(ask(&admission, "loud", 1, 1, Some(1009 * MS)).is_err());
     assert!(ask(&admission, "quiet", 1, 1, Some(10 * MS)).is_ok());
     let _quiet: Vec<_> = (0..20).map(|_| ask(&admission, "quiet", 1, 1, None).unwrap()).collect();
-    let refused = ask(&admission, "quiet", 1, 1, Some(268 * MS)).unwrap_err();
+    let refused = ask(&admission, "quiet", 1, 1, Some(297 * MS)).unwrap_err();
     assert!(
         matches!(refused, EngineError::DeadlineTooNear { ahead: 23, .. }),
         "its own twenty, and three of the loud task beyond its savings: {refused}"
     );
-    assert!(ask(&admission, "quiet", 1, 1, Some(269 * MS)).is_ok());
+    assert!(ask(&admission, "quiet", 1, 1, Some(298 * MS)).is_ok());
 }
 
 #[test]
@@ -124,7 +138,7 @@ fn many_tasks_with_little_each_are_all_before_a_new_one() {
     let _waiting: Vec<_> = (0..100).map(one_each).collect();
     let refused = ask(&admission, "new", 1, 1, Some(1000 * MS)).unwrap_err();
     assert!(matches!(refused, EngineError::DeadlineTooNear { ahead: 100, .. }), "{refused}");
-    assert!(ask(&admission, "new", 1, 1, Some(1136 * MS)).is_ok());
+    assert!(ask(&admission, "new", 1, 1, Some(1261 * MS)).is_ok());
 }
 
 #[tokio::test]

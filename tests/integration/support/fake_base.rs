@@ -7,7 +7,7 @@ use std::{
 };
 
 use turret::{
-    base::{Base, BaseError, BranchedFeatures, FeatureBatch, Split, Wanted},
+    base::{Base, BaseError, Begun, BranchedFeatures, FeatureBatch, Split, Wanted},
     branch::{BranchId, BranchWeights},
     features::{BaseIdentity, FeatureWidths},
     image::PreparedImage,
@@ -24,6 +24,8 @@ pub(crate) struct FakeBase {
     gap_width: usize,
     pass_takes: Duration,
     next_branch: u64,
+    /// What the passes in flight will find.
+    lanes: Vec<Option<BranchedFeatures>>,
     control: Arc<Control>,
 }
 
@@ -36,6 +38,8 @@ pub(crate) struct Control {
 #[derive(Debug, Default)]
 struct State {
     held: bool,
+    /// Passes that are not held all the same.
+    let_through: usize,
     waiting: bool,
     behaviour: Behaviour,
     /// Images of each forward pass, each by its mean red in 0..255, rounded.
@@ -70,6 +74,7 @@ impl FakeBase {
             gap_width,
             pass_takes: Duration::ZERO,
             next_branch: 0,
+            lanes: Vec::new(),
             control: control.clone(),
         };
         (base, control)
@@ -79,12 +84,58 @@ impl FakeBase {
     pub(crate) fn with_passes_of(self, pass_takes: Duration) -> Self {
         Self { pass_takes, ..self }
     }
+
+    /// A device that takes so many passes at a time. Each is held, fails or panics when it is finished.
+    pub(crate) fn with_in_flight(self, count: usize) -> Self {
+        Self { lanes: vec![None; count], ..self }
+    }
+
+    /// What a pass would find, told to the test at once.
+    fn begun(&self, images: &[&PreparedImage], wanted: Wanted) -> FeatureBatch {
+        let means: Vec<[f32; 3]> = images.iter().map(|image| mean_colour(image)).collect();
+        let reds = means.iter().map(|mean| (mean[0] * 255.0).round() as u8).collect();
+        self.control.state.lock().unwrap().passes.push(reds);
+        let mut batch = FeatureBatch::default();
+        for [red, green, blue] in means {
+            let mut row = vec![red, green, blue, 1.0];
+            row.resize(self.gap_width, 0.0);
+            batch.gap.extend(&row);
+            if wanted.pyramid {
+                batch.pyramid.extend(row.iter().chain(&row));
+            }
+        }
+        batch
+    }
 }
 
 impl Control {
     /// The next forward pass waits until [`release`](Self::release).
     pub(crate) fn hold(&self) {
         self.state.lock().unwrap().held = true;
+    }
+
+    /// Ends one forward pass that is held; the next one is held again.
+    pub(crate) fn release_one(&self) {
+        self.state.lock().unwrap().let_through += 1;
+        self.changed.notify_all();
+    }
+
+    /// Where a forward pass is held, fails or panics.
+    fn wait(&self) -> Result<(), BaseError> {
+        let mut state = self.state.lock().unwrap();
+        while state.held && state.let_through == 0 {
+            state.waiting = true;
+            state = self.changed.wait(state).unwrap();
+        }
+        state.waiting = false;
+        state.let_through = state.let_through.saturating_sub(1);
+        let behaviour = state.behaviour;
+        drop(state);
+        match behaviour {
+            Behaviour::Well => Ok(()),
+            Behaviour::Fail => Err(BaseError::Device { detail: "told to fail: secret detail".to_owned() }),
+            Behaviour::Panic => panic!("told to panic"),
+        }
     }
 
     pub(crate) fn release(&self) {
@@ -132,34 +183,30 @@ impl Base for FakeBase {
 
     fn forward(&mut self, images: &[&PreparedImage], wanted: Wanted) -> Result<FeatureBatch, BaseError> {
         std::thread::sleep(self.pass_takes);
-        let means: Vec<[f32; 3]> = images.iter().map(|image| mean_colour(image)).collect();
-        let behaviour = {
-            let mut state = self.control.state.lock().unwrap();
-            state.passes.push(means.iter().map(|mean| (mean[0] * 255.0).round() as u8).collect());
-            while state.held {
-                state.waiting = true;
-                state = self.control.changed.wait(state).unwrap();
-            }
-            state.waiting = false;
-            state.behaviour
-        };
-        match behaviour {
-            Behaviour::Well => {}
-            Behaviour::Fail => {
-                return Err(BaseError::Device { detail: "told to fail: secret detail".to_owned() });
-            }
-            Behaviour::Panic => panic!("told to panic"),
-        }
-        let mut batch = FeatureBatch::default();
-        for [red, green, blue] in means {
-            let mut row = vec![red, green, blue, 1.0];
-            row.resize(self.gap_width, 0.0);
-            batch.gap.extend(&row);
-            if wanted.pyramid {
-                batch.pyramid.extend(row.iter().chain(&row));
-            }
-        }
+        let batch = self.begun(images, wanted);
+        self.control.wait()?;
         Ok(batch)
+    }
+
+    fn in_flight(&self) -> usize {
+        self.lanes.len().max(1)
+    }
+
+    fn begin(&mut self, images: &[&PreparedImage], split: Split<'_>) -> Result<Begun, BaseError> {
+        match self.lanes.iter().position(Option::is_none) {
+            Some(lane) => {
+                let own = self.begun(images, split.wanted);
+                self.lanes[lane] = Some(BranchedFeatures { own, branches: Vec::new() });
+                Ok(Begun::Running(lane))
+            }
+            None => Ok(Begun::Done(self.forward_branches(images, split)?)),
+        }
+    }
+
+    fn finish(&mut self, lane: usize) -> Result<BranchedFeatures, BaseError> {
+        let found = self.lanes[lane].take().ok_or(BaseError::NothingRuns { lane })?;
+        self.control.wait()?;
+        Ok(found)
     }
 
     fn forward_branches(

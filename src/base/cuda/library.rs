@@ -7,7 +7,7 @@ use libloading::os::unix::{Library, RTLD_GLOBAL, RTLD_NOW};
 const NAME: &str = "libtorch_cuda.so";
 
 /// Opens the library once; it registers its kernels and stays open for the life of the process.
-pub(super) fn open() -> Result<(), String> {
+pub(in crate::base) fn open() -> Result<(), String> {
     static OPENED: OnceLock<Result<(), String>> = OnceLock::new();
     OPENED.get_or_init(load).clone()
 }
