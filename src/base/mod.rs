@@ -126,7 +126,7 @@ pub trait Base: Send {
         Ok(Begun::Done(self.forward_branches(images, split)?))
     }
 
-    /// Waits for a pass that is running and brings what it found.
+    /// Waits for a pass that is running and brings what it found; it may bring more than was wanted.
     ///
     /// # Errors
     /// If the device fails, or none runs there.

@@ -155,23 +155,27 @@ impl Base for Network {
         images: &[&PreparedImage],
         split: Split<'_>,
     ) -> Result<BranchedFeatures, BaseError> {
-        match self.begin(images, split)? {
-            Begun::Done(features) => Ok(features),
-            Begun::Running(lane) => self.finish(lane),
+        let lane = match self.begin(images, split)? {
+            Begun::Done(features) => return Ok(features),
+            Begun::Running(lane) => lane,
+        };
+        let mut features = self.finish(lane)?;
+        if !split.wanted.pyramid {
+            features.own.pyramid.clear();
         }
+        Ok(features)
     }
 
     fn begin(&mut self, images: &[&PreparedImage], split: Split<'_>) -> Result<Begun, BaseError> {
         let _no_grad = no_grad_guard();
         check_sides(images)?;
-        let Split { wanted: Wanted { pyramid, map }, own, branches } = split;
         if let Some(cudnn) = self.kernels.recordable()
-            && own
-            && !map
-            && branches.is_empty()
+            && split.own
+            && !split.wanted.map
+            && split.branches.is_empty()
         {
-            let pass = |pixels: &Pixels| whole_pass(cudnn, &self.stages, pixels, pyramid);
-            if let Some(lane) = self.lanes.begin(images, pyramid, pass)? {
+            let pass = |pixels: &Pixels| whole_pass(cudnn, &self.stages, pixels);
+            if let Some(lane) = self.lanes.begin(images, pass)? {
                 return Ok(Begun::Running(lane));
             }
         }
@@ -180,10 +184,10 @@ impl Base for Network {
 
     fn finish(&mut self, lane: usize) -> Result<BranchedFeatures, BaseError> {
         let found = self.lanes.finish(lane)?.ok_or(BaseError::NothingRuns { lane })?;
-        let (Shape { images, pyramid, .. }, mut pooled) = found;
+        let (Shape { images, .. }, mut pooled) = found;
         let (channels, last) = pooled.pop().ok_or(BaseError::NothingRuns { lane })?;
         let images: Vec<usize> = (0..images).collect();
-        let own = gathered(Wanted { pyramid, map: false }, &pooled, channels, last, &images);
+        let own = gathered(Wanted { pyramid: true, map: false }, &pooled, channels, last, &images);
         Ok(BranchedFeatures { own, branches: Vec::new() })
     }
 
@@ -286,19 +290,19 @@ fn check_sides(images: &[&PreparedImage]) -> Result<(), BaseError> {
     }
 }
 
-/// Starts the work of a forward pass and waits for nothing: what a CUDA graph can record.
+/// Starts the work of a forward pass and waits for nothing: what a CUDA graph can record. Always with `pyramid`, which costs
+/// next to nothing, so that each shape is one recording.
 fn whole_pass(
     cudnn: &Cudnn,
     stages: &[Stage<Box<dyn Convolution>>],
     pixels: &Pixels,
-    pyramid: bool,
 ) -> Result<Vec<Reduced>, TchError> {
     let mut x = cudnn.normalised(pixels)?;
     let mut reduced = Vec::new();
     for (number, stage) in stages.iter().enumerate() {
         x = stage.run(x, cudnn)?;
         let is_last = number + 1 == stages.len();
-        if is_last || (pyramid && stage.in_pyramid) {
+        if is_last || stage.in_pyramid {
             reduced.push(cudnn.reduced(&x, stage.channels)?);
         }
     }

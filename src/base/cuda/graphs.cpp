@@ -20,9 +20,12 @@ char* turret_stream_new(int8_t device, c10::cuda::CUDAStream** stream) {
   return guarded([&] { *stream = new c10::cuda::CUDAStream(c10::cuda::getStreamFromPool(false, device)); });
 }
 
-// What this thread computes from now on, it computes on that stream.
+// What this thread computes from now on, it computes on that stream and its device.
 char* turret_stream_enter(const c10::cuda::CUDAStream* stream) {
-  return guarded([&] { c10::cuda::setCurrentCUDAStream(*stream); });
+  return guarded([&] {
+    c10::cuda::set_device(stream->device_index());
+    c10::cuda::setCurrentCUDAStream(*stream);
+  });
 }
 
 // Waits until everything that was begun on the stream is done.

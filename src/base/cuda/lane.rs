@@ -12,15 +12,14 @@ use crate::{base::pooling::Pooled, image::PreparedImage};
 
 /// While one pass computes, the next one's pixels are copied and its kernels queued; a third would only wait.
 const LANES: usize = 2;
-/// Each recording keeps the memory of a whole pass. There are a few sizes of batches, twice with `pyramid`.
-const MOST_SHAPES: usize = 32;
+/// Each recording keeps the memory of a whole pass, and there are but a few sizes of batches.
+const MOST_SHAPES: usize = 16;
 
 /// Passes of one shape do the same work in the same memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(in crate::base) struct Shape {
     pub(in crate::base) images: usize,
     pub(in crate::base) side: u32,
-    pub(in crate::base) pyramid: bool,
 }
 
 /// What a pass of this shape found, with the channels of each place where features are taken.
@@ -86,11 +85,10 @@ impl Lanes {
     pub(in crate::base) fn begin(
         &mut self,
         images: &[&PreparedImage],
-        pyramid: bool,
         pass: impl Fn(&Pixels) -> Result<Vec<Reduced>, TchError>,
     ) -> Result<Option<usize>, TchError> {
         let side = images.first().map_or(0, |image| image.side);
-        let shape = Shape { images: images.len(), side, pyramid };
+        let shape = Shape { images: images.len(), side };
         let Some(free) = self.lanes.iter().position(|lane| lane.running.is_none()) else { return Ok(None) };
         if !self.lanes.iter().all(|lane| lane.recordings.contains_key(&shape)) {
             if !self.is_worth_recording(shape) {
@@ -171,7 +169,7 @@ mod tests {
     #[test]
     fn a_shape_is_worth_recording_when_it_comes_again_and_there_are_not_too_many() {
         let mut lanes = Lanes::default();
-        let shape = |images| Shape { images, side: 224, pyramid: true };
+        let shape = |images| Shape { images, side: 224 };
         assert!(!lanes.is_worth_recording(shape(1)));
         assert!(lanes.is_worth_recording(shape(1)));
         for images in 2..100 {
@@ -187,7 +185,7 @@ mod tests {
         let mut lanes = Lanes::open(tch::Device::Cpu);
         assert_eq!(lanes.in_flight(), 1);
         let image = PreparedImage { side: 1, pixels: vec![1, 2, 3].into(), mean: [0.0; 3], std: [1.0; 3] };
-        let begun = lanes.begin(&[&image], false, |_| Ok(Vec::new()));
+        let begun = lanes.begin(&[&image], |_| Ok(Vec::new()));
         assert!(matches!(begun, Ok(None)) && matches!(lanes.finish(0), Ok(None)));
     }
 }

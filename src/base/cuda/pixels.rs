@@ -52,7 +52,7 @@ impl Pixels {
     /// If the images have different sides.
     pub(in crate::base) fn of(images: &[&PreparedImage]) -> Result<Self, TchError> {
         let side = images.first().map_or(0, |image| image.side);
-        let mut pixels = Self::room(Shape { images: images.len(), side, pyramid: false })?;
+        let mut pixels = Self::room(Shape { images: images.len(), side })?;
         pixels.fill(images)?;
         Ok(pixels)
     }
