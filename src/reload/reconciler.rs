@@ -73,23 +73,21 @@ impl Reconciler {
     pub fn look(&mut self) {
         self.retired.retain(|head| Arc::strong_count(head) > 1);
         self.try_again_where_there_is_room();
-        let scan = self.store.scan();
-        let folders = match scan {
+        match self.store.scan() {
             Ok(scan) => {
                 self.looked_well = true;
                 self.unreadable.remove(&None);
-                self.tell_oddities(&scan);
-                scan.tasks
+                self.reconcile_all(scan);
             }
             Err(error) => {
                 self.tell_unreadable(None, &error.to_string());
+                let known: Vec<TaskName> = self.tasks.keys().cloned().collect();
                 let reason = format!("{error}; its head goes on serving");
-                let lost =
-                    |task: &TaskName| (task.clone(), TaskFolder::Unreadable { reason: reason.clone() });
-                self.tasks.keys().map(lost).collect()
+                for task in known {
+                    self.reconcile(task, &TaskFolder::Unreadable { reason: reason.clone() });
+                }
             }
-        };
-        self.reconcile(folders);
+        }
         self.apply_pending();
         self.metrics.heads_serving.set(self.registry.snapshot().heads().len() as i64);
     }
@@ -107,32 +105,39 @@ impl Reconciler {
         }
     }
 
-    fn reconcile(&mut self, mut folders: BTreeMap<TaskName, TaskFolder>) {
-        for task in self.tasks.keys() {
-            folders.entry(task.clone()).or_insert_with(|| TaskFolder::Unreadable {
-                reason: "its folder is gone; its head goes on serving until a restart. To withdraw a task, leave its \
-                         folder empty"
-                    .to_owned(),
-            });
+    fn reconcile_all(&mut self, mut scan: Scan) {
+        let folders = std::mem::take(&mut scan.folders);
+        let gone: Vec<TaskName> =
+            self.tasks.keys().filter(|task| !folders.contains_key(*task)).cloned().collect();
+        for task in gone {
+            let reason = "its folder is gone; its head goes on serving until a restart. To withdraw a task, leave its \
+                          folder empty";
+            self.reconcile(task, &TaskFolder::Unreadable { reason: reason.to_owned() });
         }
-        for (task, folder) in folders {
-            let mut record = self.tasks.remove(&task).unwrap_or_default();
-            self.list_folder(&task, &folder);
-            self.forgive(&task, &folder, &mut record);
-            match plan(&folder, &record) {
-                Action::Keep => {}
-                Action::Load(files) => self.load(&task, files, &mut record),
-                Action::CheckServing(file) => self.check_serving(&task, &file, &mut record),
-                Action::Withdraw => {
-                    tracing::info!(%task, "task withdrawn: its folder holds no version any more");
-                    self.metrics.head_reloads.with_label_values(&["withdrawn"]).inc();
-                    record = TaskRecord::default();
-                    self.push(Change::Withdraw { task: task.clone() }, Instant::now());
-                }
+        for (task, path) in folders {
+            let folder = scan.look_into(&path);
+            self.reconcile(task, &folder);
+        }
+        self.tell_oddities(scan.oddities);
+    }
+
+    fn reconcile(&mut self, task: TaskName, folder: &TaskFolder) {
+        let mut record = self.tasks.remove(&task).unwrap_or_default();
+        self.list_folder(&task, folder);
+        self.forgive(&task, folder, &mut record);
+        match plan(folder, &record) {
+            Action::Keep => {}
+            Action::Load(files) => self.load(&task, files, &mut record),
+            Action::CheckServing(file) => self.check_serving(&task, &file, &mut record),
+            Action::Withdraw => {
+                tracing::info!(%task, "task withdrawn: its folder holds no version any more");
+                self.metrics.head_reloads.with_label_values(&["withdrawn"]).inc();
+                record = TaskRecord::default();
+                self.push(Change::Withdraw { task: task.clone() }, Instant::now());
             }
-            if record.serving.is_some() || !record.refused.is_empty() {
-                self.tasks.insert(task, record);
-            }
+        }
+        if record.serving.is_some() || !record.refused.is_empty() {
+            self.tasks.insert(task, record);
         }
     }
 
@@ -247,8 +252,8 @@ impl Reconciler {
         is_new
     }
 
-    fn tell_oddities(&mut self, scan: &Scan) {
-        let now: BTreeSet<Oddity> = scan.oddities.iter().cloned().collect();
+    fn tell_oddities(&mut self, oddities: Vec<Oddity>) {
+        let now: BTreeSet<Oddity> = oddities.into_iter().collect();
         for oddity in now.difference(&self.oddities) {
             tracing::warn!(path = %oddity.path.display(), reason = %oddity.reason, "not a head; left alone");
         }

@@ -1,4 +1,5 @@
-//! One look at the whole folder: the desired state, never events.
+//! One look at the whole folder: the desired state, never events. Task by task, so that memory does not grow with the
+//! number of old versions that lie there.
 
 use std::{
     collections::BTreeMap,
@@ -10,10 +11,11 @@ use std::{
 use super::{HeadStore, StoreError, version_of};
 use crate::task::{TaskName, Version};
 
-/// What the folder held at one moment.
+/// A look at the folder that has begun.
 #[derive(Debug, Default)]
 pub struct Scan {
-    pub tasks: BTreeMap<TaskName, TaskFolder>,
+    /// Not looked into yet.
+    pub folders: BTreeMap<TaskName, PathBuf>,
     /// Things that are not heads and not hidden: told to people, otherwise left alone.
     pub oddities: Vec<Oddity>,
 }
@@ -69,7 +71,7 @@ impl Fingerprint {
 }
 
 impl HeadStore {
-    /// Looks at everything.
+    /// Lists the tasks' folders, to be [looked into](Scan::look_into).
     ///
     /// # Errors
     /// [`StoreError::Root`] if the root itself cannot be listed: then nothing is known, which is not the same as
@@ -80,8 +82,7 @@ impl HeadStore {
             match name.parse::<TaskName>() {
                 // A link to a folder counts as a folder.
                 Ok(task) if !path.is_file() => {
-                    let folder = scan.task_folder(&path);
-                    scan.tasks.insert(task, folder);
+                    scan.folders.insert(task, path);
                 }
                 Ok(_) => scan.odd(path, "a file where task folders are expected"),
                 Err(error) => scan.odd(path, error),
@@ -100,8 +101,9 @@ impl HeadStore {
 }
 
 impl Scan {
-    fn task_folder(&mut self, path: &Path) -> TaskFolder {
-        match self.versions(path) {
+    /// What a task's folder holds now.
+    pub fn look_into(&mut self, folder: &Path) -> TaskFolder {
+        match self.versions(folder) {
             Ok(versions) => TaskFolder::Readable(versions),
             Err(error) => TaskFolder::Unreadable { reason: error.to_string() },
         }
@@ -161,7 +163,7 @@ mod tests {
 
     #[test]
     fn sees_versions_by_number_and_passes_over_work_in_progress() {
-        let (_folder, store) = store_with(&[
+        let (folder, store) = store_with(&[
             "a/00000002.safetensors",
             "a/00000010.safetensors",
             "a/.writing-x",
@@ -171,10 +173,12 @@ mod tests {
             "Not A Task/00000001.safetensors",
             "stray",
         ]);
-        let scan = store.scan().unwrap();
-        let TaskFolder::Readable(versions) = &scan.tasks[&"a".parse().unwrap()] else { panic!("unreadable") };
+        let mut scan = store.scan().unwrap();
+        assert_eq!(scan.folders.len(), 1);
+        let TaskFolder::Readable(versions) = scan.look_into(&folder.path().join("a")) else {
+            panic!("unreadable")
+        };
         assert_eq!(versions.keys().copied().collect::<Vec<_>>(), [2, 10]);
-        assert_eq!(scan.tasks.len(), 1);
         assert_eq!(scan.oddities.len(), 4);
     }
 
@@ -189,9 +193,12 @@ mod tests {
     fn follows_the_link_that_kubernetes_swaps() {
         let (folder, store) = store_with(&["a/..one/00000001.safetensors", "a/..two/00000001.safetensors"]);
         let link = folder.path().join("a/00000001.safetensors");
-        let seen = || match &store.scan().unwrap().tasks[&"a".parse().unwrap()] {
-            TaskFolder::Readable(versions) => versions[&1].fingerprint,
-            TaskFolder::Unreadable { reason } => panic!("{reason}"),
+        let seen = || {
+            let mut scan = store.scan().unwrap();
+            match scan.look_into(&scan.folders[&"a".parse().unwrap()].clone()) {
+                TaskFolder::Readable(versions) => versions[&1].fingerprint,
+                TaskFolder::Unreadable { reason } => panic!("{reason}"),
+            }
         };
         std::os::unix::fs::symlink("..data/00000001.safetensors", &link).unwrap();
         std::os::unix::fs::symlink("..one", folder.path().join("a/..data")).unwrap();
