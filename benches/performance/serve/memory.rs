@@ -14,7 +14,14 @@ use crate::{
 const CLIENTS: usize = 16;
 const PATIENCE: Duration = Duration::from_secs(60);
 
-pub(super) async fn measure(bench: &mut Bench, at_rest: f64, after_load: f64, swaps: usize) -> Result<()> {
+/// `soak`: how long the last load is, after one of the usual length.
+pub(super) async fn measure(
+    bench: &mut Bench,
+    at_rest: f64,
+    after_load: f64,
+    swaps: usize,
+    soak: Duration,
+) -> Result<()> {
     let before = bench.server.metric(INSTALLED)?;
     let begun = Instant::now();
     let mut swapped = 0;
@@ -31,19 +38,21 @@ pub(super) async fn measure(bench: &mut Bench, at_rest: f64, after_load: f64, sw
     let swap_seconds = begun.elapsed().as_secs_f64();
     let after_swaps = bench.server.resident_mb()?;
     let requests = bench.requests(Form::Raw, 0..TASKS);
+    progress("one more load");
     closed_loop(bench.server.grpc, CLIENTS, bench.time, &requests).await?;
-    let at_the_end = bench.server.resident_mb()?;
+    let after_load_again = bench.server.resident_mb()?;
     let start_up = bench.server.start_up.as_secs_f64();
-    let rows = vec![vec![
+    let mut row = vec![
         figures(start_up),
         figures(at_rest),
         figures(after_load),
         figures(settled),
         figures(after_swaps),
-        figures(at_the_end),
-    ]];
+        figures(after_load_again),
+    ];
     let swaps = format!("after {swapped} swaps ({:.0}/s)", swapped as f64 / swap_seconds);
-    let header = [
+    let soak_column = format!("after {:.0} s of full load", soak.as_secs_f64());
+    let mut header = vec![
         "start to ready, s",
         "at rest, MB",
         "after the first loads",
@@ -51,7 +60,17 @@ pub(super) async fn measure(bench: &mut Bench, at_rest: f64, after_load: f64, sw
         &swaps,
         "after one more load",
     ];
-    bench.report.table("Start and resident memory, 1,000 heads of 10 classes", &header, rows);
+    if !soak.is_zero() {
+        progress("a long load");
+        let long = closed_loop(bench.server.grpc, CLIENTS, soak, &requests).await?;
+        let at_the_end = bench.server.resident_mb()?;
+        let growth = at_the_end / after_load_again;
+        bench.report.bar("memory after the long load to before", Wanted::AtMost(1.01), growth);
+        bench.report.bar("failed requests in the long load", Wanted::AtMost(0.0), long.failures() as f64);
+        row.push(figures(at_the_end));
+        header.push(&soak_column);
+    }
+    bench.report.table("Start and resident memory, 1,000 heads of 10 classes", &header, vec![row]);
     bench.report.bar("start to ready, s", Wanted::AtMost(3.0), start_up);
     bench.report.bar("resident at rest, MB", Wanted::AtMost(450.0), at_rest);
     bench.report.bar("memory after the swaps to before", Wanted::AtMost(1.01), after_swaps / settled);

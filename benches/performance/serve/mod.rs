@@ -54,6 +54,9 @@ pub(crate) struct Arguments {
     /// Swaps of which the memory must stay as it was
     #[arg(long, default_value_t = 20_000)]
     swaps: usize,
+    /// Length of the last full load, over which the memory must stay as it was; by default there is none
+    #[arg(long, default_value_t = 0.0)]
+    soak_seconds: f64,
     /// A trial: one round of one second, few requests and swaps
     #[arg(long)]
     quick: bool,
@@ -98,7 +101,8 @@ async fn run_all(arguments: &Arguments) -> Result<()> {
     open::measure(&mut bench, capacity).await?;
     cancelled::measure(&mut bench, capacity).await?;
     fairness::measure(&mut bench, capacity).await?;
-    memory::measure(&mut bench, at_rest, after_load, swaps).await?;
+    let soak = Duration::from_secs_f64(arguments.soak_seconds);
+    memory::measure(&mut bench, at_rest, after_load, swaps, soak).await?;
     bench.report.finish()
 }
 
