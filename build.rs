@@ -75,12 +75,12 @@ fn compile_cuda_graphs(lib: Option<&Path>) -> Result<(), Box<dyn std::error::Err
     if status.success() { Ok(()) } else { Err(format!("{SOURCE} does not compile: {status}").into()) }
 }
 
-/// An installed CUDA toolkit's, or those of the Python packages beside libtorch.
+/// Those of the Python packages beside libtorch, which are of its version, or an installed CUDA toolkit's.
 fn cuda_headers(lib: &Path) -> Option<PathBuf> {
     println!("cargo::rerun-if-env-changed=CUDA_HOME");
     let toolkit = env::var_os("CUDA_HOME").map_or_else(|| PathBuf::from("/usr/local/cuda"), PathBuf::from);
     let packages = lib.ancestors().nth(2)?.join("nvidia/cu13");
-    let found = [toolkit, packages].map(|root| root.join("include")).into_iter().find(|include| {
+    let found = [packages, toolkit].map(|root| root.join("include")).into_iter().find(|include| {
         ["cuda_runtime_api.h", "crt/host_config.h"].iter().all(|header| include.join(header).is_file())
     });
     found.inspect(|include| println!("cargo::rerun-if-changed={}", include.display()))
