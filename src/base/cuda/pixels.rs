@@ -3,7 +3,10 @@
 use tch::{Kind, TchError, Tensor};
 
 use super::{graphs::write, lane::Shape};
-use crate::{base::pooling::Pooled, image::PreparedImage};
+use crate::{
+    base::{kernels::float_values, pooling::Pooled},
+    image::PreparedImage,
+};
 
 /// What a recorded pass reads, in pinned memory: the device copies it by itself.
 #[derive(Debug)]
@@ -76,13 +79,7 @@ impl Pixels {
 impl Reduced {
     /// Waits for the device.
     pub(in crate::base) fn read(&self) -> Result<Pooled, TchError> {
-        let read = |tensor: &Tensor| -> Result<Vec<f32>, TchError> {
-            let here = tensor.f_to_device(tch::Device::Cpu)?.f_to_kind(Kind::Float)?.f_contiguous()?;
-            let mut values = vec![0.0; here.numel()];
-            here.f_copy_data(&mut values, here.numel())?;
-            Ok(values)
-        };
-        Ok(Pooled { average: read(&self.average)?, maximum: read(&self.maximum)? })
+        Ok(Pooled { average: float_values(&self.average)?, maximum: float_values(&self.maximum)? })
     }
 }
 
