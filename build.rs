@@ -7,6 +7,9 @@ use std::{
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     compile_protocol()?;
+    if env::var_os("CARGO_FEATURE_TORCH").is_none() {
+        return Ok(());
+    }
     let libtorch = libtorch_folder();
     if let Some(lib) = &libtorch {
         compile_kernels(lib);
@@ -37,9 +40,9 @@ fn libtorch_folder() -> Option<PathBuf> {
 }
 
 fn compile_kernels(lib: &Path) {
-    const SOURCE: &str = "src/base/kernels/dispatcher.cpp";
+    const SOURCE: &str = "src/torch/kernels/dispatcher.cpp";
     println!("cargo::rerun-if-changed={SOURCE}");
-    println!("cargo::rerun-if-changed=src/base/guarded.h");
+    println!("cargo::rerun-if-changed=src/torch/ffi_guard.h");
     against_libtorch(lib).file(SOURCE).compile("turret_kernels");
 }
 
@@ -63,7 +66,7 @@ fn against_libtorch(lib: &Path) -> cc::Build {
 /// Empty where there are no CUDA headers; CUDA then runs without graphs.
 #[expect(clippy::disallowed_methods, reason = "a build script needs no crate for one write")]
 fn compile_cuda_graphs(lib: Option<&Path>) -> Result<(), Box<dyn std::error::Error>> {
-    const SOURCE: &str = "src/base/cuda/graphs.cpp";
+    const SOURCE: &str = "src/torch/cuda/graphs.cpp";
     println!("cargo::rerun-if-changed={SOURCE}");
     let object = PathBuf::from(env::var("OUT_DIR")?).join("cuda_graphs.so");
     let Some((lib, cuda)) = lib.and_then(|lib| Some((lib, cuda_headers(lib)?))) else {

@@ -12,9 +12,9 @@ use anyhow::{Context as _, Result};
 use clap::Parser;
 use rayon::prelude::*;
 use turret::{
-    base::{BaseWeights, Device, Network, PrecisionChoice, set_cpu_threads},
+    base::{BaseWeights, Device, FeatureSet, PrecisionChoice},
     config::processors,
-    features::FeatureSet,
+    torch::{Network, set_cpu_threads},
     train::{Choice, ClassWeight, ConvexProblem, choose},
 };
 

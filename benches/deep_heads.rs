@@ -17,12 +17,12 @@ use clap::Parser;
 use rand::{RngExt as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
 use turret::{
-    base::{Base, BaseWeights, BranchRows, Device, Network, PrecisionChoice, Split, Wanted, set_cpu_threads},
-    branch::{Branch, BranchWeights},
+    base::{Base, BaseWeights, Branch, BranchRows, BranchWeights, Device, PrecisionChoice, Split, Wanted},
     config::processors,
     engine::{Engine, EngineConfig},
     image::{PreparedImage, Preprocess},
     metrics::Metrics,
+    torch::{Network, set_cpu_threads},
 };
 
 /// The bars: shares of a forward pass.

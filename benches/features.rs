@@ -13,9 +13,9 @@ use anyhow::Result;
 use clap::Parser;
 use rayon::prelude::*;
 use turret::{
-    base::{BaseWeights, Device, Network, Precision, PrecisionChoice, PrecisionError, set_cpu_threads},
+    base::{BaseWeights, Device, FeatureSet, Precision, PrecisionChoice, PrecisionError},
     config::processors,
-    features::FeatureSet,
+    torch::{Network, set_cpu_threads},
     train::{ClassWeight, ConvexProblem, choose},
 };
 

@@ -7,9 +7,8 @@ use std::{path::Path, sync::Arc, time::Instant};
 
 use anyhow::{Context, ensure};
 use turret::{
-    base::{Base, BaseError, FeatureBatch, Wanted},
+    base::{Base, BaseError, BaseIdentity, FeatureBatch, FeatureSet, FeatureWidths, Wanted},
     engine::{Engine, EngineConfig},
-    features::{BaseIdentity, FeatureSet, FeatureWidths},
     head::{Class, DecisionRule, HeadContent, Linear, ReferenceSet},
     image::{PreparedImage, Preprocess},
     metrics::Metrics,

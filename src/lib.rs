@@ -5,8 +5,8 @@
 //!
 //! | layer | modules |
 //! |---|---|
-//! | 0 words | [`task`] [`features`] [`branch`] [`error`] [`metrics`] [`tensor_file`] [`whole_file`] |
-//! | 1 parts | [`image`], then [`base`] and [`head`] |
+//! | 0 words | [`task`] [`error`] [`metrics`] [`tensor_file`] [`whole_file`] |
+//! | 1 parts | [`image`], then [`base`], then [`head`] and `torch` |
 //! | 2 files | [`store`] |
 //! | 3 serving core | [`registry`], [`engine`] |
 //! | 4 control | [`reload`] |
@@ -25,9 +25,7 @@
 //! can only be seen whole. The server looks at the whole folder whenever something may have changed ([`reload`]),
 //! checks what is new and installs it ([`registry`]): one pointer. What does not validate changes nothing.
 
-pub mod branch;
 pub mod error;
-pub mod features;
 pub mod metrics;
 pub mod task;
 pub mod tensor_file;
@@ -37,6 +35,8 @@ pub mod image;
 
 pub mod base;
 pub mod head;
+#[cfg(feature = "torch")]
+pub mod torch;
 
 pub mod store;
 

@@ -9,7 +9,7 @@ use arc_swap::ArcSwap;
 use tokio::sync::broadcast;
 
 use crate::{
-    branch::Branch,
+    base::Branch,
     head::{Class, Head},
     task::{Digest, TaskName, Version},
 };
@@ -246,7 +246,7 @@ impl HeadEntry {
 mod tests {
     use super::*;
     use crate::{
-        features::FeatureSet,
+        base::FeatureSet,
         head::{DecisionRule, Linear},
         image::Preprocess,
     };

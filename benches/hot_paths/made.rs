@@ -4,7 +4,7 @@ use image::{RgbImage, imageops};
 use rand::{RngExt as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
 use turret::{
-    features::FeatureSet,
+    base::FeatureSet,
     head::{Class, DecisionRule, Head, Linear},
     image::Preprocess,
     task::{Digest, TaskName, Version},

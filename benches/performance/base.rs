@@ -3,7 +3,10 @@
 use std::path::Path;
 
 use anyhow::Result;
-use turret::base::{Base, BaseWeights, Device, Network, set_cpu_threads};
+use turret::{
+    base::{Base, BaseWeights, Device},
+    torch::{Network, set_cpu_threads},
+};
 
 /// Where `make` puts the bundled base with its activation ranges.
 pub(crate) const FILE: &str = ".bench/base.safetensors";

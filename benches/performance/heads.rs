@@ -14,7 +14,7 @@ use anyhow::{Result, anyhow};
 use rand::{RngExt as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
 use turret::{
-    features::{BaseIdentity, FeatureSet, FeatureWidths},
+    base::{BaseIdentity, FeatureSet, FeatureWidths},
     head::{Class, DecisionRule, HeadContent, Linear, ReferenceSet},
     image::{Preprocess, Resize},
     store::{HeadDraft, HeadStore},

@@ -5,10 +5,9 @@ use std::path::PathBuf;
 use anyhow::Result;
 use clap::Args;
 use turret::{
-    base::{Base, BaseError, FeatureBatch, Wanted},
+    base::{Base, BaseError, BaseIdentity, FeatureBatch, FeatureWidths, Wanted},
     config::processors,
     engine::EngineConfig,
-    features::{BaseIdentity, FeatureWidths},
     grpc::GrpcLimits,
     image::PreparedImage,
     metrics::Metrics,

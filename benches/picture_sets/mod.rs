@@ -6,8 +6,7 @@ use anyhow::{Context, Result, ensure};
 use rand::{RngExt as _, SeedableRng as _, seq::SliceRandom as _};
 use rand_chacha::ChaCha8Rng;
 use turret::{
-    base::{Base, Wanted},
-    features::FeatureSet,
+    base::{Base, FeatureSet, Wanted},
     image::{ImageLimits, ImageSource, Picture, PreparedImage, Preprocess, Roi, decode},
     train::{Classifier, Examples, Folds},
 };

@@ -66,7 +66,7 @@ fn main() -> Result<()> {
     if let Some(file) = &arguments.sheet {
         return sheet::write_sheet(file, &Recipe::draw_all(arguments.recipes, arguments.seed));
     }
-    let device = arguments.device.resolve()?;
+    let device = tch::Device::from(arguments.device.resolve()?);
     let settings = Settings {
         images: arguments.images,
         seed: arguments.seed,

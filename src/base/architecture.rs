@@ -2,8 +2,8 @@
 
 use std::{fmt, str::FromStr};
 
-use super::layout::{self, ConvolutionPlan, Stage};
-use crate::features::FeatureWidths;
+use super::FeatureWidths;
+use super::layers::{self, ConvolutionPlan, Stage};
 
 /// A network that torchvision has; the base is all of it but the classifier.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -34,15 +34,15 @@ impl Architecture {
     }
 
     /// For messages.
-    pub(super) fn names() -> String {
+    pub(crate) fn names() -> String {
         Self::ALL.map(Self::name).join(", ")
     }
 
-    pub(super) fn stages(self) -> Vec<Stage<ConvolutionPlan>> {
+    pub(crate) fn stages(self) -> Vec<Stage<ConvolutionPlan>> {
         match self {
-            Self::ResNet18 => layout::resnet([2, 2, 2, 2]),
-            Self::ResNet34 => layout::resnet([3, 4, 6, 3]),
-            Self::Vgg16 => layout::vgg16(),
+            Self::ResNet18 => layers::resnet([2, 2, 2, 2]),
+            Self::ResNet34 => layers::resnet([3, 4, 6, 3]),
+            Self::Vgg16 => layers::vgg16(),
         }
     }
 

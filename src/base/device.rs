@@ -1,6 +1,6 @@
 //! Where the base runs: the CPU, or a CUDA device whose library is opened only when it is wanted.
 
-use std::{fmt, path::Path, str::FromStr};
+use std::{fmt, str::FromStr};
 
 /// `auto`, `cpu` or `cuda:N`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -24,34 +24,26 @@ pub enum DeviceError {
     NoSuchCudaDevice { wanted: usize, found: i64 },
 }
 
-impl Device {
-    /// Decides `auto`, opens what the device needs and makes sure that it is there.
-    pub fn resolve(self) -> Result<tch::Device, DeviceError> {
+/// A device that is there: what [`Device`] resolves to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum DeviceId {
+    Cpu,
+    Cuda(usize),
+}
+
+impl DeviceId {
+    pub const fn is_cuda(self) -> bool {
+        matches!(self, Self::Cuda(_))
+    }
+}
+
+impl fmt::Display for DeviceId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Cpu => Ok(tch::Device::Cpu),
-            Self::Cuda(number) => cuda(number),
-            Self::Auto if Path::new("/proc/driver/nvidia/version").exists() => Ok(cuda(0)
-                .inspect_err(|error| tracing::warn!(%error, "falling back to the cpu"))
-                .unwrap_or(tch::Device::Cpu)),
-            Self::Auto => Ok(tch::Device::Cpu),
+            Self::Cpu => f.write_str("cpu"),
+            Self::Cuda(number) => write!(f, "cuda:{number}"),
         }
     }
-}
-
-fn cuda(number: usize) -> Result<tch::Device, DeviceError> {
-    super::cuda::library::open().map_err(|detail| DeviceError::NoCudaLibrary { detail })?;
-    let found = tch::Cuda::device_count();
-    if i64::try_from(number).is_ok_and(|number| number < found) {
-        Ok(tch::Device::Cuda(number))
-    } else {
-        Err(DeviceError::NoSuchCudaDevice { wanted: number, found })
-    }
-}
-
-/// Threads that libtorch may use for one forward pass. Must be called before any other thread computes: libtorch
-/// copies the number into each thread at its first use.
-pub fn set_cpu_threads(threads: usize) {
-    tch::set_num_threads(threads.clamp(1, 1024) as i32);
 }
 
 impl fmt::Display for Device {

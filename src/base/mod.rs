@@ -1,91 +1,36 @@
 //! The base: a pretrained convolutional network without its classifier. Frozen: nothing ever writes to it.
 //!
 //! A base file goes `checkpoint` (any torchvision or timm file) -> [`BaseWeights`] (every name, shape and number
-//! checked; torchvision's names) -> [`Network`] (`layout` says what it computes, `kernels` how, in which precision and on
-//! which device). The serving core knows only the [`Base`] trait.
+//! checked; torchvision's names) -> a network that runs (`torch`). The serving core knows only the [`Base`] trait.
+//! Nothing in this module computes.
 
 mod activation_ranges;
 mod architecture;
-mod branches;
+mod branch;
+pub(crate) mod branch_layers;
 pub mod checkpoint;
 mod compressed;
-mod cuda;
 mod device;
+mod features;
 pub mod fetch;
-mod folding;
-mod foreign;
-mod kernels;
-mod layout;
-mod network;
-mod pooling;
+mod forward;
+pub(crate) mod layers;
 mod precision;
 mod seeded;
-mod trainable;
 mod weights;
 
-pub use activation_ranges::{ActivationRanges, PercentileError, Range, calibrate};
+pub use activation_ranges::{ActivationRanges, Range};
 pub use architecture::{Architecture, UnknownArchitecture};
-pub use branches::{BranchError, BranchRows, BranchedFeatures, Split};
+pub use branch::{Branch, BranchError, BranchId, BranchTensor, BranchWeights, LoadedBranch, UnknownBranch};
 pub use compressed::CompressedWeights;
-pub use device::{Device, DeviceError, set_cpu_threads};
-pub use network::{BuildError, Network};
+pub use device::{Device, DeviceError, DeviceId};
+pub use features::{BaseIdentity, FeatureSet, FeatureWidths, UnknownFeatureSet};
+pub use forward::{Begun, BranchRows, BranchedFeatures, FeatureBatch, Split, Wanted};
 pub use precision::{Precision, PrecisionChoice, PrecisionError};
 pub use seeded::{BatchNormStatistics, SeededStream};
-pub use trainable::TrainableBranch;
 pub use weights::{BaseWeights, WeightsError};
 
-use crate::{
-    branch::{Branch, BranchId, BranchWeights},
-    features::{BaseIdentity, FeatureSet, FeatureWidths},
-    image::PreparedImage,
-};
-
-/// What a forward pass should bring back beside `gap`.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Wanted {
-    pub pyramid: bool,
-    /// The last map before pooling, 512x7x7 for a 224x224 image.
-    pub map: bool,
-}
-
-impl Wanted {
-    pub fn for_sets(sets: impl IntoIterator<Item = FeatureSet>) -> Self {
-        let pyramid = sets.into_iter().any(|set| matches!(set, FeatureSet::Pyramid));
-        Self { pyramid, map: false }
-    }
-}
-
-/// The features of a batch, one row an image, in ordinary memory.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct FeatureBatch {
-    /// `[images, widths.gap]`
-    pub gap: Vec<f32>,
-    /// `[images, widths.pyramid]`; empty unless wanted.
-    pub pyramid: Vec<f32>,
-    /// `[images, channels, height, width]`; empty unless wanted.
-    pub map: Vec<f32>,
-}
-
-impl FeatureBatch {
-    /// One image's features; `None` if the batch has no such row or the set was not wanted.
-    pub fn row(&self, set: FeatureSet, image: usize, widths: FeatureWidths) -> Option<&[f32]> {
-        let width = widths.of(set);
-        let values = match set {
-            FeatureSet::Gap => &self.gap,
-            FeatureSet::Pyramid => &self.pyramid,
-        };
-        values.get(image * width..(image + 1) * width)
-    }
-}
-
-/// A forward pass that was begun.
-#[derive(Debug)]
-pub enum Begun {
-    /// There was nothing to wait for.
-    Done(BranchedFeatures),
-    /// On this lane of the device.
-    Running(usize),
-}
+use crate::image::PreparedImage;
 
 /// A frozen network on a device. One thread owns it.
 pub trait Base: Send {
@@ -171,8 +116,7 @@ pub enum BaseError {
     Device { detail: String },
 }
 
-impl From<tch::TchError> for BaseError {
-    fn from(error: tch::TchError) -> Self {
-        Self::Device { detail: error.to_string() }
-    }
-}
+/// A program that was built without the cargo feature `torch` cannot run a base.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("built without libtorch: build with the default features to run a base here")]
+pub struct BuiltWithoutLibtorch;

@@ -4,8 +4,6 @@ use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
-use super::kernels;
-
 /// In what the convolutions compute; features are always f32.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -46,41 +44,6 @@ impl Precision {
     }
 }
 
-impl PrecisionChoice {
-    /// Decides `auto` for the device: bf16 where the processor computes in it, fp16 on CUDA, else fp32. int8 is never
-    /// chosen by itself: its features differ enough to be asked for.
-    ///
-    /// # Errors
-    /// [`PrecisionError::NotHere`] for a precision that the device has not, or only slower than fp32.
-    pub(super) fn resolve(self, device: tch::Device) -> Result<Precision, PrecisionError> {
-        let on_cuda = matches!(device, tch::Device::Cuda(_));
-        let not_here = |precision, needs| Err(PrecisionError::NotHere { precision, needs });
-        match self.0 {
-            None if on_cuda => Ok(Precision::Fp16),
-            None if has_fast_bf16() => Ok(Precision::Bf16),
-            None | Some(Precision::Fp32) => Ok(Precision::Fp32),
-            Some(Precision::Fp16) if on_cuda => Ok(Precision::Fp16),
-            Some(Precision::Fp16) => not_here(Precision::Fp16, "a CUDA device"),
-            Some(precision @ (Precision::Bf16 | Precision::Int8)) if on_cuda => {
-                not_here(precision, "the CPU; a CUDA device computes in fp16 or fp32")
-            }
-            Some(Precision::Bf16) if has_fast_bf16() => Ok(Precision::Bf16),
-            Some(Precision::Bf16) => not_here(Precision::Bf16, "a processor with AVX512-BF16 or AMX"),
-            Some(Precision::Int8) if kernels::has_fused_convolutions() => Ok(Precision::Int8),
-            Some(Precision::Int8) => not_here(Precision::Int8, "a libtorch with oneDNN"),
-        }
-    }
-}
-
-/// Whether the processor multiplies bf16 natively: elsewhere it is slower than fp32.
-fn has_fast_bf16() -> bool {
-    #[cfg(target_arch = "x86_64")]
-    let native = std::is_x86_feature_detected!("avx512bf16");
-    #[cfg(not(target_arch = "x86_64"))]
-    let native = false;
-    native && kernels::has_fused_convolutions()
-}
-
 impl fmt::Display for Precision {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())
@@ -109,17 +72,5 @@ mod tests {
         assert_eq!("auto".parse(), Ok(PrecisionChoice(None)));
         assert_eq!("int8".parse(), Ok(PrecisionChoice(Some(Precision::Int8))));
         assert!("fp64".parse::<PrecisionChoice>().is_err());
-    }
-
-    #[test]
-    fn a_precision_that_the_device_has_not_is_refused_by_name() {
-        let resolve = |precision, device| PrecisionChoice(Some(precision)).resolve(device);
-        assert!(matches!(resolve(Precision::Fp16, tch::Device::Cpu), Err(PrecisionError::NotHere { .. })));
-        assert!(matches!(
-            resolve(Precision::Int8, tch::Device::Cuda(0)),
-            Err(PrecisionError::NotHere { .. })
-        ));
-        assert_eq!(resolve(Precision::Fp32, tch::Device::Cuda(0)), Ok(Precision::Fp32));
-        assert_eq!(PrecisionChoice(None).resolve(tch::Device::Cuda(0)), Ok(Precision::Fp16));
     }
 }

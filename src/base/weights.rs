@@ -9,10 +9,10 @@ use super::{
     ActivationRanges, Architecture, UnknownArchitecture,
     checkpoint::{CheckpointError, NamedTensor, read_checkpoint},
     compressed::{COMPRESSED_FORMAT, is_convolution, read_convolution, scale_of},
-    layout::{IMAGE, Step},
+    layers::{IMAGE, Step},
 };
 use crate::{
-    features::BaseIdentity,
+    base::BaseIdentity,
     task::{Digest, InvalidDigest},
     tensor_file::{self, NewCodes, NewTensor, TensorFile, TensorFileError},
 };
@@ -27,10 +27,10 @@ const RANGES: &str = "activation_ranges";
 /// Every tensor of a base under torchvision's name, checked.
 #[derive(Debug)]
 pub struct BaseWeights {
-    pub(super) architecture: Architecture,
-    pub(super) tensors: BTreeMap<String, Vec<f32>>,
+    pub(crate) architecture: Architecture,
+    pub(crate) tensors: BTreeMap<String, Vec<f32>>,
     digest: Digest,
-    pub(super) origin: String,
+    pub(crate) origin: String,
     ranges: Option<ActivationRanges>,
 }
 
@@ -89,7 +89,7 @@ impl BaseWeights {
         Ok(Self::new(architecture, checked, format!("imported from {file}")))
     }
 
-    pub(super) fn new(
+    pub(crate) fn new(
         architecture: Architecture,
         tensors: BTreeMap<String, Vec<f32>>,
         origin: String,
@@ -153,7 +153,7 @@ impl BaseWeights {
         self.write(path, FORMAT, &tensors, &[])
     }
 
-    pub(super) fn write(
+    pub(crate) fn write(
         &self,
         path: &Path,
         format: &str,
@@ -190,7 +190,7 @@ impl BaseWeights {
     }
 
     /// A tensor of [`Architecture::parameters`]; every one is there, because construction checked it.
-    pub(super) fn tensor(&self, name: &str) -> &[f32] {
+    pub(crate) fn tensor(&self, name: &str) -> &[f32] {
         self.tensors.get(name).map_or(&[], Vec::as_slice)
     }
 }

@@ -4,9 +4,7 @@ use std::collections::BTreeMap;
 
 use super::job::Prepared;
 use crate::{
-    base::{BaseError, BranchRows, BranchedFeatures, FeatureBatch, Wanted},
-    branch::BranchId,
-    features::FeatureWidths,
+    base::{BaseError, BranchId, BranchRows, BranchedFeatures, FeatureBatch, FeatureWidths, Wanted},
     head::Head,
 };
 

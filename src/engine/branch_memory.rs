@@ -8,8 +8,7 @@ use super::{
     queue::{Queue, lock},
 };
 use crate::{
-    base::{Base, BaseError},
-    branch::{BranchId, BranchWeights, LoadedBranch},
+    base::{Base, BaseError, BranchId, BranchWeights, LoadedBranch},
     metrics::Metrics,
 };
 

@@ -55,9 +55,10 @@ use std::{
 use tokio::sync::oneshot;
 
 use crate::{
-    base::{Base, BaseError, BranchRows, FeatureBatch, Split, Wanted},
-    branch::{BranchId, BranchWeights, LoadedBranch},
-    features::{BaseIdentity, FeatureSet, FeatureWidths},
+    base::{
+        Base, BaseError, BaseIdentity, BranchId, BranchRows, BranchWeights, FeatureBatch, FeatureSet,
+        FeatureWidths, LoadedBranch, Split, Wanted,
+    },
     head::Head,
     image::{ImageLimits, PreparedImage},
     metrics::Metrics,

@@ -6,8 +6,7 @@ use serde::de::DeserializeOwned;
 
 use super::{Class, DecisionRule, Linear, MAX_REFERENCES, REFERENCE_SIDE, ReferenceSet};
 use crate::{
-    branch::{Branch, BranchTensor, BranchWeights},
-    features::{BaseIdentity, FeatureSet},
+    base::{BaseIdentity, Branch, BranchTensor, BranchWeights, FeatureSet},
     image::Preprocess,
     task::{TaskName, Version},
     tensor_file::{self, Codes, NewCodes, NewTensor, TensorFile, TensorFileError},

@@ -21,8 +21,7 @@ use reference::Judge;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    branch::{BranchWeights, LoadedBranch},
-    features::{BaseIdentity, FeatureSet, FeatureWidths},
+    base::{BaseIdentity, BranchWeights, FeatureSet, FeatureWidths, LoadedBranch},
     image::Preprocess,
     task::{Digest, TaskName, Version},
 };

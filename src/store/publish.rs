@@ -4,8 +4,7 @@ use std::{io, path::PathBuf};
 
 use super::{HeadStore, VersionFile};
 use crate::{
-    branch::BranchWeights,
-    features::{BaseIdentity, FeatureSet},
+    base::{BaseIdentity, BranchWeights, FeatureSet},
     head::{Class, ClassCodes, DecisionRule, HeadContent, HeadFileError, Linear, ReferenceSet},
     image::Preprocess,
     task::{Digest, TaskName, Version},

@@ -2,9 +2,16 @@
 
 use std::{io, path::PathBuf};
 
-use super::{Because, Comparison, DatasetError, gate::SIGNIFICANCE};
+use super::{
+    data::DatasetError,
+    deep::Because,
+    gate::{Comparison, SIGNIFICANCE},
+};
 use crate::{
-    base::BaseError, features::BaseIdentity, image::ImageError, store::PublishError, task::TaskName,
+    base::{BaseError, BaseIdentity},
+    image::ImageError,
+    store::PublishError,
+    task::TaskName,
 };
 
 #[derive(Debug, thiserror::Error)]

@@ -5,7 +5,7 @@ use serde::Serialize;
 use crate::task::{Digest, Version};
 
 /// A difference that chance alone makes in at least so many cases says nothing.
-pub(super) const SIGNIFICANCE: f64 = 0.05;
+pub(crate) const SIGNIFICANCE: f64 = 0.05;
 
 /// What the gate found, for the head's evidence.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -86,7 +86,7 @@ fn at_least_heads(heads: usize, tosses: usize) -> f64 {
 }
 
 /// Index of the most probable class; the first of equals.
-pub(super) fn winner(logits: &[f32]) -> usize {
+pub(crate) fn winner(logits: &[f32]) -> usize {
     let mut winner = 0;
     for (class, logit) in logits.iter().enumerate() {
         if *logit > logits[winner] {

@@ -1,302 +1,39 @@
 //! Training: pictures to a published head.
 //!
-//! In order: `dataset` finds the pictures, `features` runs the frozen base once a picture or finds the result in the
-//! `cache`, `split` keeps pictures back, `choose` picks feature set and penalty by `cross_validation` on the others,
-//! `fine_tune` tries whether layers of the head's own (`deep`) are worth it, else `convex_fit` (or `adam_fit`) fits a linear head, `evaluate` counts on those kept back, the `gate` compares with the head
-//! that serves, and the store publishes. What can be refused is refused before the first forward pass.
+//! [`train`] goes through it in order: [`data`] finds the pictures and keeps some back, [`features`] runs the frozen base once
+//! a picture or finds the result in its cache, [`linear`] picks feature set and penalty by cross-validation and fits a linear
+//! head, [`deep`] tries whether layers of the head's own are worth it, `evaluate` counts on the pictures kept back, the
+//! `gate` compares with the head that serves, and the store publishes. What can be refused is refused before the first
+//! forward pass.
 
-mod adam;
-mod adam_fit;
-mod augment;
-pub mod cache;
-mod choose;
-mod convex_fit;
-mod cross_validation;
-pub mod dataset;
-mod deep;
+mod context;
+pub mod data;
+pub mod deep;
 mod error;
 mod evaluate;
-mod event;
-mod examples;
-mod exchange;
-mod features;
-mod fine_tune;
+mod evaluate_head;
+pub mod features;
 mod gate;
-mod judge_head;
-mod lbfgs;
-mod material;
+pub mod linear;
 mod options;
-mod reference;
-mod row_space;
-mod scaling;
-mod softmax_regression;
-mod split;
-mod strategy;
+mod progress;
+mod run;
+mod training_set;
 
-pub use adam_fit::{AdamFit, AdamOptions, Epoch, fit_by_adam};
-pub use augment::{Augment, UnknownAugment};
-pub use choose::{Candidate, Choice, L2_UNTRIED, choose};
-pub use convex_fit::{ConvexFit, ConvexProblem};
-pub use cross_validation::{Folds, Score};
-pub use dataset::{DatasetError, GroupBy, Part};
-pub use deep::{DeepEpoch, FineTuneOptions, Gain};
+pub use data::{Augment, DatasetError, GroupBy, Part, UnknownAugment};
+pub use deep::{Because, DeepEpoch, FineTuneOptions, Gain, Strategy, StrategyChoice, UnknownStrategy};
 pub use error::TrainError;
 pub use evaluate::{ClassEvaluation, Evaluation};
-pub use event::{Event, Warning};
-pub use examples::{ClassWeight, Example, Examples, UnknownClassWeight};
-pub use exchange::{ImportError, from_torch_linear, to_torch_linear};
+pub use evaluate_head::{JudgeOptions, judge_head};
 pub use gate::{Comparison, Gate, GateDecision};
-pub use judge_head::{JudgeOptions, judge_head};
+pub use linear::{
+    AdamFit, AdamOptions, Candidate, Choice, ClassWeight, Classifier, ConvexFit, ConvexProblem, Epoch,
+    Example, Examples, Folds, ImportError, L2_UNTRIED, Score, UnknownClassWeight, choose, fit_by_adam,
+    from_torch_linear, to_torch_linear,
+};
 pub use options::{Solver, TrainOptions, UnknownSolver};
-pub use strategy::{Because, Strategy, StrategyChoice, UnknownStrategy};
-
-use serde::Serialize;
-use serde_json::json;
-use sha2::Digest as _;
-
-use self::{
-    dataset::{Dataset, PictureFile},
-    features::Reader,
-    fine_tune::{Decision, FineTuned},
-    material::Material,
-};
-use crate::{
-    base::Base,
-    head::{DecisionRule, Linear},
-    store::{HeadDraft, HeadStore, Published},
-    task::Digest,
-};
-
-/// Labels that pass when nothing else is said, in any case.
-const GOOD_BY_NAME: [&str; 2] = ["ok", "good"];
-
-/// A linear classifier of raw features.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Classifier {
-    /// `[classes, width]`
-    pub weight: Vec<f32>,
-    /// `[classes]`
-    pub bias: Vec<f32>,
-}
-
-/// How the classifier was fitted.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-#[serde(tag = "solver", rename_all = "snake_case")]
-pub enum Fitted {
-    Lbfgs {
-        l2: f64,
-        iterations: usize,
-    },
-    Adam {
-        best_epoch: Epoch,
-        epochs: usize,
-    },
-    /// Private layers and the classifier, from the minimum for this L2 on.
-    FineTuned {
-        branch: String,
-        l2: f64,
-        epochs: usize,
-    },
-}
-
-/// A published head and how it came about.
-#[derive(Debug, Clone)]
-pub struct Outcome {
-    pub published: Published,
-    pub choice: Choice,
-    pub strategy: StrategyChoice,
-    pub fitted: Fitted,
-    pub evaluation: Evaluation,
-    pub gate: Gate,
-    pub warnings: Vec<Warning>,
-}
-
-/// Trains a head and publishes it as its task's next version.
-///
-/// The same pictures, base and options give the same file but for `created_at`, the version and the gate's comparison.
-pub fn train(
-    options: &TrainOptions,
-    base: &mut dyn Base,
-    observer: &mut dyn FnMut(Event<'_>),
-) -> Result<Outcome, TrainError> {
-    let mut warnings = Vec::new();
-    let mut observe = |event: Event<'_>| {
-        if let Event::Warning(warning) = &event {
-            warnings.push(warning.clone());
-        }
-        observer(event);
-    };
-    options.preprocess.validate()?;
-    let dataset = training_data(options, &mut observe)?;
-    let good = good_classes(options, &dataset.classes, &mut observe)?;
-    fine_tune::check(options)?;
-    check_can_publish(options)?;
-
-    let material = Material::gather(options, &dataset, base, &mut observe)?;
-    let (choice, problem) = material.choose(options).ok_or(TrainError::FeaturesMissing)?;
-    observe(Event::Choice(&choice));
-    let Decision { choice: strategy, layers } =
-        fine_tune::decide(options, &material, &choice, &problem, base, &mut observe)?;
-    observe(Event::Strategy(&strategy));
-    let (branch, classifier, fitted) = match layers {
-        Some(FineTuned { weights, classifier, l2 }) => {
-            let (branch, epochs) = (weights.branch.to_string(), options.fine_tune.epochs);
-            (Some(weights), classifier, Fitted::FineTuned { branch, l2, epochs })
-        }
-        None => {
-            let (classifier, fitted) = fit_linear(options, &material, &choice, &problem, &mut observe)?;
-            (None, classifier, fitted)
-        }
-    };
-    let width = base.widths().of(choice.features);
-    let linear = Linear::new(classifier.weight, classifier.bias, width)
-        .map_err(|error| TrainError::Classifier { detail: error.to_string() })?;
-
-    let answers = material.answers(branch.as_ref(), &linear, choice.features, options, base, &mut observe)?;
-    let evaluation = Evaluation::new(&dataset.classes, answers.iter().copied());
-    observe(Event::Evaluated(&evaluation));
-    let gate = gate(options, &material, &answers, base, &mut observe)?;
-    observe(Event::Gate(&gate));
-    if let (GateDecision::Refused, Some(comparison)) = (gate.decision, gate.comparison) {
-        return Err(TrainError::WorseThanServing { task: options.task.clone(), comparison });
-    }
-    let draft = HeadDraft {
-        task: options.task.clone(),
-        created_at: options.created_at.clone(),
-        base: base.identity().clone(),
-        features: choice.features,
-        preprocess: options.preprocess.clone(),
-        classes: dataset.classes.iter().map(|label| (label.clone(), good.contains(label))).collect(),
-        decision: DecisionRule::uniform(options.threshold, dataset.classes.len()),
-        evidence: json!({
-            "pictures": material.pictures_per_class(&dataset.classes),
-            "choice": choice,
-            "strategy": strategy,
-            "fit": fitted,
-            "validation": evaluation,
-            "gate": gate,
-        }),
-        provenance: json!({
-            "program": concat!("fine-tune ", env!("CARGO_PKG_VERSION")),
-            "strategy": if branch.is_some() { "fine-tuning" } else { "feature extraction" },
-            "command": options.command,
-            "seed": options.seed,
-            "dataset_digest": dataset_digest(&dataset.classes, material.pictures()),
-            "base_origin": options.base_origin,
-        }),
-        arithmetic: base.arithmetic().to_owned(),
-        reference: reference::choose(
-            &material.pictures().collect::<Vec<_>>(),
-            choice.features,
-            &options.preprocess,
-            &linear,
-            &mut Reader::of_head(base, branch.as_ref())?,
-        )?,
-        linear,
-        branch,
-    };
-    let published = HeadStore::new(&options.heads).publish(&draft)?;
-    let (version, digest, path) = (published.version, published.digest, published.path.as_path());
-    observe(Event::Published { version, digest, path, accuracy: evaluation.accuracy });
-    Ok(Outcome { published, choice, strategy, fitted, evaluation, gate, warnings })
-}
-
-fn fit_linear(
-    options: &TrainOptions,
-    material: &Material<'_>,
-    choice: &Choice,
-    problem: &ConvexProblem,
-    observe: &mut dyn FnMut(Event<'_>),
-) -> Result<(Classifier, Fitted), TrainError> {
-    match options.solver {
-        Solver::Lbfgs => {
-            let fit = problem.fit(choice.l2);
-            Ok((fit.classifier, Fitted::Lbfgs { l2: choice.l2, iterations: fit.iterations }))
-        }
-        Solver::Adam => {
-            let fit =
-                material.fit_by_adam(options, choice.features, &mut |epoch| observe(Event::Epoch(epoch)));
-            let AdamFit { classifier, best, epochs_run } =
-                fit.ok_or(TrainError::Diverged { learning_rate: options.adam.learning_rate })?;
-            Ok((classifier, Fitted::Adam { best_epoch: best, epochs: epochs_run }))
-        }
-    }
-}
-
-/// The pictures that training may look at.
-fn training_data(options: &TrainOptions, observe: &mut dyn FnMut(Event<'_>)) -> Result<Dataset, TrainError> {
-    let mut dataset =
-        Dataset::read(&options.data, &options.group_by, &mut |warning| observe(Event::Warning(warning)))?;
-    let found = dataset.pictures.len();
-    dataset.pictures.retain(|picture| picture.given != Some(Part::Test));
-    if dataset.pictures.len() < found {
-        let pictures = found - dataset.pictures.len();
-        observe(Event::Warning(Warning::LeftForTest { pictures }));
-    }
-    dataset.check(&dataset.pictures)?;
-    observe(Event::Dataset { classes: &dataset.classes, pictures: dataset.pictures.len() });
-    Ok(dataset)
-}
-
-fn good_classes(
-    options: &TrainOptions,
-    known: &[String],
-    observe: &mut dyn FnMut(Event<'_>),
-) -> Result<Vec<String>, TrainError> {
-    if let Some(class) = options.good.iter().find(|class| !known.contains(class)) {
-        let (class, data, known) = (class.clone(), options.data.clone(), known.to_vec());
-        return Err(TrainError::UnknownGood { class, data, known });
-    }
-    let by_name = options.good.is_empty();
-    let is_good_name = |label: &&String| GOOD_BY_NAME.iter().any(|name| label.eq_ignore_ascii_case(name));
-    let good =
-        if by_name { known.iter().filter(is_good_name).cloned().collect() } else { options.good.clone() };
-    if good.is_empty() {
-        observe(Event::Warning(Warning::NothingPasses { known: known.to_vec() }));
-    } else {
-        observe(Event::Good { classes: &good, by_name });
-    }
-    Ok(good)
-}
-
-/// A file is made and removed again: modes alone do not tell, and hours of computing are at stake.
-fn check_can_publish(options: &TrainOptions) -> Result<(), TrainError> {
-    let folder = options.heads.join(options.task.as_str());
-    let tried = fs_err::create_dir_all(&folder)
-        .and_then(|()| tempfile::Builder::new().prefix(".try-").tempfile_in(&folder));
-    tried.map(drop).map_err(|source| TrainError::HeadsFolder { folder, source })
-}
-
-/// Lets the head that serves answer for the same pictures. `answers` are those of the new head.
-fn gate(
-    options: &TrainOptions,
-    material: &Material<'_>,
-    answers: &[(usize, usize)],
-    base: &mut dyn Base,
-    observe: &mut dyn FnMut(Event<'_>),
-) -> Result<Gate, TrainError> {
-    let store = HeadStore::new(&options.heads);
-    let serving = store
-        .newest_for(&options.task, base.identity())
-        .map_err(|source| TrainError::HeadsFolder { folder: options.heads.clone(), source })?
-        .filter(|(head, _)| head.linear.width() == base.widths().of(head.features));
-    let Some((serving, digest)) = serving else { return Ok(Gate::new(None, options.force_because.clone())) };
-    let labels = material.answered_labels(&serving, options, base, observe)?;
-    let right = answers.iter().zip(labels).map(|(&(truth, answer), label)| {
-        (truth == answer, label.is_some_and(|label| label == material.classes()[truth]))
-    });
-    let comparison = Comparison::new(serving.version, digest, right);
-    Ok(Gate::new(Some(comparison), options.force_because.clone()))
-}
-
-/// SHA-256 over label and content of every picture used, sorted; names of files do not count.
-fn dataset_digest<'a>(labels: &[String], pictures: impl Iterator<Item = &'a PictureFile>) -> Digest {
-    let lines: std::collections::BTreeSet<String> =
-        pictures.map(|picture| format!("{}\n{}\n", labels[picture.class], picture.digest)).collect();
-    let mut hasher = sha2::Sha256::new();
-    lines.iter().for_each(|line| hasher.update(line));
-    Digest::from_bytes(hasher.finalize().into())
-}
+pub use progress::{Event, Warning};
+pub use run::{Fitted, Outcome, train};
 
 #[cfg(test)]
 mod tests;

@@ -2,8 +2,16 @@
 
 use std::{collections::BTreeMap, path::PathBuf, str::FromStr, sync::Arc};
 
-use super::{AdamOptions, Augment, ClassWeight, FineTuneOptions, GroupBy, Strategy};
-use crate::{base::BaseWeights, branch::Branch, features::FeatureSet, image::Preprocess, task::TaskName};
+use super::{
+    data::{Augment, GroupBy},
+    deep::{FineTuneOptions, Strategy},
+    linear::{AdamOptions, ClassWeight},
+};
+use crate::{
+    base::{BaseWeights, Branch, FeatureSet},
+    image::Preprocess,
+    task::TaskName,
+};
 
 /// What to train, from what, and how.
 #[derive(Debug, Clone)]

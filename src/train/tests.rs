@@ -1,13 +1,14 @@
 use std::{collections::BTreeMap, path::PathBuf};
 
 use fs_err as fs;
+use serde_json::json;
 
-use super::{cache::FeatureCache, *};
+use super::{features::cache::FeatureCache, *};
 use crate::{
-    base::{BaseError, FeatureBatch, Wanted},
-    features::{BaseIdentity, FeatureSet, FeatureWidths},
+    base::{Base, BaseError, BaseIdentity, FeatureBatch, FeatureSet, FeatureWidths, Wanted},
     head::{Decision, Head, HeadContent, MAX_REFERENCES, REFERENCE_SIDE},
     image::{PreparedImage, Preprocess},
+    task::Digest,
 };
 
 const WIDTHS: FeatureWidths = FeatureWidths { gap: 3, pyramid: 6 };
@@ -62,20 +63,20 @@ impl Base for MeanColour {
 }
 
 /// A folder with `data`, `heads` and `cache` in it.
-pub(super) struct Workshop {
+pub(crate) struct Workshop {
     folder: tempfile::TempDir,
     base: MeanColour,
 }
 
 impl Workshop {
-    pub(super) fn empty() -> Self {
+    pub(crate) fn empty() -> Self {
         let folder = tempfile::tempdir().unwrap();
         fs::create_dir(folder.path().join("data")).unwrap();
         Self { folder, base: MeanColour::new() }
     }
 
     /// Twelve light pictures named ok and twelve dark ones named dent.
-    pub(super) fn with_two_classes() -> Self {
+    pub(crate) fn with_two_classes() -> Self {
         let workshop = Self::empty();
         for number in 0..12 {
             workshop.picture(&format!("ok/{number}.png"), 150 + number * 8);
@@ -84,7 +85,7 @@ impl Workshop {
         workshop
     }
 
-    pub(super) fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 
@@ -94,14 +95,14 @@ impl Workshop {
         fs::write(path, bytes).unwrap();
     }
 
-    pub(super) fn picture(&self, path: &str, grey: u8) {
+    pub(crate) fn picture(&self, path: &str, grey: u8) {
         let pixels = ::image::RgbImage::from_fn(20, 16, |x, _| ::image::Rgb([grey, grey, grey ^ x as u8]));
         let mut png = std::io::Cursor::new(Vec::new());
         pixels.write_to(&mut png, ::image::ImageFormat::Png).unwrap();
         self.write(path, png.get_ref());
     }
 
-    pub(super) fn options(&self) -> TrainOptions {
+    pub(crate) fn options(&self) -> TrainOptions {
         TrainOptions {
             data: self.path("data"),
             group_by: GroupBy::Auto,
@@ -140,7 +141,7 @@ impl Workshop {
     }
 }
 
-pub(super) fn content(outcome: &Outcome) -> HeadContent {
+pub(crate) fn content(outcome: &Outcome) -> HeadContent {
     HeadContent::from_bytes(&fs::read(&outcome.published.path).unwrap()).unwrap()
 }
 

@@ -1,92 +1,6 @@
-//! The programs from the command line, with a real network: what a user types, in order.
+//! The programs from the command line: what they refuse, and what needs no base.
 
-use std::path::{Path, PathBuf};
-
-use crate::support::process::{Served, failure, fine_tune, small_data_set, success, turret};
-
-struct Workplace {
-    folder: tempfile::TempDir,
-    base: PathBuf,
-    heads: PathBuf,
-    data: PathBuf,
-}
-
-impl Workplace {
-    fn new() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let base = folder.path().join("base.safetensors");
-        success(turret().args(["base", "random", "resnet18", "-o"]).arg(&base));
-        let data = small_data_set(folder.path(), 8);
-        let heads = folder.path().join("heads");
-        fs_err::create_dir(&heads).unwrap();
-        Self { base, heads, data, folder }
-    }
-
-    fn train(&self, more: &[&str]) -> std::process::Command {
-        let mut command = fine_tune();
-        command.arg("train").arg(&self.data);
-        command.args([Path::new("--base"), &self.base, Path::new("--heads"), &self.heads]);
-        command.args(["--task", "part", "--good", "light", "--epochs", "60"]);
-        command.arg("--cache").arg(self.folder.path().join("cache")).args(more);
-        command
-    }
-}
-
-/// The JSON lines of an output.
-fn json_lines(text: &str) -> Vec<serde_json::Value> {
-    text.lines()
-        .map(|line| serde_json::from_str(line).unwrap_or_else(|_| panic!("not JSON: {line}")))
-        .collect()
-}
-
-#[test]
-fn train_serve_classify_and_train_again_without_a_restart() {
-    let workplace = Workplace::new();
-    let first = json_lines(&success(&mut workplace.train(&["--output", "json"])));
-    let published = first.iter().find(|line| line["event"] == "published").unwrap();
-    assert_eq!(published["version"], 1);
-
-    let served = Served::start(&workplace.base, &workplace.heads);
-    served.wait_for_line("ready");
-    let classify = |more: &[&str]| {
-        let mut command = turret();
-        command.args(["classify", "--server", &served.url(), "--task", "part", "--truth"]).args(more);
-        command.arg(&workplace.data);
-        success(&mut command)
-    };
-    let answers = json_lines(&classify(&["--json"]));
-    assert_eq!(answers.len(), 24);
-    let right = answers.iter().filter(|line| line["verdicts"][0]["label"] == line["true_label"]).count();
-    assert!(right >= 23, "{right} of 24 right, and all of them were trained on");
-    let passed = answers.iter().filter(|line| line["verdicts"][0]["decision"] == "PASS");
-    assert!(passed.clone().count() > 0);
-    assert!(passed.clone().all(|line| line["verdicts"][0]["label"] == "light"), "only a good class passes");
-    let table = classify(&["--output", "table"]);
-    assert!(table.contains("true label") && table.contains("requests failed"), "{table}");
-
-    let second = json_lines(&success(&mut workplace.train(&["--output", "json", "--seed", "2"])));
-    let published = second.iter().find(|line| line["event"] == "published").unwrap();
-    assert_eq!(published["version"], 2);
-    served.wait_for_line("\"version\":2");
-    let answers = json_lines(&classify(&["--json", "--require-head", "2"]));
-    assert!(answers.iter().all(|line| line["verdicts"][0]["head_version"] == 2));
-    let listed = json_lines(&success(turret().args(["heads", "--json", "--server", &served.url()])));
-    assert_eq!(
-        (&listed[0]["task"], &listed[0]["version"], &listed[0]["state"]),
-        (&"part".into(), &2.into(), &"SERVING".into())
-    );
-    assert_eq!(served.terminate(), Some(0));
-}
-
-#[test]
-fn the_second_training_finds_every_picture_in_the_cache() {
-    let workplace = Workplace::new();
-    success(&mut workplace.train(&[]));
-    let second = json_lines(&success(&mut workplace.train(&["--output", "json"])));
-    let features: Vec<_> = second.iter().filter(|line| line["event"] == "features").collect();
-    let last = features.last().unwrap();
-    assert_eq!((&last["done"], &last["cached"]), (&24.into(), &24.into()), "{last}");
-}
+use crate::support::process::{failure, fine_tune, small_data_set, success, turret};
 
 #[test]
 fn a_wrong_command_says_everything_that_is_wrong_and_exits_with_two() {
@@ -118,22 +32,8 @@ fn settings_come_from_a_file_and_unknown_keys_are_mistakes() {
 }
 
 #[test]
-fn a_base_or_a_server_that_is_not_there_is_said_in_one_line() {
+fn a_server_that_is_not_there_is_named_in_one_line() {
     let folder = tempfile::tempdir().unwrap();
-    let heads = folder.path();
-    let mut serve = turret();
-    serve.args([
-        "serve",
-        "--listen",
-        "127.0.0.1:0",
-        "--admin",
-        "127.0.0.1:0",
-        "--base",
-        "missing.safetensors",
-    ]);
-    let (code, told) = failure(serve.arg("--heads").arg(heads));
-    assert_eq!(code, 1);
-    assert!(told.contains("missing.safetensors"), "{told}");
     let picture = folder.path().join("p.png");
     fs_err::write(&picture, b"x").unwrap();
     let (code, told) =
@@ -143,26 +43,15 @@ fn a_base_or_a_server_that_is_not_there_is_said_in_one_line() {
 }
 
 #[test]
-fn a_training_that_cannot_publish_leaves_nothing_behind() {
-    let workplace = Workplace::new();
-    fs_err::remove_dir_all(workplace.data.join("dark")).unwrap();
-    fs_err::create_dir(workplace.data.join("dark")).unwrap();
-    fs_err::write(workplace.data.join("dark/only.png"), b"no picture").unwrap();
-    let (code, told) = failure(&mut workplace.train(&[]));
-    assert_eq!(code, 1);
-    assert!(told.contains("dark"), "{told}");
-    let heads = fs_err::read_dir(&workplace.heads)
-        .unwrap()
-        .flat_map(|task| fs_err::read_dir(task.unwrap().path()).unwrap().collect::<Vec<_>>());
-    assert_eq!(heads.count(), 0);
-}
-
-#[test]
 fn inspect_tells_what_a_base_is() {
-    let workplace = Workplace::new();
-    let told = success(turret().args(["base", "inspect"]).arg(&workplace.base));
+    let folder = tempfile::tempdir().unwrap();
+    let base = folder.path().join("base.safetensors");
+    success(turret().args(["base", "random", "resnet18", "-o"]).arg(&base));
+    let told = success(turret().args(["base", "inspect"]).arg(&base));
     assert!(told.contains("resnet18") && told.contains("random weights from seed 0"), "{told}");
-    let (code, told) = failure(turret().args(["base", "inspect"]).arg(workplace.data.join("dark/000.png")));
+    let (code, told) = failure(
+        turret().args(["base", "inspect"]).arg(small_data_set(folder.path(), 1).join("dark/000.png")),
+    );
     assert_eq!(code, 1);
     assert!(told.contains("is no base file"), "{told}");
 }

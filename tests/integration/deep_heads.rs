@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use fs_err as fs;
 use turret::{
-    branch::BranchTensor,
+    base::BranchTensor,
     grpc::proto::{self, HeadState},
 };
 

@@ -2,82 +2,50 @@
 
 use std::path::{Path, PathBuf};
 
-/// Each module with all that it may use of ours, and the crates it must never see.
-const MAY_USE: &[(&str, &[&str], &[&str])] = &[
-    ("task", &[], &["tokio", "tonic", "notify", "tch"]),
-    ("branch", &[], &["tokio", "tonic", "notify", "tch"]),
-    ("features", &["task"], &["tokio", "tonic", "notify", "tch"]),
-    ("error", &[], &["tokio", "tonic", "notify", "tch"]),
-    ("metrics", &[], &["tokio", "tonic", "notify", "tch"]),
-    ("tensor_file", &[], &["tokio", "tonic", "notify", "tch"]),
-    ("whole_file", &[], &["tokio", "tonic", "notify", "tch"]),
-    ("image", WORDS, &["tokio", "tonic", "notify", "tch"]),
-    (
-        "base",
-        &["task", "branch", "features", "error", "metrics", "tensor_file", "whole_file", "image"],
-        &["tokio", "tonic", "notify"],
-    ),
-    (
-        "head",
-        &["task", "branch", "features", "error", "metrics", "tensor_file", "whole_file", "image"],
-        &["tokio", "tonic", "notify", "tch"],
-    ),
-    (
-        "store",
-        &[
-            "task",
-            "branch",
-            "features",
-            "error",
-            "metrics",
-            "tensor_file",
-            "whole_file",
-            "image",
-            "base",
-            "head",
-        ],
-        &["tokio", "tonic", "notify", "tch"],
-    ),
-    ("registry", PARTS, &["tonic", "notify", "tch"]),
-    ("engine", PARTS, &["tonic", "notify", "tch"]),
-    (
-        "reload",
-        &[
-            "task", "branch", "features", "error", "metrics", "image", "base", "head", "store", "registry",
-            "engine",
-        ],
-        &["tonic", "tch"],
-    ),
-    (
-        "train",
-        &[
-            "task",
-            "branch",
-            "features",
-            "error",
-            "metrics",
-            "tensor_file",
-            "whole_file",
-            "image",
-            "base",
-            "head",
-            "store",
-        ],
-        // Layers learn with libtorch's gradients.
-        &["tokio", "tonic", "notify"],
-    ),
-    (
-        "grpc",
-        // The words of layer 1 that a request is parsed into, never their files or tensors.
-        &["task", "branch", "features", "error", "metrics", "image", "head", "registry", "engine"],
-        &["tch", "notify", "fs_err"],
-    ),
-    ("admin", &["task", "error", "metrics", "registry", "engine", "grpc"], &["tch", "notify", "fs_err"]),
-];
+const WORDS: &[&str] = &["task", "error", "metrics", "tensor_file", "whole_file"];
 
-const WORDS: &[&str] = &["task", "branch", "features", "error", "metrics", "tensor_file", "whole_file"];
-const PARTS: &[&str] =
-    &["task", "branch", "features", "error", "metrics", "tensor_file", "whole_file", "image", "base", "head"];
+/// A module, what it may use of ours beside the words, and the crates it must never name.
+struct Layer {
+    module: &'static str,
+    may_use: &'static [&'static str],
+    never: &'static [&'static str],
+}
+
+/// Only this module names libtorch.
+const TORCH: &str = "torch";
+const LIBTORCH_CRATES: [&str; 2] = ["tch", "torch_sys"];
+/// Where else `torch` is used: private layers learn in libtorch.
+const USES_TORCH: &str = "train/deep";
+
+const ASYNC: &[&str] = &["tokio", "tonic", "notify"];
+
+const LAYERS: &[Layer] = &[
+    Layer { module: "task", may_use: &[], never: ASYNC },
+    Layer { module: "error", may_use: &[], never: ASYNC },
+    Layer { module: "metrics", may_use: &[], never: ASYNC },
+    Layer { module: "tensor_file", may_use: &[], never: ASYNC },
+    Layer { module: "whole_file", may_use: &[], never: ASYNC },
+    Layer { module: "image", may_use: &[], never: ASYNC },
+    Layer { module: "base", may_use: &["image"], never: ASYNC },
+    Layer { module: "head", may_use: &["image", "base"], never: ASYNC },
+    Layer { module: TORCH, may_use: &["image", "base"], never: ASYNC },
+    Layer { module: "store", may_use: &["image", "base", "head"], never: ASYNC },
+    Layer { module: "registry", may_use: &["image", "base", "head"], never: &["tonic", "notify"] },
+    Layer { module: "engine", may_use: &["image", "base", "head"], never: &["tonic", "notify"] },
+    Layer {
+        module: "reload",
+        may_use: &["image", "base", "head", "store", "registry", "engine"],
+        never: &["tonic"],
+    },
+    Layer { module: "train", may_use: &["image", "base", "head", "store"], never: ASYNC },
+    // The words of layer 1 that a request is parsed into, never their files or tensors.
+    Layer {
+        module: "grpc",
+        may_use: &["image", "base", "head", "registry", "engine"],
+        never: &["notify", "fs_err"],
+    },
+    Layer { module: "admin", may_use: &["registry", "engine", "grpc"], never: &["notify", "fs_err"] },
+];
 
 fn source() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("src")
@@ -133,29 +101,47 @@ fn modules_used(text: &str) -> Vec<String> {
     used
 }
 
+/// Whether the text names this crate at the start of a path.
+fn names_crate(text: &str, name: &str) -> bool {
+    let path_start = format!("{name}::");
+    text.match_indices(&path_start)
+        .any(|(start, _)| !text[..start].ends_with(|c: char| c.is_alphanumeric() || c == '_' || c == ':'))
+}
+
 #[test]
 fn imports_point_down_only() {
-    let all: Vec<&str> = MAY_USE.iter().map(|(module, ..)| *module).chain(["config", "server"]).collect();
-    for (module, allowed, forbidden_crates) in MAY_USE {
+    let all: Vec<&str> = LAYERS.iter().map(|layer| layer.module).chain(["config", "server"]).collect();
+    for Layer { module, may_use, never } in LAYERS {
         for (path, text) in files_of(module) {
-            let is_test = path.file_name().is_some_and(|name| name == "tests.rs");
-            if is_test {
+            if path.file_name().is_some_and(|name| name == "tests.rs") {
                 continue;
             }
             let text = without_tests(&text);
-            for used in modules_used(text) {
-                let is_ours = all.contains(&used.as_str());
-                let fine = !is_ours || used == *module || allowed.contains(&used.as_str());
+            for used in modules_used(text).iter().map(String::as_str) {
+                let is_ours = all.contains(&used);
+                let learns = used == TORCH && path.starts_with(source().join(USES_TORCH));
+                let fine =
+                    !is_ours || used == *module || WORDS.contains(&used) || may_use.contains(&used) || learns;
                 assert!(fine, "{} uses {used}, which {module} may not", path.display());
             }
-            for forbidden in *forbidden_crates {
-                let path_start = format!("{forbidden}::");
-                let is_whole_word = |(start, _): (usize, &str)| {
-                    !text[..start].ends_with(|c: char| c.is_alphanumeric() || c == '_' || c == ':')
-                };
-                let uses = text.match_indices(&path_start).any(is_whole_word);
+            for forbidden in *never {
+                let uses = names_crate(text, forbidden);
                 assert!(!uses, "{} uses {forbidden}, which {module} may not", path.display());
             }
+        }
+    }
+}
+
+#[test]
+fn only_the_torch_module_names_libtorch() {
+    let mut waiting = vec![source()];
+    while let Some(path) = waiting.pop() {
+        if path.is_dir() {
+            waiting.extend(fs_err::read_dir(&path).unwrap().map(|entry| entry.unwrap().path()));
+        } else if !path.starts_with(source().join(TORCH)) {
+            let text = fs_err::read_to_string(&path).unwrap();
+            let found = LIBTORCH_CRATES.iter().find(|name| names_crate(&text, name));
+            assert!(found.is_none(), "{} names {found:?}", path.display());
         }
     }
 }
@@ -164,7 +150,7 @@ fn imports_point_down_only() {
 fn every_module_has_a_layer() {
     let library = fs_err::read_to_string(source().join("lib.rs")).unwrap();
     for module in library.lines().filter_map(|line| line.strip_prefix("pub mod ")?.strip_suffix(';')) {
-        let known = MAY_USE.iter().any(|(name, ..)| *name == module);
+        let known = LAYERS.iter().any(|layer| layer.module == module);
         assert!(known || ["config", "server"].contains(&module), "{module} has no layer");
     }
 }

@@ -11,7 +11,6 @@ mod commands;
 mod deep_heads;
 mod documents;
 mod embed;
-mod golden;
 mod hot_swap;
 mod images;
 mod layering;
@@ -19,5 +18,9 @@ mod manifests;
 mod many_heads;
 mod observing;
 mod overload;
+mod preprocessing;
+#[cfg(feature = "torch")]
+mod real_base;
 mod shutdown;
-mod training;
+#[cfg(not(feature = "torch"))]
+mod without_libtorch;

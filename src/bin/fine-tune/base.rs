@@ -1,10 +1,12 @@
 //! The base that a command runs, and where its features are kept.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context;
+#[cfg(not(feature = "torch"))]
+use turret::base::BuiltWithoutLibtorch;
 use turret::{
-    base::{Base, BaseWeights, Device, Network, PrecisionChoice, set_cpu_threads},
+    base::{Base, BaseWeights, Device, PrecisionChoice},
     config::{
         Count,
         settings::{Reader, Setting},
@@ -34,6 +36,7 @@ pub(crate) const THREADS: Setting =
     Setting::new("threads", "N", "threads of the base on the CPU; auto: one a processor").default("auto");
 
 #[derive(Debug)]
+#[cfg_attr(not(feature = "torch"), expect(dead_code, reason = "only a local base needs them"))]
 pub(crate) struct BaseRun {
     place: Place,
     device: Device,
@@ -72,20 +75,30 @@ impl BaseRun {
 
     /// The base, ready to run.
     pub(crate) fn load(&self) -> anyhow::Result<LoadedBase> {
-        set_cpu_threads(self.threads);
         match &self.place {
-            Place::File(path) => {
-                let weights = BaseWeights::load(path)?;
-                let base = Network::new(&weights, self.device, self.precision)
-                    .with_context(|| format!("cannot run {} here", path.display()))?;
-                let origin = weights.origin().to_owned();
-                Ok(LoadedBase { base: Box::new(base), weights: Some(weights), origin })
-            }
+            Place::File(path) => self.load_file(path),
             Place::Server(url) => {
                 let base = Box::new(RemoteBase::connect(url)?);
                 Ok(LoadedBase { base, weights: None, origin: format!("the base of {url}") })
             }
         }
+    }
+
+    #[cfg(feature = "torch")]
+    fn load_file(&self, path: &Path) -> anyhow::Result<LoadedBase> {
+        turret::torch::set_cpu_threads(self.threads);
+        let weights = BaseWeights::load(path)?;
+        let base = turret::torch::Network::new(&weights, self.device, self.precision)
+            .with_context(|| format!("cannot run {} here", path.display()))?;
+        let origin = weights.origin().to_owned();
+        Ok(LoadedBase { base: Box::new(base), weights: Some(weights), origin })
+    }
+
+    #[cfg(not(feature = "torch"))]
+    fn load_file(&self, path: &Path) -> anyhow::Result<LoadedBase> {
+        Err(BuiltWithoutLibtorch).with_context(|| {
+            format!("cannot run {} here (with --server a running server computes)", path.display())
+        })
     }
 }
 

@@ -6,9 +6,8 @@ use anyhow::Context;
 use clap::ArgMatches;
 use serde_json::json;
 use turret::{
-    base::BaseWeights,
+    base::{BaseWeights, FeatureSet},
     config::settings::{ConfigMistakes, Reader, Setting},
-    features::FeatureSet,
     head::{DecisionRule, ReferenceSet},
     image::{Preprocess, Resize},
     store::{HeadDraft, HeadStore},

@@ -5,8 +5,7 @@ use anyhow::Context;
 use tokio::runtime::Runtime;
 use tonic::transport::Channel;
 use turret::{
-    base::{Base, BaseError, FeatureBatch, Wanted},
-    features::{BaseIdentity, FeatureWidths},
+    base::{Base, BaseError, BaseIdentity, FeatureBatch, FeatureWidths, Wanted},
     grpc::proto::{self, classifier_client::ClassifierClient},
     image::{PreparedImage, Preprocess, Resize},
 };

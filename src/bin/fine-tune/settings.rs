@@ -5,9 +5,8 @@ use std::{fmt, path::PathBuf, str::FromStr, time::SystemTime};
 use bytesize::ByteSize;
 use clap::ArgMatches;
 use turret::{
-    branch::Branch,
+    base::{Branch, FeatureSet},
     config::settings::{ConfigMistakes, Reader, Setting},
-    features::FeatureSet,
     image::{Preprocess, Resize},
     train::{AdamOptions, FineTuneOptions, TrainOptions},
 };

@@ -8,17 +8,18 @@ use std::{
 use anyhow::{Context, bail};
 use clap::Subcommand;
 use indicatif::{ProgressBar, ProgressStyle};
+#[cfg(feature = "torch")]
+use turret::image::Preprocess;
 use turret::{
     base::{
-        Architecture, Base, BaseWeights, BatchNormStatistics, Device, Network, PrecisionChoice, Wanted,
-        calibrate,
+        Architecture, BaseWeights, BatchNormStatistics, Device, PrecisionChoice,
         fetch::{Fetch, KnownWeights, Progress},
-        set_cpu_threads,
     },
-    config::processors,
-    features::FeatureSet,
-    image::{ImageLimits, ImageSource, PreparedImage, Preprocess, Resize, decode},
+    image::Resize,
 };
+
+#[cfg(feature = "torch")]
+use crate::base_compute;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum BaseCommand {
@@ -126,9 +127,11 @@ pub(crate) fn run(command: BaseCommand) -> anyhow::Result<ExitCode> {
             compressed.save(&output)?;
             announce(compressed.expanded(), &output);
         }
+        #[cfg(feature = "torch")]
         BaseCommand::Calibrate { input, images, output, preprocess, most } => {
+            refuse_existing(&output)?;
             let preprocess = Preprocess { resize: preprocess, ..Preprocess::default() };
-            calibrate_base(&input, &images, &output, &preprocess, most)?;
+            base_compute::calibrate_base(&input, &images, &output, &preprocess, most)?;
         }
         BaseCommand::Random { architecture, seed, output, random_statistics } => {
             let statistics =
@@ -136,9 +139,14 @@ pub(crate) fn run(command: BaseCommand) -> anyhow::Result<ExitCode> {
             write(&BaseWeights::seeded(architecture, seed, statistics), &output)?;
         }
         BaseCommand::Inspect { file, json } => inspect(&file, json)?,
+        #[cfg(feature = "torch")]
         BaseCommand::Features { images, base, preprocess, device, precision, dump_pixels, json: _ } => {
             let preprocess = Preprocess { resize: preprocess, ..Preprocess::default() };
-            features(&images, &base, &preprocess, device, precision, dump_pixels.as_deref())?;
+            base_compute::features(&images, &base, &preprocess, device, precision, dump_pixels.as_deref())?;
+        }
+        #[cfg(not(feature = "torch"))]
+        BaseCommand::Calibrate { .. } | BaseCommand::Features { .. } => {
+            return Err(turret::base::BuiltWithoutLibtorch.into());
         }
     }
     Ok(ExitCode::SUCCESS)
@@ -150,16 +158,21 @@ fn write(weights: &BaseWeights, output: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn announce(weights: &BaseWeights, output: &Path) {
+pub(crate) fn announce(weights: &BaseWeights, output: &Path) {
     let identity = weights.identity();
     println!("{}: {} {}, {}", output.display(), identity.architecture, identity.digest, weights.origin());
 }
 
-fn fetch(name: &str, output: &Path, directory: &Path, url: Option<String>) -> anyhow::Result<()> {
-    let weights = KnownWeights::named(name)?;
+fn refuse_existing(output: &Path) -> anyhow::Result<()> {
     if output.exists() {
         bail!("{} exists; a base is never overwritten: name another file or remove it", output.display());
     }
+    Ok(())
+}
+
+fn fetch(name: &str, output: &Path, directory: &Path, url: Option<String>) -> anyhow::Result<()> {
+    let weights = KnownWeights::named(name)?;
+    refuse_existing(output)?;
     let bar = ProgressBar::no_length().with_style(
         ProgressStyle::with_template("{msg} {bytes} of {total_bytes}, {bytes_per_sec}, {eta} left")
             .context("progress bar")?,
@@ -203,90 +216,4 @@ fn inspect(file: &Path, json: bool) -> anyhow::Result<()> {
         }
     }
     Ok(())
-}
-
-fn calibrate_base(
-    input: &Path,
-    folder: &Path,
-    output: &Path,
-    preprocess: &Preprocess,
-    most: usize,
-) -> anyhow::Result<()> {
-    if output.exists() {
-        bail!("{} exists; a base is never overwritten: name another file or remove it", output.display());
-    }
-    set_cpu_threads(processors());
-    let weights = BaseWeights::load(input)?;
-    let mut paths: Vec<PathBuf> = walkdir::WalkDir::new(folder)
-        .sort_by_file_name()
-        .into_iter()
-        .filter_map(|entry| {
-            entry.map(|entry| entry.file_type().is_file().then(|| entry.into_path())).transpose()
-        })
-        .collect::<Result<_, _>>()?;
-    let step = paths.len().div_ceil(most.max(1)).max(1);
-    paths = paths.into_iter().step_by(step).collect();
-    let mut pictures = Vec::with_capacity(paths.len());
-    for path in &paths {
-        match prepare(path, preprocess) {
-            Ok(prepared) => pictures.push(prepared),
-            Err(error) => eprintln!("warning: left out: {error:#}"),
-        }
-    }
-    let bar = ProgressBar::no_length();
-    let (ranges, errors) = calibrate(&weights, &pictures, &mut |done, all| {
-        bar.set_length(all as u64);
-        bar.set_position(done as u64);
-    })
-    .with_context(|| format!("with the {} pictures found in {}", pictures.len(), folder.display()))?;
-    bar.finish_and_clear();
-    for error in errors {
-        let chosen = if error.percentile == ranges.percentile { "  <- chosen" } else { "" };
-        println!(
-            "percentile {:7}: int8 features are {:.2} % off{chosen}",
-            error.percentile,
-            100.0 * error.error
-        );
-    }
-    BaseWeights::save_with_ranges(input, &ranges, output)?;
-    announce(&weights, output);
-    Ok(())
-}
-
-fn prepare(path: &Path, preprocess: &Preprocess) -> anyhow::Result<PreparedImage> {
-    let bytes = fs_err::read(path)?;
-    let picture = decode(&ImageSource::Encoded(bytes.into()), &ImageLimits::default());
-    picture.and_then(|picture| preprocess.apply(&picture, None)).with_context(|| path.display().to_string())
-}
-
-fn features(
-    images: &[PathBuf],
-    base: &Path,
-    preprocess: &Preprocess,
-    device: Device,
-    precision: PrecisionChoice,
-    dump: Option<&Path>,
-) -> anyhow::Result<()> {
-    set_cpu_threads(processors());
-    let mut base = Network::new(&BaseWeights::load(base)?, device, precision)?;
-    let widths = base.widths();
-    for path in images {
-        let prepared = prepare(path, preprocess)?;
-        if let Some(folder) = dump {
-            dump_pixels(folder, path, &prepared)?;
-        }
-        let batch = base.forward(&[&prepared], Wanted { pyramid: true, map: false })?;
-        let row = |set| batch.row(set, 0, widths).unwrap_or_default();
-        let (gap, pyramid) = (row(FeatureSet::Gap), row(FeatureSet::Pyramid));
-        println!("{}", serde_json::json!({ "path": path, "gap": gap, "pyramid": pyramid }));
-    }
-    Ok(())
-}
-
-fn dump_pixels(folder: &Path, picture: &Path, prepared: &PreparedImage) -> anyhow::Result<()> {
-    let name = picture.file_stem().context("a picture needs a name")?;
-    let path = folder.join(name).with_extension("png");
-    let side = prepared.side;
-    image::save_buffer(&path, &prepared.pixels, side, side, image::ExtendedColorType::Rgb8)
-        .with_context(|| path.display().to_string())
 }

@@ -2,8 +2,11 @@
 #![expect(clippy::print_stdout, reason = "a command line program speaks on standard output")]
 
 mod base;
+#[cfg(feature = "torch")]
+mod base_compute;
 mod classify;
 mod heads;
+mod load_base;
 mod output;
 mod serve;
 

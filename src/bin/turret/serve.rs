@@ -1,19 +1,18 @@
 //! `turret serve`
 
-use std::{process::ExitCode, time::Instant};
+use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::ArgMatches;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 use turret::{
-    base::{Base, BaseWeights, Network, PrecisionChoice, set_cpu_threads},
     config::{LogFormat, ServeConfig, processors},
     metrics::Metrics,
     server::Server,
 };
 
-use crate::{USAGE, output::tell_error};
+use crate::{USAGE, load_base::BaseChoice, output::tell_error};
 
 pub(crate) fn run(matches: &ArgMatches) -> ExitCode {
     let config = match ServeConfig::from_matches(matches) {
@@ -34,8 +33,9 @@ pub(crate) fn run(matches: &ArgMatches) -> ExitCode {
 
 fn serve(config: ServeConfig) -> anyhow::Result<()> {
     start_log(&config)?;
-    // Before any thread is started: libtorch copies the number into each thread at its first use.
-    set_cpu_threads(config.threads);
+    let ServeConfig { base, device, precision, threads, max_batch, mut server, .. } = config;
+    let base = BaseChoice { path: base, device, precision, threads };
+    server.engine.batch_sizes = max_batch.sizes(base.resolve_device()?.is_cuda());
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(processors().clamp(2, 8))
         .enable_all()
@@ -44,40 +44,13 @@ fn serve(config: ServeConfig) -> anyhow::Result<()> {
     let served = runtime.block_on(async {
         // Before the base is loaded, so that a stop during start-up is a stop and not a kill.
         let stop = stopped(signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-        let ServeConfig { base, device, precision, max_batch, mut server, .. } = config;
-        server.engine.batch_sizes = max_batch.sizes(device.resolve()?.is_cuda());
-        let load = move |metrics: &Metrics| load_base(&base, device, precision, metrics);
-        let server = Server::start(server, load).await?;
+        let server = Server::start(server, move |metrics: &Metrics| base.load(metrics)).await?;
         tracing::info!(grpc = %server.grpc_address, admin = %server.admin_address, "listening");
         Ok(server.run(stop).await?)
     });
     // A forward pass that hangs was given up when the drain time was over; it must not keep the process.
     runtime.shutdown_background();
     served
-}
-
-fn load_base(
-    path: &std::path::Path,
-    device: turret::base::Device,
-    precision: PrecisionChoice,
-    metrics: &Metrics,
-) -> anyhow::Result<Box<dyn Base>> {
-    let begun = Instant::now();
-    let weights = BaseWeights::load(path)?;
-    let base = Network::new(&weights, device, precision)?;
-    let identity = base.identity();
-    let (device, precision) = (base.device_name(), base.precision());
-    tracing::info!(
-        architecture = %identity.architecture,
-        digest = %identity.digest.short(),
-        origin = weights.origin(),
-        %device,
-        %precision,
-        seconds = begun.elapsed().as_secs_f64(),
-        "base loaded"
-    );
-    metrics.set_base(&identity.architecture, &identity.digest.to_string(), &device, precision.name());
-    Ok(Box::new(base))
 }
 
 fn start_log(config: &ServeConfig) -> anyhow::Result<()> {

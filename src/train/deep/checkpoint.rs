@@ -9,58 +9,53 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use tch::{Tensor, no_grad_guard};
-
-use super::adam::State;
 use crate::{
+    base::{BaseError, BranchTensor},
     tensor_file::{self, NewTensor, TensorFile},
+    torch::TrainableHead,
     whole_file,
 };
+
+/// The tensors of a [`TrainableHead`] by name.
+type State = BTreeMap<String, BranchTensor>;
 
 const SUFFIX: &str = ".safetensors";
 
 #[derive(Debug)]
-pub(super) struct Checkpoints {
+pub(crate) struct Checkpoints {
     folder: PathBuf,
 }
 
 impl Checkpoints {
-    pub(super) fn new(folder: PathBuf) -> Self {
+    pub(crate) fn new(folder: PathBuf) -> Self {
         Self { folder }
     }
 
-    /// Copies the newest whole checkpoint into the tensors; gives the epochs that are done. One that cannot be believed is
-    /// passed over.
-    pub(super) fn resume(&self, state: &State) -> usize {
+    /// Brings the head back to its newest whole checkpoint; gives the epochs that are done. One that cannot be read or is of
+    /// another shape is passed over.
+    ///
+    /// # Errors
+    /// If the head's own state cannot be read.
+    pub(crate) fn resume(&self, head: &mut TrainableHead) -> Result<usize, BaseError> {
+        let current = head.state()?;
         let mut epochs = self.epochs();
         while let Some((epoch, path)) = epochs.pop_last() {
-            if restore(&path, state).is_ok() {
-                return epoch;
+            if read(&path, &current).is_ok_and(|state| head.restore(&state).is_ok()) {
+                return Ok(epoch);
             }
         }
-        0
+        Ok(0)
     }
 
     /// Keeps the state after so many epochs and forgets the one before.
     ///
     /// # Errors
     /// If it cannot be written; the training can go on.
-    pub(super) fn keep(&self, epochs_done: usize, state: &State) -> io::Result<()> {
+    pub(crate) fn keep(&self, epochs_done: usize, state: &State) -> io::Result<()> {
         let before = self.epochs();
-        let values: Vec<(Vec<usize>, Vec<f32>)> = state
-            .iter()
-            .map(|(_, tensor)| {
-                let shape = tensor.size().into_iter().map(|side| side as usize).collect();
-                let mut values = vec![0.0f32; tensor.numel()];
-                tensor.f_detach()?.f_contiguous()?.f_copy_data(&mut values, tensor.numel())?;
-                Ok((shape, values))
-            })
-            .collect::<Result<_, tch::TchError>>()
-            .map_err(io::Error::other)?;
         let tensors: Vec<NewTensor<'_>> = state
             .iter()
-            .zip(&values)
-            .map(|((name, _), (shape, values))| NewTensor { name, shape, values })
+            .map(|(name, BranchTensor { shape, values })| NewTensor { name, shape, values })
             .collect();
         let bytes = tensor_file::to_bytes(&tensors, &BTreeMap::new()).map_err(io::Error::other)?;
         whole_file::put(&self.folder.join(format!("{epochs_done:06}{SUFFIX}")), &bytes)?;
@@ -81,53 +76,44 @@ fn epoch_of(path: &Path) -> Option<usize> {
     path.file_name()?.to_str()?.strip_suffix(SUFFIX)?.parse().ok()
 }
 
-/// Nothing is changed unless all is there.
-fn restore(path: &Path, state: &State) -> io::Result<()> {
+/// Every tensor of `expected`, in its shape.
+fn read(path: &Path, expected: &State) -> io::Result<State> {
     let bytes = fs_err::read(path)?;
     let file = TensorFile::parse(&bytes).map_err(io::Error::other)?;
-    let kept = state.iter().map(|(name, tensor)| {
-        let shape: Vec<usize> = tensor.size().into_iter().map(|side| side as usize).collect();
-        let values = file.values(name, &shape).map_err(io::Error::other)?;
-        Tensor::f_from_slice(&values).and_then(|values| values.f_view_as(tensor)).map_err(io::Error::other)
+    let tensors = expected.iter().map(|(name, BranchTensor { shape, .. })| {
+        let values = file.values(name, shape).map_err(io::Error::other)?;
+        Ok((name.clone(), BranchTensor { shape: shape.clone(), values }))
     });
-    let kept = kept.collect::<io::Result<Vec<Tensor>>>()?;
-    let _guard = no_grad_guard();
-    for ((_, tensor), kept) in state.iter().zip(kept) {
-        tensor.shallow_clone().f_copy_(&kept).map_err(io::Error::other)?;
-    }
-    Ok(())
+    tensors.collect()
 }
 
 #[cfg(test)]
 mod tests {
-    use tch::{Device, Kind};
-
     use super::*;
 
-    fn state(value: f64) -> State {
-        let tensor = |shape: &[i64]| Tensor::full(shape, value, (Kind::Float, Device::Cpu));
-        vec![("a".to_owned(), tensor(&[2, 3])), ("b".to_owned(), tensor(&[4]))]
-    }
-
-    fn first(state: &State) -> f64 {
-        state[1].1.double_value(&[0])
+    fn state(value: f32) -> State {
+        let tensor = |shape: &[usize]| {
+            let values = vec![value; shape.iter().product()];
+            BranchTensor { shape: shape.to_vec(), values }
+        };
+        [("a".to_owned(), tensor(&[2, 3])), ("b".to_owned(), tensor(&[4]))].into()
     }
 
     #[test]
-    fn goes_on_from_the_newest_whole_one_and_keeps_no_others() {
+    fn keeps_the_newest_state_whole_and_no_others() {
         let folder = tempfile::tempdir().unwrap();
         let checkpoints = Checkpoints::new(folder.path().join("run"));
-        let fresh = state(0.0);
-        assert_eq!(checkpoints.resume(&fresh), 0);
+        assert!(checkpoints.epochs().is_empty());
         checkpoints.keep(1, &state(1.0)).unwrap();
         checkpoints.keep(2, &state(2.0)).unwrap();
-        assert_eq!(checkpoints.epochs().len(), 1);
-        assert_eq!((checkpoints.resume(&fresh), first(&fresh)), (2, 2.0));
-        // A truncated one, as no crash of ours leaves it, changes nothing.
+        assert_eq!(checkpoints.epochs().keys().copied().collect::<Vec<_>>(), [2]);
         let path = checkpoints.epochs().pop_last().unwrap().1;
+        assert_eq!(read(&path, &state(0.0)).unwrap(), state(2.0));
+        let mut other_shape = state(0.0);
+        other_shape.get_mut("a").unwrap().shape = vec![3, 2];
+        assert!(read(&path, &other_shape).is_err());
         let bytes = fs_err::read(&path).unwrap();
         fs_err::write(&path, &bytes[..bytes.len() - 3]).unwrap();
-        let untouched = state(7.0);
-        assert_eq!((checkpoints.resume(&untouched), first(&untouched)), (0, 7.0));
+        assert!(read(&path, &state(0.0)).is_err(), "a truncated file");
     }
 }

@@ -7,9 +7,10 @@ use std::{
 };
 
 use turret::{
-    base::{Base, BaseError, Begun, BranchedFeatures, FeatureBatch, Split, Wanted},
-    branch::{BranchId, BranchWeights},
-    features::{BaseIdentity, FeatureWidths},
+    base::{
+        Base, BaseError, BaseIdentity, Begun, BranchId, BranchWeights, BranchedFeatures, FeatureBatch,
+        FeatureWidths, Split, Wanted,
+    },
     image::PreparedImage,
     task::Digest,
 };

@@ -3,8 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use turret::{
-    branch::{Branch, BranchTensor, BranchWeights},
-    features::{BaseIdentity, FeatureSet},
+    base::{BaseIdentity, Branch, BranchTensor, BranchWeights, FeatureSet},
     head::{Class, DecisionRule, HeadContent, Linear, ReferenceSet},
     image::{Preprocess, Resize},
     store::{HeadDraft, HeadStore, Published},

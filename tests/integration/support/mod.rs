@@ -4,6 +4,8 @@ pub(crate) mod fake_base;
 pub(crate) mod heads;
 pub(crate) mod pictures;
 pub(crate) mod process;
+#[cfg(feature = "torch")]
+pub(crate) mod served;
 pub(crate) mod server;
 
 use std::{

@@ -11,6 +11,7 @@ pub(crate) fn plain(red: u8) -> Vec<u8> {
 }
 
 /// A PNG with a pattern that differs for each seed.
+#[cfg(feature = "torch")]
 pub(crate) fn pattern(seed: u32) -> Vec<u8> {
     encode(&RgbImage::from_fn(150 + seed, 120, |x, y| {
         let value = (x * (seed + 3) + y * 7 + (x * y * seed) / 16) % 256;

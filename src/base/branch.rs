@@ -1,0 +1,137 @@
+//! Where a deep head leaves the shared trunk, and what it brings along.
+
+use std::{collections::BTreeMap, fmt, str::FromStr};
+
+use super::Architecture;
+
+/// The layer that deep heads may have for themselves, as torchvision names it: the last of a ResNet.
+const LAYER: &str = "layer4";
+
+/// The first block of `layer4` that a deep head has for itself: `layer4` is all of them, `layer4.2` the third and later.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Branch {
+    pub first_block: usize,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{text:?} is no place to branch off: {LAYER} or one of its blocks is wanted, such as {LAYER}.2")]
+pub struct UnknownBranch {
+    pub text: String,
+}
+
+impl fmt::Display for Branch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.first_block {
+            0 => f.write_str(LAYER),
+            block => write!(f, "{LAYER}.{block}"),
+        }
+    }
+}
+
+impl FromStr for Branch {
+    type Err = UnknownBranch;
+
+    /// Only what [`Display`](fmt::Display) writes.
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let block = text.strip_prefix(LAYER).and_then(|rest| match rest.strip_prefix('.') {
+            None if rest.is_empty() => Some(0),
+            None => None,
+            Some(digits) => digits.parse().ok(),
+        });
+        block
+            .map(|first_block| Self { first_block })
+            .filter(|branch| branch.to_string() == text)
+            .ok_or_else(|| UnknownBranch { text: text.to_owned() })
+    }
+}
+
+/// The private layers of a deep head: every convolution and BatchNorm under torchvision's name.
+#[derive(Debug, Clone, PartialEq)]
+pub struct BranchWeights {
+    pub branch: Branch,
+    pub tensors: BTreeMap<String, BranchTensor>,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct BranchTensor {
+    pub shape: Vec<usize>,
+    /// In row-major order.
+    pub values: Vec<f32>,
+}
+
+impl BranchWeights {
+    /// What its numbers take in f32.
+    pub fn bytes(&self) -> u64 {
+        self.tensors.values().map(|tensor| 4 * tensor.values.len() as u64).sum()
+    }
+}
+
+/// A branch among those that a device holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct BranchId(pub u64);
+
+/// A branch on a device, there for as long as this lives.
+pub struct LoadedBranch {
+    pub branch: Branch,
+    pub id: BranchId,
+    release: Option<Box<dyn FnOnce() + Send + Sync>>,
+}
+
+impl LoadedBranch {
+    /// `release` is called once, when this is dropped.
+    pub fn new(branch: Branch, id: BranchId, release: impl FnOnce() + Send + Sync + 'static) -> Self {
+        Self { branch, id, release: Some(Box::new(release)) }
+    }
+}
+
+impl Drop for LoadedBranch {
+    fn drop(&mut self) {
+        if let Some(release) = self.release.take() {
+            release();
+        }
+    }
+}
+
+impl fmt::Debug for LoadedBranch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LoadedBranch").field("branch", &self.branch).field("id", &self.id).finish()
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum BranchError {
+    #[error("{architecture} has no {branch} to branch off at; {} are there", .known.join(", "))]
+    NoSuchPlace { architecture: Architecture, branch: Branch, known: Vec<String> },
+    #[error(
+        "{architecture} has no blocks that a head could have for itself; take a ResNet, or strategy feature-extraction"
+    )]
+    NoBlocks { architecture: Architecture },
+    #[error("its private layers lack tensor {name}")]
+    Missing { name: String },
+    #[error("tensor {name} belongs to none of its private layers")]
+    Unexpected { name: String },
+    #[error("tensor {name} of its private layers has shape {found:?}, expected {expected:?}")]
+    Shape { name: String, expected: Vec<usize>, found: Vec<usize> },
+    #[error(
+        "heads with layers of their own cannot run on this base; with --server, give the base file by --base instead"
+    )]
+    NotHere,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_branch_has_one_name() {
+        for (text, first_block) in [("layer4", 0), ("layer4.1", 1), ("layer4.2", 2)] {
+            assert_eq!(text.parse(), Ok(Branch { first_block }));
+            assert_eq!(Branch { first_block }.to_string(), text);
+        }
+        for text in
+            ["", "layer3", "layer4.", "layer4.0", "layer4.02", "layer42", "layer4.2.conv1", "layer4.-1"]
+        {
+            assert_eq!(text.parse::<Branch>(), Err(UnknownBranch { text: text.to_owned() }), "{text}");
+        }
+    }
+}

@@ -1,0 +1,97 @@
+//! `turret base calibrate` and `features`: the two that run a base.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use indicatif::ProgressBar;
+use turret::{
+    base::{Base, BaseWeights, Device, FeatureSet, PrecisionChoice, Wanted},
+    config::processors,
+    image::{ImageLimits, ImageSource, PreparedImage, Preprocess, decode},
+    torch::{Network, calibrate, set_cpu_threads},
+};
+
+use crate::base::announce;
+
+pub(crate) fn calibrate_base(
+    input: &Path,
+    folder: &Path,
+    output: &Path,
+    preprocess: &Preprocess,
+    most: usize,
+) -> anyhow::Result<()> {
+    set_cpu_threads(processors());
+    let weights = BaseWeights::load(input)?;
+    let mut paths: Vec<PathBuf> = walkdir::WalkDir::new(folder)
+        .sort_by_file_name()
+        .into_iter()
+        .filter_map(|entry| {
+            entry.map(|entry| entry.file_type().is_file().then(|| entry.into_path())).transpose()
+        })
+        .collect::<Result<_, _>>()?;
+    let step = paths.len().div_ceil(most.max(1)).max(1);
+    paths = paths.into_iter().step_by(step).collect();
+    let mut pictures = Vec::with_capacity(paths.len());
+    for path in &paths {
+        match prepare(path, preprocess) {
+            Ok(prepared) => pictures.push(prepared),
+            Err(error) => eprintln!("warning: left out: {error:#}"),
+        }
+    }
+    let bar = ProgressBar::no_length();
+    let (ranges, errors) = calibrate(&weights, &pictures, &mut |done, all| {
+        bar.set_length(all as u64);
+        bar.set_position(done as u64);
+    })
+    .with_context(|| format!("with the {} pictures found in {}", pictures.len(), folder.display()))?;
+    bar.finish_and_clear();
+    for error in errors {
+        let chosen = if error.percentile == ranges.percentile { "  <- chosen" } else { "" };
+        println!(
+            "percentile {:7}: int8 features are {:.2} % off{chosen}",
+            error.percentile,
+            100.0 * error.error
+        );
+    }
+    BaseWeights::save_with_ranges(input, &ranges, output)?;
+    announce(&weights, output);
+    Ok(())
+}
+
+fn prepare(path: &Path, preprocess: &Preprocess) -> anyhow::Result<PreparedImage> {
+    let bytes = fs_err::read(path)?;
+    let picture = decode(&ImageSource::Encoded(bytes.into()), &ImageLimits::default());
+    picture.and_then(|picture| preprocess.apply(&picture, None)).with_context(|| path.display().to_string())
+}
+
+pub(crate) fn features(
+    images: &[PathBuf],
+    base: &Path,
+    preprocess: &Preprocess,
+    device: Device,
+    precision: PrecisionChoice,
+    dump: Option<&Path>,
+) -> anyhow::Result<()> {
+    set_cpu_threads(processors());
+    let mut base = Network::new(&BaseWeights::load(base)?, device, precision)?;
+    let widths = base.widths();
+    for path in images {
+        let prepared = prepare(path, preprocess)?;
+        if let Some(folder) = dump {
+            dump_pixels(folder, path, &prepared)?;
+        }
+        let batch = base.forward(&[&prepared], Wanted { pyramid: true, map: false })?;
+        let row = |set| batch.row(set, 0, widths).unwrap_or_default();
+        let (gap, pyramid) = (row(FeatureSet::Gap), row(FeatureSet::Pyramid));
+        println!("{}", serde_json::json!({ "path": path, "gap": gap, "pyramid": pyramid }));
+    }
+    Ok(())
+}
+
+fn dump_pixels(folder: &Path, picture: &Path, prepared: &PreparedImage) -> anyhow::Result<()> {
+    let name = picture.file_stem().context("a picture needs a name")?;
+    let path = folder.join(name).with_extension("png");
+    let side = prepared.side;
+    image::save_buffer(&path, &prepared.pixels, side, side, image::ExtendedColorType::Rgb8)
+        .with_context(|| path.display().to_string())
+}

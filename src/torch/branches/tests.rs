@@ -1,0 +1,218 @@
+use super::*;
+use crate::{
+    base::{
+        Base, BaseWeights, BranchError, BranchRows, Device, DeviceId, FeatureBatch, Precision,
+        PrecisionChoice, SeededStream, Split, Wanted,
+    },
+    image::PreparedImage,
+    torch::{
+        Network, calibrate,
+        kernels::{
+            kernels,
+            tests::{error, pictures, resnet18},
+        },
+        trainable_branch::TrainableBranch,
+    },
+};
+
+const LAST: Branch = Branch { first_block: 1 };
+const ALL: Branch = Branch { first_block: 0 };
+const WANTED: Wanted = Wanted { pyramid: true, map: false };
+
+fn network(weights: &BaseWeights, precision: &str) -> Network {
+    let precision: PrecisionChoice = precision.parse().unwrap();
+    Network::new(weights, Device::Cpu, precision).unwrap()
+}
+
+/// As a training would leave them: every convolution a little off.
+fn trained(weights: &BaseWeights, branch: Branch) -> BranchWeights {
+    let mut weights = weights.branch(branch).unwrap();
+    let mut stream = SeededStream::new(7, "training");
+    for (name, tensor) in &mut weights.tensors {
+        if name.contains("conv") {
+            tensor.values.iter_mut().for_each(|value| *value *= 0.8 + 0.4 * stream.next_unit());
+        }
+    }
+    weights
+}
+
+/// Features of these images, each through its own branch or through none.
+fn mixed(
+    network: &mut Network,
+    images: &[&PreparedImage],
+    of: &[Option<BranchId>],
+) -> Vec<(Vec<f32>, Vec<f32>)> {
+    let mut ids: Vec<BranchId> = of.iter().flatten().copied().collect();
+    ids.sort_unstable();
+    ids.dedup();
+    let rows_of = |id: BranchId| (0..of.len()).filter(|image| of[*image] == Some(id)).collect::<Vec<_>>();
+    let branches: Vec<BranchRows> =
+        ids.iter().map(|id| BranchRows { branch: *id, images: rows_of(*id) }).collect();
+    let own = of.contains(&None);
+    let features =
+        network.forward_branches(images, Split { wanted: WANTED, own, branches: &branches }).unwrap();
+    let widths = network.widths();
+    let row = |batch: &FeatureBatch, row: usize| {
+        let of = |values: &[f32], width: usize| values[row * width..(row + 1) * width].to_vec();
+        (of(&batch.gap, widths.gap), of(&batch.pyramid, widths.pyramid))
+    };
+    let of_image = |image: usize| match of[image] {
+        None => row(&features.own, image),
+        Some(id) => {
+            let branch = ids.binary_search(&id).unwrap();
+            let position = branches[branch].images.iter().position(|other| *other == image).unwrap();
+            row(&features.branches[branch], position)
+        }
+    };
+    (0..of.len()).map(of_image).collect()
+}
+
+#[test]
+fn places_are_the_blocks_of_the_last_layer_and_vgg_has_none() {
+    let names = |architecture: Architecture| {
+        architecture.branches().iter().map(Branch::to_string).collect::<Vec<_>>()
+    };
+    assert_eq!(names(Architecture::ResNet34), ["layer4", "layer4.1", "layer4.2"]);
+    assert_eq!(names(Architecture::ResNet18), ["layer4", "layer4.1"]);
+    assert!(names(Architecture::Vgg16).is_empty());
+    assert!(matches!(Architecture::Vgg16.branch_stage(ALL), Err(BranchError::NoBlocks { .. })));
+    let too_deep = Architecture::ResNet18.branch_stage(Branch { first_block: 2 }).unwrap_err();
+    assert!(too_deep.to_string().contains("layer4, layer4.1 are there"), "{too_deep}");
+    assert_eq!(Architecture::ResNet34.branch_map(ALL, 224), Ok([256, 14, 14]));
+    assert_eq!(Architecture::ResNet34.branch_map(Branch { first_block: 2 }, 224), Ok([512, 7, 7]));
+    assert_eq!(Architecture::ResNet34.branch_map(ALL, 33), Ok([256, 3, 3]));
+    // 3.664 billion multiply-adds in all, 115.6 million a convolution of 512 by 512 channels.
+    let share = |branch| Architecture::ResNet34.branch_share(branch).unwrap();
+    assert!((share(Branch { first_block: 2 }) - 0.0631).abs() < 5e-4 && (share(ALL) - 0.175).abs() < 5e-3);
+}
+
+#[test]
+fn a_branch_with_the_bases_own_layers_gives_what_the_base_gives() {
+    let weights = resnet18();
+    let images = pictures(3, 96);
+    let images: Vec<&PreparedImage> = images.iter().collect();
+    for branch in [ALL, LAST] {
+        let mut network = network(&weights, "fp32");
+        let id = network.load_branch(&weights.branch(branch).unwrap()).unwrap();
+        let own = mixed(&mut network, &images, &[None; 3]);
+        let branched = mixed(&mut network, &images, &[Some(id); 3]);
+        for (own, branched) in own.iter().zip(&branched) {
+            assert!(error(&branched.0, &own.0) < 1e-5 && error(&branched.1, &own.1) < 1e-5, "{branch}");
+        }
+    }
+}
+
+#[test]
+fn a_mixed_batch_gives_each_image_what_it_gets_alone() {
+    let weights = resnet18();
+    let mut network = network(&weights, "fp32");
+    let [all, last] = [ALL, LAST].map(|branch| network.load_branch(&trained(&weights, branch)).unwrap());
+    let other = network.load_branch(&weights.branch(LAST).unwrap()).unwrap();
+    let images = pictures(6, 64);
+    let images: Vec<&PreparedImage> = images.iter().collect();
+    let of = [Some(last), None, Some(all), Some(last), Some(other), None];
+    let together = mixed(&mut network, &images, &of);
+    for (image, (gap, pyramid)) in together.iter().enumerate() {
+        let alone = mixed(&mut network, &[images[image]], &[of[image]]);
+        assert!(error(gap, &alone[0].0) < 1e-5 && error(pyramid, &alone[0].1) < 1e-5, "image {image}");
+    }
+    // The branches do differ.
+    let own = mixed(&mut network, &images, &[None; 6]);
+    assert!(error(&together[0].0, &own[0].0) > 0.01 && error(&together[2].0, &own[2].0) > 0.01);
+    assert!(error(&together[4].0, &own[4].0) < 1e-5);
+}
+
+#[test]
+fn a_branch_continues_an_8_bit_trunk_in_floats() {
+    let pictures = pictures(8, 96);
+    let images: Vec<&PreparedImage> = pictures.iter().collect();
+    let weights = resnet18();
+    let mut exact = network(&weights, "fp32");
+    let (ranges, _) = calibrate(&weights, &pictures, &mut |_, _| {}).unwrap();
+    let kernels = kernels(DeviceId::Cpu, Precision::Int8, Some(&ranges)).unwrap();
+    let mut network = Network::with_kernels(&weights, kernels, Precision::Int8, DeviceId::Cpu).unwrap();
+    let id = network.load_branch(&weights.branch(LAST).unwrap()).unwrap();
+    let branched = mixed(&mut network, &images, &[Some(id); 8]);
+    let expected = mixed(&mut exact, &images, &[None; 8]);
+    for (branched, expected) in branched.iter().zip(&expected) {
+        let error = error(&branched.0, &expected.0);
+        assert!(error < 0.1, "{error}");
+    }
+}
+
+#[test]
+fn what_learns_computes_what_is_served() {
+    let weights = resnet18();
+    let images = pictures(3, 64);
+    let images: Vec<&PreparedImage> = images.iter().collect();
+    for branch in [ALL, LAST] {
+        let trained = trained(&weights, branch);
+        let mut network = network(&weights, "fp32");
+        let id = network.load_branch(&trained).unwrap();
+        let served = mixed(&mut network, &images, &[Some(id); 3]);
+        let [channels, height, width] = Architecture::ResNet18.branch_map(branch, 64).unwrap();
+        let maps = network.trunk_maps(&images, branch).unwrap();
+        let shape = [3, channels, height, width].map(|side| side as i64);
+        let maps = Tensor::from_slice(&maps).view(shape);
+        let learning = TrainableBranch::new(Architecture::ResNet18, &trained).unwrap();
+        let (average, maximum) = learning.pooled(&maps).unwrap();
+        for (image, (gap, pyramid)) in served.iter().enumerate() {
+            let row = |values: &Tensor| Vec::<f32>::try_from(values.get(image as i64).detach()).unwrap();
+            assert!(error(&row(&average), gap) < 1e-5, "{branch}");
+            let of_pyramid = &pyramid[pyramid.len() - 512..];
+            assert!(error(&row(&maximum), of_pyramid) < 1e-5, "{branch}");
+        }
+        assert_eq!(learning.weights().unwrap(), trained, "nothing was learnt yet");
+    }
+}
+
+#[test]
+fn gradients_reach_every_convolution_of_the_branch() {
+    let weights = resnet18();
+    let branch = TrainableBranch::new(Architecture::ResNet18, &weights.branch(ALL).unwrap()).unwrap();
+    let names: Vec<String> = branch.parameters().iter().map(|(name, _)| (*name).to_owned()).collect();
+    let of = |block: usize, part: &str| format!("layer4.{block}.{part}.weight");
+    let expected = [of(0, "conv1"), of(0, "conv2"), of(0, "downsample.0"), of(1, "conv1"), of(1, "conv2")];
+    assert_eq!(names, expected);
+    let maps = Tensor::rand([2, 256, 4, 4], (Kind::Float, tch::Device::Cpu));
+    let (average, _) = branch.pooled(&maps).unwrap();
+    average.square().sum(Kind::Float).backward();
+    for (name, parameter) in branch.parameters() {
+        assert!(parameter.grad().abs().sum(Kind::Float).double_value(&[]) > 0.0, "{name}");
+    }
+}
+
+#[test]
+fn layers_that_are_not_the_bases_are_refused_by_name() {
+    let weights = resnet18();
+    let mut network = network(&weights, "fp32");
+    let whole = weights.branch(LAST).unwrap();
+    let mut refused = |change: &dyn Fn(&mut BranchWeights)| {
+        let mut weights = whole.clone();
+        change(&mut weights);
+        network.load_branch(&weights).unwrap_err().to_string()
+    };
+    let missing = refused(&|weights| drop(weights.tensors.remove("layer4.1.bn2.bias")));
+    assert!(missing.contains("lack tensor layer4.1.bn2.bias"), "{missing}");
+    let tensor = whole.tensors["layer4.1.bn2.bias"].clone();
+    let surplus = refused(&|weights| drop(weights.tensors.insert("layer4.0.x".to_owned(), tensor.clone())));
+    assert!(surplus.contains("layer4.0.x belongs to none"), "{surplus}");
+    let shape = refused(&|weights| weights.tensors.get_mut("layer4.1.bn1.weight").unwrap().shape = vec![256]);
+    assert!(shape.contains("[256], expected [512]"), "{shape}");
+    let elsewhere = refused(&|weights| weights.branch = Branch { first_block: 2 });
+    assert!(elsewhere.contains("has no layer4.2"), "{elsewhere}");
+}
+
+#[test]
+fn an_unloaded_branch_is_gone_and_its_number_is_not_given_again() {
+    let weights = resnet18();
+    let mut network = network(&weights, "fp32");
+    let own = weights.branch(LAST).unwrap();
+    let first = network.load_branch(&own).unwrap();
+    network.unload_branch(first);
+    assert_ne!(network.load_branch(&own).unwrap(), first);
+    let image = &pictures(1, 32)[0];
+    let rows = [BranchRows { branch: first, images: vec![0] }];
+    let split = Split { wanted: WANTED, own: false, branches: &rows };
+    assert!(network.forward_branches(&[image], split).is_err());
+}

@@ -1,0 +1,191 @@
+//! Forward passes in flight on a CUDA device: each lane has a stream of its own and whole passes recorded on it.
+
+use std::collections::{HashMap, HashSet};
+
+use tch::TchError;
+
+use super::{
+    graphs::{Functions, Graph, Stream},
+    pixels::{Pixels, Reduced},
+};
+use crate::{base::DeviceId, image::PreparedImage, torch::pooling::Pooled};
+
+/// While one pass computes, the next one's pixels are copied and its kernels queued; a third would only wait.
+const LANES: usize = 2;
+/// Each recording keeps the memory of a whole pass, and there are but a few sizes of batches.
+const MOST_SHAPES: usize = 16;
+
+/// Passes of one shape do the same work in the same memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(in crate::torch) struct Shape {
+    pub(in crate::torch) images: usize,
+    pub(in crate::torch) side: u32,
+}
+
+/// What a pass of this shape found, with the channels of each place where features are taken.
+pub(in crate::torch) type Found = (Shape, Vec<(usize, Pooled)>);
+
+/// Guarantees:
+/// 1. A lane runs one pass at a time, and is not given another before that one was waited for: nothing writes the pixels that
+///    a pass still reads, and nothing overwrites features that were not read.
+/// 2. A shape is recorded when it comes the second time, on every lane at once: what comes only once is not worth it, and
+///    after a warm-up nothing is recorded while requests wait.
+/// 3. Where recording fails, no other is tried; what was recorded before goes on.
+#[derive(Debug, Default)]
+pub(in crate::torch) struct Lanes {
+    lanes: Vec<Lane>,
+    seen: HashSet<Shape>,
+    gave_up: bool,
+}
+
+#[derive(Debug)]
+struct Lane {
+    functions: &'static Functions,
+    device: tch::Device,
+    stream: Stream,
+    recordings: HashMap<Shape, Recording>,
+    running: Option<Shape>,
+}
+
+#[derive(Debug)]
+struct Recording {
+    pixels: Pixels,
+    reduced: Vec<Reduced>,
+    graph: Graph,
+}
+
+impl Lanes {
+    /// None where the device is no CUDA device or the program cannot record.
+    pub(in crate::torch) fn open(device: DeviceId) -> Self {
+        let DeviceId::Cuda(number) = device else { return Self::default() };
+        let opened = Functions::open().map_err(|error| error.to_string()).and_then(|functions| {
+            let lanes = (0..LANES).map(|_| Lane::new(functions, number)).collect::<Result<_, _>>();
+            lanes.map_err(|error| error.to_string())
+        });
+        match opened {
+            Ok(lanes) => {
+                // The weights were laid out on another stream.
+                tch::Cuda::synchronize(number as i64);
+                Self { lanes, ..Self::default() }
+            }
+            Err(error) => {
+                tracing::warn!(%error, "forward passes are not recorded as CUDA graphs");
+                Self::default()
+            }
+        }
+    }
+
+    /// Passes that may run at a time.
+    pub(in crate::torch) fn in_flight(&self) -> usize {
+        self.lanes.len().max(1)
+    }
+
+    /// Begins a pass on a free lane and says on which; `None` if it is not, or cannot be, a recorded one. `pass` starts the
+    /// work of a pass.
+    pub(in crate::torch) fn begin(
+        &mut self,
+        images: &[&PreparedImage],
+        pass: impl Fn(&Pixels) -> Result<Vec<Reduced>, TchError>,
+    ) -> Result<Option<usize>, TchError> {
+        let side = images.first().map_or(0, |image| image.side);
+        let shape = Shape { images: images.len(), side };
+        let Some(free) = self.lanes.iter().position(|lane| lane.running.is_none()) else { return Ok(None) };
+        if !self.lanes.iter().all(|lane| lane.recordings.contains_key(&shape)) {
+            if !self.is_worth_recording(shape) {
+                return Ok(None);
+            }
+            if let Err(error) = self.lanes.iter_mut().try_for_each(|lane| lane.record(shape, images, &pass)) {
+                tracing::warn!(%error, ?shape, "a forward pass cannot be recorded as a CUDA graph; no other is tried");
+                self.gave_up = true;
+                return Ok(None);
+            }
+        }
+        self.lanes[free].begin(shape, images)?;
+        Ok(Some(free))
+    }
+
+    fn is_worth_recording(&mut self, shape: Shape) -> bool {
+        let comes_again = self.seen.contains(&shape);
+        if self.seen.len() < MOST_SHAPES {
+            self.seen.insert(shape);
+        }
+        comes_again && !self.gave_up
+    }
+
+    /// Waits for the pass on a lane; `None` if none runs there.
+    pub(in crate::torch) fn finish(&mut self, lane: usize) -> Result<Option<Found>, TchError> {
+        self.lanes.get_mut(lane).map_or(Ok(None), Lane::finish)
+    }
+}
+
+impl Lane {
+    fn new(functions: &'static Functions, number: usize) -> Result<Self, TchError> {
+        let (device, stream) = (tch::Device::Cuda(number), Stream::new(functions, number)?);
+        Ok(Self { functions, device, stream, recordings: HashMap::new(), running: None })
+    }
+
+    fn record(
+        &mut self,
+        shape: Shape,
+        images: &[&PreparedImage],
+        pass: &impl Fn(&Pixels) -> Result<Vec<Reduced>, TchError>,
+    ) -> Result<(), TchError> {
+        self.stream.enter()?;
+        let mut pixels = Pixels::pinned(shape, self.device)?;
+        pixels.fill(images)?;
+        // cuDNN tries its algorithms and libraries get their memory, neither of which can be recorded.
+        drop(pass(&pixels)?);
+        self.stream.wait()?;
+        let (graph, reduced) = Graph::record(self.functions, || pass(&pixels))?;
+        self.recordings.insert(shape, Recording { pixels, reduced, graph });
+        Ok(())
+    }
+
+    fn begin(&mut self, shape: Shape, images: &[&PreparedImage]) -> Result<(), TchError> {
+        let Some(recording) = self.recordings.get_mut(&shape) else {
+            return Err(TchError::Torch(format!("no recording of {shape:?}")));
+        };
+        self.stream.enter()?;
+        recording.pixels.fill(images)?;
+        recording.graph.replay()?;
+        self.running = Some(shape);
+        Ok(())
+    }
+
+    fn finish(&mut self) -> Result<Option<Found>, TchError> {
+        let Some(shape) = self.running.take() else { return Ok(None) };
+        self.stream.enter()?;
+        self.stream.wait()?;
+        let Some(recording) = self.recordings.get(&shape) else { return Ok(None) };
+        let pooled = recording.reduced.iter().map(|reduced| Ok((reduced.channels, reduced.read()?)));
+        Ok(Some((shape, pooled.collect::<Result<_, TchError>>()?)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_shape_is_worth_recording_when_it_comes_again_and_there_are_not_too_many() {
+        let mut lanes = Lanes::default();
+        let shape = |images| Shape { images, side: 224 };
+        assert!(!lanes.is_worth_recording(shape(1)));
+        assert!(lanes.is_worth_recording(shape(1)));
+        for images in 2..100 {
+            lanes.is_worth_recording(shape(images));
+        }
+        assert!(lanes.is_worth_recording(shape(MOST_SHAPES)) && !lanes.is_worth_recording(shape(99)));
+        lanes.gave_up = true;
+        assert!(!lanes.is_worth_recording(shape(1)), "one could not be recorded");
+    }
+
+    #[test]
+    fn without_a_cuda_device_nothing_is_in_flight() {
+        let mut lanes = Lanes::open(DeviceId::Cpu);
+        assert_eq!(lanes.in_flight(), 1);
+        let image = PreparedImage { side: 1, pixels: vec![1, 2, 3].into(), mean: [0.0; 3], std: [1.0; 3] };
+        let begun = lanes.begin(&[&image], |_| Ok(Vec::new()));
+        assert!(matches!(begun, Ok(None)) && matches!(lanes.finish(0), Ok(None)));
+    }
+}

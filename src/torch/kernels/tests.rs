@@ -1,0 +1,111 @@
+//! Every kernel gives what the plain ones give.
+
+use super::*;
+use crate::{
+    base::{Architecture, Base, BaseWeights, BatchNormStatistics, FeatureBatch, SeededStream, Wanted},
+    torch::{Network, calibrate},
+};
+
+/// Smooth pictures: noise alone has no structure that a network could be wrong about.
+pub(in crate::torch) fn pictures(count: usize, side: u32) -> Vec<PreparedImage> {
+    let picture = |number: usize| {
+        let mut stream = SeededStream::new(number as u64, "picture");
+        let waves: [(f32, f32, f32); 4] = std::array::from_fn(|_| {
+            (0.3 * stream.next_unit(), 0.3 * stream.next_unit(), 6.3 * stream.next_unit())
+        });
+        let pixels = (0..side * side * 3).map(|index| {
+            let (x, y) = ((index / 3 % side) as f32, (index / 3 / side) as f32);
+            let wave =
+                |(kx, ky, phase): &(f32, f32, f32)| (kx * x + ky * y + phase + (index % 3) as f32).sin();
+            (127.5 + 30.0 * waves.iter().map(wave).sum::<f32>()).clamp(0.0, 255.0) as u8
+        });
+        PreparedImage {
+            side,
+            pixels: pixels.collect(),
+            mean: [0.485, 0.456, 0.406],
+            std: [0.229, 0.224, 0.225],
+        }
+    };
+    (0..count).map(picture).collect()
+}
+
+fn run(weights: &BaseWeights, kernels: Box<dyn Kernels>, images: &[PreparedImage]) -> FeatureBatch {
+    let mut network = Network::with_kernels(weights, kernels, Precision::Fp32, DeviceId::Cpu).unwrap();
+    let images: Vec<&PreparedImage> = images.iter().collect();
+    network.forward(&images, Wanted { pyramid: true, map: true }).unwrap()
+}
+
+pub(in crate::torch) fn error(found: &[f32], expected: &[f32]) -> f32 {
+    assert_eq!(found.len(), expected.len());
+    let square = |sum: f32, value: f32| sum + value * value;
+    let difference = found.iter().zip(expected).map(|(a, b)| a - b).fold(0.0, square);
+    (difference / expected.iter().copied().fold(0.0, square)).sqrt()
+}
+
+pub(in crate::torch) fn resnet18() -> BaseWeights {
+    BaseWeights::seeded(Architecture::ResNet18, 2, BatchNormStatistics::Random)
+}
+
+#[test]
+fn fused_convolutions_give_what_plain_ones_give_for_any_batch_and_side() {
+    assert!(has_fused_convolutions(), "the libtorch that Turret is built with has them on every processor");
+    let weights = resnet18();
+    for (count, side) in [(1, 224), (3, 96), (5, 33)] {
+        let images = pictures(count, side);
+        let plain = run(&weights, Box::new(plain::Plain), &images);
+        let fused = run(&weights, Box::new(onednn::OneDnn::new(Kind::Float)), &images);
+        assert!(error(&fused.gap, &plain.gap) < 1e-5);
+        assert!(error(&fused.pyramid, &plain.pyramid) < 1e-5);
+        assert!(error(&fused.map, &plain.map) < 1e-5);
+    }
+}
+
+#[test]
+fn a_row_of_a_batch_is_what_it_is_alone() {
+    let weights = resnet18();
+    let images = pictures(4, 64);
+    let together = run(&weights, Box::new(onednn::OneDnn::new(Kind::Float)), &images);
+    for (row, image) in images.iter().enumerate() {
+        let alone = run(&weights, Box::new(onednn::OneDnn::new(Kind::Float)), std::slice::from_ref(image));
+        let width = alone.pyramid.len();
+        assert!(error(&together.pyramid[row * width..][..width], &alone.pyramid) < 1e-5, "row {row}");
+    }
+}
+
+#[test]
+fn int8_stays_near_fp32_once_calibrated_and_keeps_its_ranges_in_the_base_file() {
+    let weights = resnet18();
+    let (ranges, errors) = calibrate(&weights, &pictures(8, 64), &mut |_, _| {}).unwrap();
+    assert_eq!((ranges.images, errors.len()), (4, 4));
+    let images = pictures(10, 64).split_off(8);
+    let fp32 = run(&weights, Box::new(onednn::OneDnn::new(Kind::Float)), &images);
+    let int8 = run(&weights, Box::new(int8::Int8::new(ranges.clone())), &images);
+    for (found, expected) in [(&int8.gap, &fp32.gap), (&int8.pyramid, &fp32.pyramid), (&int8.map, &fp32.map)]
+    {
+        let error = error(found, expected);
+        assert!(error > 0.0 && error < 0.1, "int8 is {error} off");
+    }
+
+    let folder = tempfile::tempdir().unwrap();
+    let (plain, calibrated) = (folder.path().join("plain"), folder.path().join("calibrated"));
+    weights.save(&plain).unwrap();
+    BaseWeights::save_with_ranges(&plain, &ranges, &calibrated).unwrap();
+    let read = BaseWeights::load(&calibrated).unwrap();
+    assert_eq!(read.activation_ranges(), Some(&ranges));
+    assert_eq!(read.identity(), weights.identity(), "heads of one are heads of the other");
+    assert!(BaseWeights::load(&plain).unwrap().activation_ranges().is_none());
+}
+
+#[test]
+fn int8_without_ranges_is_refused() {
+    assert!(matches!(kernels(DeviceId::Cpu, Precision::Int8, None), Err(PrecisionError::NotCalibrated)));
+}
+
+#[test]
+fn pictures_of_two_sides_are_no_batch() {
+    let (small, large) = (pictures(1, 32), pictures(1, 64));
+    let kernels = Box::new(onednn::OneDnn::new(Kind::Float));
+    let mut network = Network::with_kernels(&resnet18(), kernels, Precision::Fp32, DeviceId::Cpu).unwrap();
+    let result = network.forward(&[&small[0], &large[0]], Wanted::default());
+    assert!(matches!(result, Err(crate::base::BaseError::MixedSides { first: 32, other: 64 })));
+}

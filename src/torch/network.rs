@@ -1,0 +1,302 @@
+//! A frozen network, ready to run on a device in one precision.
+
+use tch::{TchError, Tensor, no_grad_guard};
+
+use super::{
+    branches::{self, Branches},
+    cuda::{Lanes, Pixels, Reduced, Shape},
+    folding::FoldedConvolution,
+    kernels::{self, Convolution, Cudnn, Kernels},
+    pooling::Pooled,
+};
+use crate::{
+    base::{
+        Architecture, Base, BaseError, BaseIdentity, BaseWeights, Begun, Branch, BranchId, BranchWeights,
+        BranchedFeatures, Device, DeviceError, DeviceId, FeatureBatch, FeatureWidths, Precision,
+        PrecisionChoice, PrecisionError, Split, Wanted, layers::Stage,
+    },
+    image::PreparedImage,
+};
+
+/// Side of the pictures for which weights are laid out; others give the same answers.
+const USUAL_SIDE: u32 = 224;
+
+/// Any of the architectures, its BatchNorms folded into the convolutions.
+#[derive(Debug)]
+pub struct Network {
+    architecture: Architecture,
+    identity: BaseIdentity,
+    widths: FeatureWidths,
+    device: DeviceId,
+    precision: Precision,
+    arithmetic: String,
+    kernels: Box<dyn Kernels>,
+    branches: Branches,
+    /// None but on a CUDA device.
+    lanes: Lanes,
+    stages: Vec<Stage<Box<dyn Convolution>>>,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum BuildError {
+    #[error(transparent)]
+    Device(#[from] DeviceError),
+    #[error(transparent)]
+    Precision(#[from] PrecisionError),
+    #[error("libtorch refused the weights: {0}")]
+    Torch(#[from] TchError),
+    #[error(transparent)]
+    Forward(#[from] BaseError),
+    #[error("a calibration needs at least 2 pictures, found {found}; some hundred are better")]
+    TooFewPictures { found: usize },
+}
+
+impl Network {
+    pub fn new(
+        weights: &BaseWeights,
+        device: Device,
+        precision: PrecisionChoice,
+    ) -> Result<Self, BuildError> {
+        let device = device.resolve()?;
+        let precision = precision.resolve(device)?;
+        let kernels = kernels::kernels(device, precision, weights.activation_ranges())?;
+        Ok(Self::with_kernels(weights, kernels, precision, device)?)
+    }
+
+    pub(super) fn with_kernels(
+        weights: &BaseWeights,
+        kernels: Box<dyn Kernels>,
+        precision: Precision,
+        device: DeviceId,
+    ) -> Result<Self, TchError> {
+        let architecture = weights.architecture();
+        let mut stages = Vec::new();
+        let mut side = USUAL_SIDE as usize;
+        for stage in architecture.stages() {
+            let mut steps = Vec::with_capacity(stage.steps.len());
+            for step in &stage.steps {
+                steps.push(step.prepared(&mut side, &mut |plan, input_side| {
+                    kernels
+                        .convolution(&FoldedConvolution::new(plan, &|name| weights.tensor(name)), input_side)
+                })?);
+            }
+            let Stage { channels, output, in_pyramid, .. } = stage;
+            stages.push(Stage { steps, channels, output, in_pyramid });
+        }
+        let (identity, widths) = (weights.identity(), architecture.widths());
+        let arithmetic = kernels.arithmetic();
+        let branches = Branches::new(kernels::float_kernels(device, precision));
+        let lanes = Lanes::open(device);
+        Ok(Self {
+            architecture,
+            identity,
+            widths,
+            device,
+            precision,
+            arithmetic,
+            kernels,
+            branches,
+            lanes,
+            stages,
+        })
+    }
+
+    pub fn precision(&self) -> Precision {
+        self.precision
+    }
+
+    pub fn device(&self) -> DeviceId {
+        self.device
+    }
+}
+
+impl Base for Network {
+    fn identity(&self) -> &BaseIdentity {
+        &self.identity
+    }
+
+    fn widths(&self) -> FeatureWidths {
+        self.widths
+    }
+
+    fn arithmetic(&self) -> &str {
+        &self.arithmetic
+    }
+
+    fn forward(&mut self, images: &[&PreparedImage], wanted: Wanted) -> Result<FeatureBatch, BaseError> {
+        let split = Split { wanted, own: true, branches: &[] };
+        Ok(self.forward_branches(images, split)?.own)
+    }
+
+    fn forward_branches(
+        &mut self,
+        images: &[&PreparedImage],
+        split: Split<'_>,
+    ) -> Result<BranchedFeatures, BaseError> {
+        let lane = match self.begin(images, split)? {
+            Begun::Done(features) => return Ok(features),
+            Begun::Running(lane) => lane,
+        };
+        let mut features = self.finish(lane)?;
+        if !split.wanted.pyramid {
+            features.own.pyramid.clear();
+        }
+        Ok(features)
+    }
+
+    fn begin(&mut self, images: &[&PreparedImage], split: Split<'_>) -> Result<Begun, BaseError> {
+        let _no_grad = no_grad_guard();
+        check_sides(images)?;
+        if let Some(cudnn) = self.kernels.recordable()
+            && split.own
+            && !split.wanted.map
+            && split.branches.is_empty()
+        {
+            let pass = |pixels: &Pixels| whole_pass(cudnn, &self.stages, pixels);
+            if let Some(lane) = self.lanes.begin(images, pass)? {
+                return Ok(Begun::Running(lane));
+            }
+        }
+        Ok(Begun::Done(self.compute(images, split)?))
+    }
+
+    fn finish(&mut self, lane: usize) -> Result<BranchedFeatures, BaseError> {
+        let found = self.lanes.finish(lane)?.ok_or(BaseError::NothingRuns { lane })?;
+        let (Shape { images, .. }, mut pooled) = found;
+        let (channels, last) = pooled.pop().ok_or(BaseError::NothingRuns { lane })?;
+        let images: Vec<usize> = (0..images).collect();
+        let own = gathered(Wanted { pyramid: true, map: false }, &pooled, channels, last, &images);
+        Ok(BranchedFeatures { own, branches: Vec::new() })
+    }
+
+    fn in_flight(&self) -> usize {
+        self.lanes.in_flight()
+    }
+
+    fn trunk_maps(&mut self, images: &[&PreparedImage], branch: Branch) -> Result<Vec<f32>, BaseError> {
+        let _no_grad = no_grad_guard();
+        check_sides(images)?;
+        let reads = self.read_by(branch)?;
+        let Some((last, stages)) = self.stages.split_last() else { return Ok(Vec::new()) };
+        let mut x = self.kernels.input(images)?;
+        for stage in stages {
+            x = stage.run(x, self.kernels.as_ref())?;
+        }
+        for step in last.steps.iter().take(branch.first_block) {
+            x = step.run(&x, self.kernels.as_ref())?;
+        }
+        Ok(self.kernels.values(&x, &reads)?)
+    }
+
+    fn load_branch(&mut self, weights: &BranchWeights) -> Result<BranchId, BaseError> {
+        let _no_grad = no_grad_guard();
+        self.branches.load(self.architecture, weights, USUAL_SIDE)
+    }
+
+    fn unload_branch(&mut self, id: BranchId) {
+        self.branches.unload(id);
+    }
+}
+
+impl Network {
+    /// A forward pass from its beginning to its end.
+    fn compute(&self, images: &[&PreparedImage], split: Split<'_>) -> Result<BranchedFeatures, BaseError> {
+        let wanted = split.wanted;
+        let places = split.branches.iter().map(|rows| self.branches.place(rows.branch));
+        let places = places.collect::<Result<Vec<Branch>, _>>()?;
+        let Some((last, stages)) = self.stages.split_last() else { return Ok(BranchedFeatures::default()) };
+        let mut x = self.kernels.input(images)?;
+        let mut trunk = Vec::new();
+        for stage in stages {
+            x = stage.run(x, self.kernels.as_ref())?;
+            if wanted.pyramid && stage.in_pyramid {
+                trunk.push((stage.channels, self.kernels.pooled(&x, &stage.output)?));
+            }
+        }
+        let mut features =
+            BranchedFeatures { branches: vec![FeatureBatch::default(); places.len()], ..Default::default() };
+        let last_place = places.iter().map(|place| place.first_block).max();
+        for (number, step) in last.steps.iter().enumerate() {
+            // Before the step: it may write over what it reads.
+            for (index, rows) in split.branches.iter().enumerate() {
+                if places[index].first_block == number {
+                    let map = branches::rows_of(&self.branch_input(&x, places[index])?, &rows.images)?;
+                    let pooled = self.branches.run(rows.branch, map)?;
+                    features.branches[index] = gathered(wanted, &trunk, last.channels, pooled, &rows.images);
+                }
+            }
+            if !split.own && last_place.is_none_or(|place| place <= number) {
+                return Ok(features);
+            }
+            x = step.run(&x, self.kernels.as_ref())?;
+        }
+        let pooled = self.kernels.pooled(&x, &last.output)?;
+        let all: Vec<usize> = (0..images.len()).collect();
+        features.own = gathered(wanted, &trunk, last.channels, pooled, &all);
+        if wanted.map {
+            features.own.map = self.kernels.values(&x, &last.output)?;
+        }
+        Ok(features)
+    }
+
+    /// The trunk's map before the branch's first block, in the numbers that branches compute with.
+    fn branch_input(&self, map: &Tensor, branch: Branch) -> Result<Tensor, BaseError> {
+        Ok(self.kernels.branch_input(map, &self.read_by(branch)?)?)
+    }
+
+    /// Name of the convolution whose result the branch reads.
+    fn read_by(&self, branch: Branch) -> Result<String, BaseError> {
+        Ok(branches::reads(self.architecture, branch)?)
+    }
+}
+
+/// That all images have one side.
+fn check_sides(images: &[&PreparedImage]) -> Result<(), BaseError> {
+    let first = images.first().map_or(0, |image| image.side);
+    match images.iter().find(|image| image.side != first) {
+        Some(image) => Err(BaseError::MixedSides { first, other: image.side }),
+        None => Ok(()),
+    }
+}
+
+/// Starts the work of a forward pass and waits for nothing: what a CUDA graph can record. Always with `pyramid`, which costs
+/// next to nothing, so that each shape is one recording.
+fn whole_pass(
+    cudnn: &Cudnn,
+    stages: &[Stage<Box<dyn Convolution>>],
+    pixels: &Pixels,
+) -> Result<Vec<Reduced>, TchError> {
+    let mut x = cudnn.normalised(pixels)?;
+    let mut reduced = Vec::new();
+    for (number, stage) in stages.iter().enumerate() {
+        x = stage.run(x, cudnn)?;
+        let is_last = number + 1 == stages.len();
+        if is_last || stage.in_pyramid {
+            reduced.push(cudnn.reduced(&x, stage.channels)?);
+        }
+    }
+    Ok(reduced)
+}
+
+/// The features of some images: the trunk's stages, and a last one that has a row for each of them.
+fn gathered(
+    wanted: Wanted,
+    trunk: &[(usize, Pooled)],
+    channels: usize,
+    last: Pooled,
+    images: &[usize],
+) -> FeatureBatch {
+    let mut batch = FeatureBatch::default();
+    if wanted.pyramid {
+        for (own, &image) in images.iter().enumerate() {
+            let of_trunk = trunk.iter().map(|(channels, pooled)| (*channels, pooled, image));
+            for (channels, Pooled { average, maximum }, image) in of_trunk.chain([(channels, &last, own)]) {
+                let of_image = image * channels..(image + 1) * channels;
+                batch.pyramid.extend_from_slice(average.get(of_image.clone()).unwrap_or_default());
+                batch.pyramid.extend_from_slice(maximum.get(of_image).unwrap_or_default());
+            }
+        }
+    }
+    batch.gap = last.average;
+    batch
+}

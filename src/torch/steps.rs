@@ -1,0 +1,63 @@
+//! The layers of a network made into something that runs, and run.
+
+use tch::{TchError, Tensor};
+
+use super::kernels::{Convolution, Kernels};
+use crate::base::layers::{ConvolutionPlan, Stage, Step};
+
+impl Step<ConvolutionPlan> {
+    /// The step with every plan made into something that runs. `prepare` is told the side of the map that the
+    /// convolution reads; `side` is that of the step's input before and of its output after.
+    pub(super) fn prepared<C, E>(
+        &self,
+        side: &mut usize,
+        prepare: &mut impl FnMut(&ConvolutionPlan, usize) -> Result<C, E>,
+    ) -> Result<Step<C>, E> {
+        let before = *side;
+        *side = self.side_after(before);
+        let after = *side;
+        // A residual's second convolution reads what the first has made smaller.
+        self.try_map(&mut |plan| prepare(plan, if plan.adds.is_some() { after } else { before }))
+    }
+}
+
+impl<C> Step<C> {
+    pub(super) fn try_map<D, E>(&self, map: &mut impl FnMut(&C) -> Result<D, E>) -> Result<Step<D>, E> {
+        Ok(match self {
+            Self::Convolution(convolution) => Step::Convolution(map(convolution)?),
+            Self::MaxPool(pool) => Step::MaxPool(*pool),
+            Self::Residual { conv1, conv2, around } => Step::Residual {
+                conv1: map(conv1)?,
+                conv2: map(conv2)?,
+                around: around.as_ref().map(map).transpose()?,
+            },
+        })
+    }
+}
+
+impl Step<Box<dyn Convolution>> {
+    pub(super) fn run(&self, x: &Tensor, kernels: &dyn Kernels) -> Result<Tensor, TchError> {
+        match self {
+            Self::Convolution(convolution) => convolution.relu(x),
+            Self::MaxPool(pool) => kernels.max_pool(x, *pool),
+            Self::Residual { conv1, conv2, around } => {
+                let inner = conv1.relu(x)?;
+                let other = match around {
+                    Some(around) => around.linear(x)?,
+                    // Written over: nobody reads the block's input after this.
+                    None => x.shallow_clone(),
+                };
+                conv2.add_relu(&inner, other)
+            }
+        }
+    }
+}
+
+impl Stage<Box<dyn Convolution>> {
+    pub(super) fn run(&self, mut x: Tensor, kernels: &dyn Kernels) -> Result<Tensor, TchError> {
+        for step in &self.steps {
+            x = step.run(&x, kernels)?;
+        }
+        Ok(x)
+    }
+}

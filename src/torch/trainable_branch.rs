@@ -1,0 +1,120 @@
+//! The private layers of a deep head while they learn, with libtorch's gradients.
+
+use std::collections::BTreeMap;
+
+use tch::{TchError, Tensor};
+
+use super::{branches::check, folding::BATCH_NORM_EPSILON};
+use crate::base::{Architecture, BaseError, Branch, BranchTensor, BranchWeights, layers::Step};
+
+/// Convolutions that learn, from the weights that they are given. BatchNorm's statistics, scale and shift stay as they are,
+/// so that the same function is learnt as served.
+#[derive(Debug)]
+pub(super) struct TrainableBranch {
+    branch: Branch,
+    steps: Vec<Step<TrainableConvolution>>,
+    /// Every tensor at the start; those of BatchNorm also at the end.
+    start: BTreeMap<String, BranchTensor>,
+}
+
+#[derive(Debug)]
+struct TrainableConvolution {
+    /// Of the weight among the tensors.
+    name: String,
+    /// `[outputs, inputs, side, side]`
+    weight: Tensor,
+    /// What BatchNorm multiplies each filter with, `[outputs, 1, 1, 1]`.
+    scale: Tensor,
+    /// What it adds then, `[outputs]`.
+    shift: Tensor,
+    stride: i64,
+    padding: i64,
+}
+
+impl TrainableBranch {
+    /// # Errors
+    /// If the weights are not those of private layers of this architecture.
+    pub(super) fn new(architecture: Architecture, weights: &BranchWeights) -> Result<Self, BaseError> {
+        check(architecture, weights)?;
+        let stage = architecture.branch_stage(weights.branch)?;
+        let values = |name: &str| weights.tensors.get(name).map_or(&[][..], |tensor| &tensor.values);
+        let steps = stage.steps.iter().map(|step| {
+            step.try_map(&mut |plan| -> Result<TrainableConvolution, TchError> {
+                let name = format!("{}.weight", plan.name);
+                let part = |part: &str| {
+                    let norm = plan.norm.as_deref().unwrap_or_default();
+                    Tensor::f_from_slice(values(&format!("{norm}.{part}")))
+                };
+                let deviation = part("running_var")?.f_add_scalar(BATCH_NORM_EPSILON)?.f_sqrt()?;
+                let scale = part("weight")?.f_div(&deviation)?;
+                let shift = part("bias")?.f_sub(&part("running_mean")?.f_mul(&scale)?)?;
+                let shape = plan.weight_shape().map(|side| side as i64);
+                let weight = Tensor::f_from_slice(values(&name))?.f_view(shape)?;
+                Ok(TrainableConvolution {
+                    weight: weight.f_set_requires_grad(true)?,
+                    name,
+                    scale: scale.f_view([-1, 1, 1, 1])?,
+                    shift,
+                    stride: plan.stride as i64,
+                    padding: plan.side as i64 / 2,
+                })
+            })
+        });
+        let steps = steps.collect::<Result<Vec<_>, _>>()?;
+        Ok(Self { branch: weights.branch, steps, start: weights.tensors.clone() })
+    }
+
+    /// Average and maximum of each channel of the last map, `[N, channels]` each, for maps of the trunk
+    /// `[N, channels, height, width]`.
+    pub(super) fn pooled(&self, maps: &Tensor) -> Result<(Tensor, Tensor), TchError> {
+        let mut x = maps.shallow_clone();
+        for step in &self.steps {
+            x = step.forward(&x)?;
+        }
+        let pixels = x.f_flatten(2, -1)?;
+        Ok((pixels.f_mean_dim(&[-1i64][..], false, None)?, pixels.f_amax([-1i64], false)?))
+    }
+
+    /// What learns, by name, in a fixed order.
+    pub(super) fn parameters(&self) -> Vec<(&str, &Tensor)> {
+        let convolutions = self.steps.iter().flat_map(Step::convolutions);
+        convolutions.map(|convolution| (convolution.name.as_str(), &convolution.weight)).collect()
+    }
+
+    /// The layers as they are now.
+    pub(super) fn weights(&self) -> Result<BranchWeights, TchError> {
+        let mut tensors = self.start.clone();
+        for (name, weight) in self.parameters() {
+            if let Some(tensor) = tensors.get_mut(name) {
+                weight.f_detach()?.f_contiguous()?.f_copy_data(&mut tensor.values, weight.numel())?;
+            }
+        }
+        Ok(BranchWeights { branch: self.branch, tensors })
+    }
+}
+
+impl Step<TrainableConvolution> {
+    fn forward(&self, x: &Tensor) -> Result<Tensor, TchError> {
+        match self {
+            Self::Convolution(convolution) => convolution.forward(x)?.f_relu(),
+            Self::MaxPool(pool) => {
+                x.f_max_pool2d([pool.side; 2], [pool.stride; 2], [pool.padding; 2], [1, 1], false)
+            }
+            Self::Residual { conv1, conv2, around } => {
+                let inner = conv2.forward(&conv1.forward(x)?.f_relu()?)?;
+                let other = match around {
+                    Some(around) => around.forward(x)?,
+                    None => x.shallow_clone(),
+                };
+                inner.f_add(&other)?.f_relu()
+            }
+        }
+    }
+}
+
+impl TrainableConvolution {
+    fn forward(&self, x: &Tensor) -> Result<Tensor, TchError> {
+        let weight = self.weight.f_mul(&self.scale)?;
+        x.f_conv2d(&weight, Some(&self.shift), [self.stride; 2], [self.padding; 2], [1, 1], 1)
+    }
+}

@@ -1,0 +1,17 @@
+//! What every step of a training needs.
+
+use super::{options::TrainOptions, progress::Event};
+use crate::base::Base;
+
+/// The settings, the base and whoever watches: first parameter of every step.
+pub(crate) struct TrainContext<'a> {
+    pub(crate) options: &'a TrainOptions,
+    pub(crate) base: &'a mut dyn Base,
+    pub(crate) observer: &'a mut dyn FnMut(Event<'_>),
+}
+
+impl TrainContext<'_> {
+    pub(crate) fn observe(&mut self, event: Event<'_>) {
+        (self.observer)(event);
+    }
+}

@@ -1,0 +1,245 @@
+//! Pictures with their classes, from folders or from a file that lists them. No content is there twice.
+
+pub(crate) mod augment;
+mod error;
+mod folders;
+mod group;
+mod manifest;
+pub(crate) mod split;
+
+pub use augment::{Augment, UnknownAugment};
+pub use error::{DatasetError, Mistakes};
+pub use group::GroupBy;
+
+use std::{
+    collections::{BTreeSet, HashMap, hash_map::Entry},
+    path::{Path, PathBuf},
+    str::FromStr,
+};
+
+use rayon::prelude::*;
+
+use crate::{
+    image::{self, ImageLimits, ImageSource, Picture},
+    task::Digest,
+    train::progress::Warning,
+};
+
+/// What a picture is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Part {
+    /// It is learned.
+    Train,
+    /// It judges what was learned.
+    Validation,
+    /// Training never looks at it; it is for `fine-tune evaluate`.
+    Test,
+}
+
+impl Part {
+    pub const ALL: [Self; 3] = [Self::Train, Self::Validation, Self::Test];
+
+    /// The folder of the layout that says what is for what, and the word in the column `split`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Train => "train",
+            Self::Validation => "val",
+            Self::Test => "test",
+        }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{text:?} is no part of a data set: train, val or test is wanted")]
+pub struct UnknownPart {
+    pub text: String,
+}
+
+impl FromStr for Part {
+    type Err = UnknownPart;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Self::ALL
+            .into_iter()
+            .find(|part| part.name() == text)
+            .ok_or_else(|| UnknownPart { text: text.to_owned() })
+    }
+}
+
+/// A readable file of a class; whether it is a picture shows when it is decoded.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PictureFile {
+    /// Index into [`Dataset::classes`].
+    pub class: usize,
+    pub path: PathBuf,
+    /// SHA-256 of the file.
+    pub digest: Digest,
+    /// Set where the data says what the picture is for.
+    pub given: Option<Part>,
+    /// Pictures of one group show one part; without a group a picture stands for itself.
+    pub group: Option<String>,
+    /// How often it counts when it is learned.
+    pub weight: f32,
+}
+
+impl PictureFile {
+    /// The same for the pictures of one group.
+    pub fn group_digest(&self) -> Digest {
+        self.group.as_ref().map_or(self.digest, |group| Digest::of(group.as_bytes()))
+    }
+}
+
+/// Pictures of some classes.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Dataset {
+    /// The folder, or the file that lists the pictures.
+    pub data: PathBuf,
+    /// Sorted.
+    pub classes: Vec<String>,
+    /// Sorted by class, then by digest, so that names and dates of files change nothing.
+    pub pictures: Vec<PictureFile>,
+}
+
+/// A file that was found or named, not read yet.
+struct Listed {
+    label: String,
+    path: PathBuf,
+    given: Option<Part>,
+    group: Option<String>,
+    weight: f32,
+}
+
+impl Dataset {
+    /// Reads every file that the folder or the list names once.
+    ///
+    /// Unreadable and empty files and repeated pictures are left out with a warning each. Of a picture that is given to
+    /// several parts, the one that judges stays: it must not be learned.
+    pub fn read(
+        data: &Path,
+        group_by: &GroupBy,
+        warn: &mut dyn FnMut(Warning),
+    ) -> Result<Self, DatasetError> {
+        let mut listed = if manifest::is_manifest(data) && !data.is_dir() {
+            manifest::read(data, group_by)?
+        } else {
+            folders::read(data, group_by, warn)?
+        };
+        if *group_by == GroupBy::Stem {
+            listed.iter_mut().for_each(|file| file.group = group::stem_group(&file.path));
+        }
+        let classes: BTreeSet<String> = listed.iter().map(|file| file.label.clone()).collect();
+        let classes: Vec<String> = classes.into_iter().collect();
+        if !listed.iter().any(|file| file.given == Some(Part::Validation)) {
+            // Nobody said what judges: those to be learned are divided like any others.
+            listed
+                .iter_mut()
+                .filter(|file| file.given == Some(Part::Train))
+                .for_each(|file| file.given = None);
+        }
+        // Test first, then validation: of a picture in two parts, the first stays.
+        listed.sort_by_key(|file| std::cmp::Reverse(file.given));
+        let pictures = unique_pictures(listed, &classes, warn)?;
+        Ok(Self { data: data.to_owned(), classes, pictures })
+    }
+
+    /// Whether these pictures of this data set are enough to learn from: two classes, two pictures a class, one in each
+    /// half where the halves are given, and no group on both sides.
+    pub fn check<'a>(
+        &self,
+        pictures: impl IntoIterator<Item = &'a PictureFile> + Clone,
+    ) -> Result<(), DatasetError> {
+        match self.classes.as_slice() {
+            [] => return Err(DatasetError::NoPictures { data: self.data.clone() }),
+            [class] => {
+                return Err(DatasetError::OneClass { data: self.data.clone(), class: class.clone() });
+            }
+            [_, _, ..] => {}
+        }
+        for (class, name) in self.classes.iter().enumerate() {
+            let of_class = || pictures.clone().into_iter().filter(move |picture| picture.class == class);
+            let found = of_class().count();
+            if found < 2 {
+                return Err(DatasetError::TooFew { class: name.clone(), found });
+            }
+            let given: BTreeSet<Option<Part>> = of_class().map(|picture| picture.given).collect();
+            for half in [Part::Train, Part::Validation] {
+                if !given.contains(&None) && !given.contains(&Some(half)) {
+                    return Err(DatasetError::EmptyHalf { class: name.clone(), half: half.name() });
+                }
+            }
+        }
+        check_groups(pictures)
+    }
+}
+
+fn check_groups<'a>(pictures: impl IntoIterator<Item = &'a PictureFile>) -> Result<(), DatasetError> {
+    let mut first_of: HashMap<&str, &PictureFile> = HashMap::new();
+    for picture in pictures {
+        let (Some(group), Some(given)) = (&picture.group, picture.given) else { continue };
+        let first = first_of.entry(group).or_insert(picture);
+        if first.given != Some(given) {
+            let (first, second) = (first.path.clone(), picture.path.clone());
+            return Err(DatasetError::DividedGroup { group: group.clone(), first, second });
+        }
+    }
+    Ok(())
+}
+
+fn unique_pictures(
+    listed: Vec<Listed>,
+    classes: &[String],
+    warn: &mut dyn FnMut(Warning),
+) -> Result<Vec<PictureFile>, DatasetError> {
+    let digests: Vec<Result<Digest, String>> =
+        listed.par_iter().map(|file| read_picture(&file.path).map(|bytes| Digest::of(&bytes))).collect();
+    let mut pictures: HashMap<Digest, PictureFile> = HashMap::with_capacity(listed.len());
+    for (Listed { label, path, given, group, weight }, digest) in listed.into_iter().zip(digests) {
+        let digest = match digest {
+            Ok(digest) => digest,
+            Err(reason) => {
+                warn(Warning::Unreadable { path, reason });
+                continue;
+            }
+        };
+        let class = classes.partition_point(|known| *known < label);
+        match pictures.entry(digest) {
+            Entry::Vacant(vacant) => {
+                vacant.insert(PictureFile { class, path, digest, given, group, weight });
+            }
+            // Windows leaves the same desktop.ini in every folder: only pictures can contradict each other.
+            Entry::Occupied(first) if first.get().class != class => match read_picture(&path)
+                .and_then(decode_picture)
+            {
+                Ok(_) => {
+                    return Err(DatasetError::TwoClasses { first: first.get().path.clone(), second: path });
+                }
+                Err(reason) => warn(Warning::NoPicture { path, reason }),
+            },
+            Entry::Occupied(first) => warn(Warning::Repeated { path, first: first.get().path.clone() }),
+        }
+    }
+    let mut pictures: Vec<PictureFile> = pictures.into_values().collect();
+    pictures.sort_unstable_by_key(|picture| (picture.class, picture.digest));
+    Ok(pictures)
+}
+
+/// The file's bytes, or why it can be no picture.
+pub(crate) fn read_picture(path: &Path) -> Result<Vec<u8>, String> {
+    let metadata = fs_err::metadata(path).map_err(|error| error.to_string())?;
+    let limit = ImageLimits::default().max_encoded_bytes as u64;
+    match metadata.len() {
+        _ if !metadata.is_file() => Err("it is no regular file".to_owned()),
+        0 => Err("it has 0 bytes".to_owned()),
+        found if found > limit => Err(format!("it has {found} bytes, the limit is {limit}")),
+        _ => fs_err::read(path).map_err(|error| error.to_string()),
+    }
+}
+
+/// The picture, or why the bytes are none.
+pub(crate) fn decode_picture(bytes: Vec<u8>) -> Result<Picture, String> {
+    image::decode(&ImageSource::Encoded(bytes.into()), &ImageLimits::default())
+        .map_err(|error| error.to_string())
+}
+
+#[cfg(test)]
+mod tests;

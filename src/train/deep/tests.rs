@@ -1,0 +1,165 @@
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+};
+
+use super::*;
+use crate::{
+    base::{
+        Architecture, Base, BaseWeights, BatchNormStatistics, Branch, Device, FeatureSet, PrecisionChoice,
+        Wanted,
+    },
+    head::HeadContent,
+    image::PreparedImage,
+    task::Digest,
+    torch::Network,
+    train::{
+        Augment, Event, JudgeOptions, Outcome, Part, Solver, TrainError, TrainOptions, judge_head,
+        tests::{Workshop, content},
+        train,
+    },
+};
+
+/// A real, if random, network: two classes that any base tells apart.
+struct DeepWorkshop {
+    workshop: Workshop,
+    weights: Arc<BaseWeights>,
+    base: Network,
+}
+
+impl DeepWorkshop {
+    fn new() -> Self {
+        let weights = BaseWeights::seeded(Architecture::ResNet18, 2, BatchNormStatistics::Random);
+        let base = Network::new(&weights, Device::Cpu, PrecisionChoice::default()).unwrap();
+        let workshop = Workshop::empty();
+        for number in 0..12 {
+            let part = if number % 4 == 0 { "val" } else { "train" };
+            workshop.picture(&format!("{part}/ok/{number}.png"), 150 + number * 8);
+            workshop.picture(&format!("{part}/dent/{number}.png"), 20 + number * 8);
+        }
+        Self { workshop, weights: Arc::new(weights), base }
+    }
+
+    fn options(&self) -> TrainOptions {
+        TrainOptions {
+            strategy: Strategy::FineTune,
+            // The last block alone: a third of the numbers to learn, keep and write.
+            unfreeze: Some(Branch { first_block: 1 }),
+            layers: Some(self.weights.clone()),
+            fine_tune: FineTuneOptions { epochs: 3, batch_size: 8, ..FineTuneOptions::default() },
+            ..self.workshop.options()
+        }
+    }
+
+    fn train(&mut self, options: &TrainOptions) -> Result<Outcome, TrainError> {
+        train(options, &mut self.base, &mut |_| {})
+    }
+
+    fn digest_with(&mut self, heads: &str, options: TrainOptions) -> Digest {
+        let options = TrainOptions { heads: self.workshop.path(heads), ..options };
+        self.train(&options).unwrap().published.digest
+    }
+
+    fn judged(&mut self, head: &HeadContent) -> f64 {
+        let (data, cache) = (self.workshop.path("data"), None);
+        let options = JudgeOptions { head: head.clone(), data, part: Some(Part::Validation), cache };
+        judge_head(&options, &mut self.base, &mut |_| {}).unwrap().accuracy
+    }
+}
+
+#[test]
+fn a_fine_tuned_head_has_layers_that_learned_and_the_base_stays_as_it_was() {
+    let mut workshop = DeepWorkshop::new();
+    let grey =
+        PreparedImage { side: 64, pixels: vec![90; 64 * 64 * 3].into(), mean: [0.5; 3], std: [0.5; 3] };
+    let before = workshop.base.forward(&[&grey], Wanted::default()).unwrap();
+    for (unfreeze, blocks) in [(None, "layer4"), (Some("layer4.1".parse().unwrap()), "layer4.1")] {
+        let outcome = workshop.train(&TrainOptions { unfreeze, ..workshop.options() }).unwrap();
+        assert_eq!(outcome.strategy.branch.as_deref(), Some(blocks));
+        assert!(outcome.strategy.serving_cost.is_some_and(|cost| cost > 0.0));
+        let head = content(&outcome);
+        let (learned, start) =
+            (head.branch.clone().unwrap(), workshop.weights.branch("layer4".parse().unwrap()).unwrap());
+        for (name, tensor) in &learned.tensors {
+            let is_convolution = tensor.shape.len() == 4;
+            assert_eq!(
+                *tensor != start.tensors[name],
+                is_convolution,
+                "{name}: BatchNorm stays, convolutions learn"
+            );
+        }
+        assert_eq!(workshop.judged(&head), outcome.evaluation.accuracy, "any head, judged as it is served");
+    }
+    assert_eq!(workshop.base.forward(&[&grey], Wanted::default()).unwrap(), before);
+}
+
+#[test]
+fn the_same_pictures_give_the_same_layers_with_or_without_a_cache_and_views() {
+    let mut workshop = DeepWorkshop::new();
+    let options = TrainOptions { augment: Augment::Light, ..workshop.options() };
+    let first = workshop.digest_with("a", options.clone());
+    assert_eq!(workshop.digest_with("b", options.clone()), first, "from the cache");
+    assert_eq!(workshop.digest_with("c", TrainOptions { cache: None, ..options }), first, "without one");
+}
+
+#[test]
+fn a_training_that_was_stopped_ends_as_if_it_had_not_been() {
+    let mut workshop = DeepWorkshop::new();
+    let options = TrainOptions { features: Some(FeatureSet::Pyramid), ..workshop.options() };
+    let expected = workshop.digest_with("straight", options.clone());
+    let heads = workshop.workshop.path("stopped");
+    let stopped = TrainOptions { heads: heads.clone(), ..options };
+    let mut epochs = Vec::new();
+    let run = catch_unwind(AssertUnwindSafe(|| {
+        train(&stopped, &mut workshop.base, &mut |event| {
+            if let Event::DeepEpoch(epoch) = event {
+                epochs.push(epoch.epoch);
+                // Before this epoch is kept.
+                assert!(epoch.epoch < 3, "stopped here");
+            }
+        })
+    }));
+    assert!(run.is_err() && !heads.join("bracket-left/00000001.safetensors").exists());
+    let outcome = train(&stopped, &mut workshop.base, &mut |event| {
+        if let Event::DeepEpoch(epoch) = event {
+            epochs.push(epoch.epoch);
+        }
+    });
+    assert_eq!(epochs, [1, 2, 3, 3], "the second run begins where the last whole epoch ended");
+    assert_eq!(outcome.unwrap().published.digest, expected);
+    let cache = walkdir::WalkDir::new(workshop.workshop.path("cache")).into_iter().flatten();
+    let left = cache.filter(|entry| entry.file_name().to_string_lossy().starts_with("fine-tune-")).count();
+    assert_eq!(left, 0, "nothing is left to go on with");
+}
+
+#[test]
+fn auto_takes_the_shared_features_where_there_is_little_to_learn_from_and_says_so() {
+    let mut workshop = DeepWorkshop::new();
+    let outcome = workshop.train(&TrainOptions { strategy: Strategy::Auto, ..workshop.options() }).unwrap();
+    assert_eq!(outcome.strategy.branch, None);
+    assert!(
+        matches!(outcome.strategy.because, Because::TooFewPictures { .. }),
+        "{}",
+        outcome.strategy.because
+    );
+    assert!(content(&outcome).branch.is_none());
+}
+
+#[test]
+fn what_cannot_be_fine_tuned_says_why_before_anything_is_published() {
+    let mut workshop = DeepWorkshop::new();
+    let mut refused = |change: &dyn Fn(&mut TrainOptions)| {
+        let mut options = workshop.options();
+        change(&mut options);
+        workshop.train(&options).unwrap_err().to_string()
+    };
+    let adam = refused(&|options| options.solver = Solver::Adam);
+    assert!(adam.contains("linear heads only"), "{adam}");
+    let no_layers = refused(&|options| options.layers = None);
+    assert!(no_layers.contains("not at hand"), "{no_layers}");
+    let elsewhere = refused(&|options| options.unfreeze = Some("layer4.2".parse().unwrap()));
+    assert!(elsewhere.contains("layer4, layer4.1 are there"), "{elsewhere}");
+    let no_room = refused(&|options| options.fine_tune.map_limit = 1000);
+    assert!(no_room.contains("--map-limit"), "{no_room}");
+    assert!(!workshop.workshop.path("heads/bracket-left/00000001.safetensors").exists());
+}

@@ -1,0 +1,191 @@
+//! Feature extraction and fine-tuning tried on the same folds, and stopped as soon as the outcome is certain.
+
+use super::{
+    Because, Gain,
+    strategy::{LEAST_OF_A_CLASS, LEAST_PICTURES},
+    tuner::{Fitted, School},
+};
+use crate::train::{
+    error::TrainError,
+    linear::{Choice, ConvexProblem, lbfgs::dot, problem::Standardised},
+    options::TrainOptions,
+    progress::Event,
+    training_set::Material,
+};
+
+/// Folds in which both strategies are compared. Each costs a training of layers.
+const MOST_FOLDS: usize = 3;
+
+/// Whether there are enough pictures to try; else why not.
+fn enough(of_classes: &[usize]) -> Result<(), Because> {
+    let pictures = of_classes.iter().sum();
+    let fewest = of_classes.iter().copied().min().unwrap_or(0);
+    if pictures < LEAST_PICTURES || fewest < LEAST_OF_A_CLASS {
+        return Err(Because::TooFewPictures { pictures, fewest });
+    }
+    Ok(())
+}
+
+/// Both strategies on the same folds.
+pub(crate) struct Trial {
+    folds: usize,
+    /// Of each picture that is learned.
+    fold_of: Vec<usize>,
+    classes: Vec<usize>,
+    linear_right: Vec<bool>,
+}
+
+impl Trial {
+    /// The linear head's part, which costs nothing; or why the other is not worth trying.
+    pub(crate) fn new(
+        options: &TrainOptions,
+        material: &Material<'_>,
+        choice: &Choice,
+        problem: &ConvexProblem,
+    ) -> Result<Self, Because> {
+        enough(&material.learned_of_classes())?;
+        let (fold_of, folds) =
+            material.folds_of_pictures(MOST_FOLDS, options.seed).ok_or(Because::NoFolds)?;
+        let (classes, first_rows) = (material.learned_classes(), material.first_rows());
+        let lesson_of_row = material.lesson_of_row();
+        let mut linear_right = vec![false; classes.len()];
+        for fold in 0..folds {
+            let fitted = problem.fit_rows(choice.l2, |row| fold_of[lesson_of_row[row]] != fold);
+            for lesson in (0..classes.len()).filter(|&lesson| fold_of[lesson] == fold) {
+                linear_right[lesson] =
+                    answer(&fitted, row_of(problem, first_rows[lesson])) == classes[lesson];
+            }
+        }
+        Race::new(linear_right.iter().copied()).could_be_won()?;
+        Ok(Self { folds, fold_of, classes, linear_right })
+    }
+
+    pub(crate) fn run(
+        &self,
+        school: &School<'_>,
+        observe: &mut dyn FnMut(Event<'_>),
+    ) -> Result<Race, TrainError> {
+        let mut race = Race::new(self.linear_right.iter().copied());
+        for fold in 0..self.folds {
+            let fitted: Fitted<'_> =
+                school.fit(Some(fold + 1), |lesson| self.fold_of[lesson] != fold, observe)?;
+            let judges: Vec<usize> =
+                (0..self.classes.len()).filter(|&lesson| self.fold_of[lesson] == fold).collect();
+            let answers = school.answers(&fitted, &judges)?;
+            let pairs = judges.iter().zip(answers);
+            race.add_fold(
+                pairs.map(|(&lesson, answer)| (self.linear_right[lesson], answer == self.classes[lesson])),
+            );
+            if race.is_lost() {
+                break;
+            }
+        }
+        Ok(race)
+    }
+}
+
+/// Right and wrong of both strategies on pictures that neither learned, fold after fold.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Race {
+    /// In all folds.
+    pictures: usize,
+    /// Pictures of folds to come on which the linear head is wrong.
+    linear_wrong_ahead: usize,
+    judged: usize,
+    only_deep_right: usize,
+    only_linear_right: usize,
+}
+
+impl Race {
+    /// `linear_right`: of each picture.
+    pub(crate) fn new(linear_right: impl Iterator<Item = bool>) -> Self {
+        let (mut pictures, mut wrong) = (0, 0);
+        for right in linear_right {
+            pictures += 1;
+            wrong += usize::from(!right);
+        }
+        Self { pictures, linear_wrong_ahead: wrong, judged: 0, only_deep_right: 0, only_linear_right: 0 }
+    }
+
+    /// Before the first fold: whether fine-tuning could win at all.
+    pub(crate) fn could_be_won(&self) -> Result<(), Because> {
+        if Gain::new(self.pictures, self.linear_wrong_ahead, 0).is_real() {
+            return Ok(());
+        }
+        Err(Because::FeaturesSuffice { wrong: self.linear_wrong_ahead, pictures: self.pictures })
+    }
+
+    /// (linear, deep) for each picture of a fold.
+    pub(crate) fn add_fold(&mut self, right: impl Iterator<Item = (bool, bool)>) {
+        for (linear, deep) in right {
+            self.judged += 1;
+            self.linear_wrong_ahead -= usize::from(!linear);
+            self.only_deep_right += usize::from(deep && !linear);
+            self.only_linear_right += usize::from(linear && !deep);
+        }
+    }
+
+    /// Whether the folds to come need not be computed: fine-tuning is behind, or could not win even if it were right wherever
+    /// the linear head is wrong.
+    pub(crate) fn is_lost(&self) -> bool {
+        let best =
+            Gain::new(self.pictures, self.only_deep_right + self.linear_wrong_ahead, self.only_linear_right);
+        self.only_deep_right <= self.only_linear_right || !best.is_real()
+    }
+
+    /// Of the folds so far.
+    pub(crate) fn gain(&self) -> Gain {
+        Gain::new(self.judged, self.only_deep_right, self.only_linear_right)
+    }
+}
+
+/// The standardised features of a row.
+fn row_of(problem: &ConvexProblem, row: usize) -> &[f64] {
+    &problem.features[row * problem.width..(row + 1) * problem.width]
+}
+
+/// The class with the largest logit; the first of equals.
+fn answer(classifier: &Standardised, features: &[f64]) -> usize {
+    let rows = classifier.weight.chunks_exact(features.len().max(1)).zip(&classifier.bias);
+    let logits = rows.map(|(row, bias)| dot(row, features) + bias);
+    let first_largest = |best: (usize, f64), (class, logit): (usize, f64)| {
+        if logit > best.1 { (class, logit) } else { best }
+    };
+    logits.enumerate().fold((0, f64::NEG_INFINITY), first_largest).0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_is_tried_where_the_features_are_nearly_always_right() {
+        let right = |wrong: usize| Race::new((0..300).map(move |picture| picture >= wrong));
+        assert_eq!(right(3).could_be_won(), Err(Because::FeaturesSuffice { wrong: 3, pictures: 300 }));
+        assert_eq!(right(30).could_be_won(), Ok(()));
+    }
+
+    #[test]
+    fn a_race_ends_when_it_is_lost_and_goes_on_while_it_is_open() {
+        let linear = |picture: usize| !picture.is_multiple_of(10);
+        let mut race = Race::new((0..300).map(linear));
+        let fold = |deep: fn(usize) -> bool| (0..100).map(move |picture| (linear(picture), deep(picture)));
+        let mut behind = race;
+        behind.add_fold(fold(|picture| !picture.is_multiple_of(5)));
+        assert!(behind.is_lost());
+        race.add_fold(fold(|_| true));
+        assert!(!race.is_lost());
+        assert_eq!(race.gain(), Gain::new(100, 10, 0));
+        race.add_fold(fold(|_| true));
+        race.add_fold(fold(|picture| !picture.is_multiple_of(10)));
+        assert_eq!(race.gain(), Gain::new(300, 20, 0));
+        assert!(race.gain().is_real());
+    }
+
+    #[test]
+    fn few_pictures_or_a_small_class_are_not_fine_tuned() {
+        assert_eq!(enough(&[100, 100]), Ok(()));
+        assert_eq!(enough(&[100, 14, 100]), Err(Because::TooFewPictures { pictures: 214, fewest: 14 }));
+        assert_eq!(enough(&[60, 60]), Err(Because::TooFewPictures { pictures: 120, fewest: 60 }));
+    }
+}

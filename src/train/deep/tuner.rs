@@ -1,0 +1,197 @@
+//! Trains private layers and their classifier on one data set, on all of it or fold by fold.
+
+use std::path::PathBuf;
+
+use rand::{RngExt as _, SeedableRng as _, seq::SliceRandom as _};
+use rand_chacha::ChaCha8Rng;
+
+use super::{
+    DeepEpoch, FineTuneOptions,
+    checkpoint::Checkpoints,
+    feature_maps::{Place, TrunkMaps},
+};
+use crate::{
+    base::{Architecture, BaseError, BranchWeights, FeatureSet},
+    task::Digest,
+    torch::{LinearStart, Rates, Rows, TrainableHead},
+    train::{
+        context::TrainContext,
+        error::TrainError,
+        features::extract::View,
+        linear::{Classifier, ConvexProblem, scaling::Scaling},
+        progress::{Event, Warning},
+    },
+};
+
+/// Step size of the classifier, which is good already.
+const CLASSIFIER_RATE: f64 = 1e-3;
+/// Rows judged together.
+const JUDGED_ROWS: usize = 64;
+
+/// A picture to learn, with its views.
+#[derive(Debug)]
+pub(crate) struct Lesson {
+    pub(crate) class: usize,
+    /// How much it counts; any scale.
+    pub(crate) weight: f64,
+    pub(crate) views: Vec<LessonView>,
+}
+
+#[derive(Debug)]
+pub(crate) struct LessonView {
+    pub(crate) name: Digest,
+    /// What its features have from below the branch.
+    pub(crate) from_trunk: Vec<f32>,
+}
+
+/// What is learned, from where, and how.
+#[derive(Debug)]
+pub(crate) struct Plan<'a> {
+    pub(crate) options: &'a FineTuneOptions,
+    pub(crate) architecture: Architecture,
+    pub(crate) start: BranchWeights,
+    pub(crate) set: FeatureSet,
+    pub(crate) l2: f64,
+    pub(crate) seed: u64,
+    pub(crate) problem: &'a ConvexProblem,
+    pub(crate) lessons: Vec<Lesson>,
+    /// For each row of the problem its lesson.
+    pub(crate) lesson_of_row: Vec<usize>,
+    /// Where checkpoints go: the name tells the data set and every setting.
+    pub(crate) checkpoints: Option<PathBuf>,
+}
+
+/// All that the fine-tunings of one data set share.
+#[derive(Debug)]
+pub(crate) struct School<'a> {
+    plan: Plan<'a>,
+    maps: TrunkMaps,
+}
+
+impl<'a> School<'a> {
+    /// Computes the maps that the cache does not have.
+    pub(crate) fn new(
+        context: &mut TrainContext<'_>,
+        plan: Plan<'a>,
+        views: &[View<'_>],
+        cache: Option<&std::path::Path>,
+    ) -> Result<Self, TrainError> {
+        let place = Place { folder: cache, limit: plan.options.map_limit };
+        let branch = (plan.architecture, plan.start.branch);
+        let maps = TrunkMaps::gather(context, place, branch, views)?;
+        Ok(Self { plan, maps })
+    }
+
+    /// Fits on the lessons that are `wanted`: first the classifier, then everything.
+    pub(crate) fn fit(
+        &self,
+        fold: Option<usize>,
+        wanted: impl Fn(usize) -> bool,
+        observer: &mut dyn FnMut(Event<'_>),
+    ) -> Result<Fitted<'_>, TrainError> {
+        let probe = self.plan.problem.fit_rows(self.plan.l2, |row| wanted(self.plan.lesson_of_row[row]));
+        let rates = Rates { classifier: CLASSIFIER_RATE, convolutions: self.plan.options.rate };
+        let Scaling { mean, deviation } = &self.plan.problem.scaling;
+        let (weight, bias, l2) = (&probe.weight, &probe.bias, self.plan.l2);
+        let mut model = TrainableHead::new(
+            self.plan.architecture,
+            &self.plan.start,
+            LinearStart { weight, bias, mean, deviation, l2 },
+            self.plan.set,
+            self.maps.shape(),
+            rates,
+        )?;
+        let learned: Vec<usize> = (0..self.plan.lessons.len()).filter(|&lesson| wanted(lesson)).collect();
+        let name = fold.map_or_else(|| "all".to_owned(), |fold| format!("fold-{fold}"));
+        let mut checkpoints =
+            self.plan.checkpoints.as_ref().map(|folder| Checkpoints::new(folder.join(name)));
+        let done = match &checkpoints {
+            Some(checkpoints) => checkpoints.resume(&mut model)?,
+            None => 0,
+        };
+        for epoch in done..self.plan.options.epochs {
+            let train_loss = self.epoch(&mut model, epoch, &learned)?;
+            if !train_loss.is_finite() {
+                return Err(TrainError::Diverged { learning_rate: self.plan.options.rate as f32 });
+            }
+            let most_epochs = self.plan.options.epochs;
+            observer(Event::DeepEpoch(&DeepEpoch { fold, epoch: epoch + 1, most_epochs, train_loss }));
+            let state = model.state()?;
+            if let Some(Err(error)) = checkpoints.as_ref().map(|all| all.keep(epoch + 1, &state)) {
+                let path = self.plan.checkpoints.clone().unwrap_or_default();
+                observer(Event::Warning(Warning::NoCheckpoint { path, reason: error.to_string() }));
+                checkpoints = None;
+            }
+        }
+        Ok(Fitted { model, scaling: &self.plan.problem.scaling })
+    }
+
+    /// Every lesson once, in an order and with views that depend on seed and epoch alone.
+    fn epoch(&self, model: &mut TrainableHead, epoch: usize, learned: &[usize]) -> Result<f64, TrainError> {
+        let mut random = ChaCha8Rng::seed_from_u64(self.plan.seed ^ ((epoch as u64 + 1) << 32));
+        let mut order = learned.to_vec();
+        order.shuffle(&mut random);
+        let weights: f64 = learned.iter().map(|&lesson| self.plan.lessons[lesson].weight).sum();
+        let scale = learned.len() as f64 / weights;
+        let steps = learned.len().div_ceil(self.plan.options.batch_size.max(1));
+        let all_steps = (steps * self.plan.options.epochs) as f64;
+        let mut loss = 0.0;
+        for (number, batch) in order.chunks(self.plan.options.batch_size.max(1)).enumerate() {
+            let rows = batch
+                .iter()
+                .map(|&lesson| (lesson, random.random_range(0..self.plan.lessons[lesson].views.len())));
+            let rows = self.rows(rows, scale)?;
+            let step = epoch * steps + number;
+            let cosine = 0.5 * (1.0 + (std::f64::consts::PI * step as f64 / all_steps).cos());
+            let number = i32::try_from(step + 1).unwrap_or(i32::MAX);
+            loss += model.step(&rows, number, cosine)? * batch.len() as f64;
+        }
+        Ok(loss / learned.len() as f64)
+    }
+
+    /// The answer to the picture itself of each of these lessons.
+    pub(crate) fn answers(&self, fitted: &Fitted<'_>, lessons: &[usize]) -> Result<Vec<usize>, TrainError> {
+        let mut answers = Vec::with_capacity(lessons.len());
+        for part in lessons.chunks(JUDGED_ROWS) {
+            let rows = self.rows(part.iter().map(|&lesson| (lesson, 0)), 1.0)?;
+            answers.extend(fitted.model.answers(&rows)?);
+        }
+        Ok(answers)
+    }
+
+    /// The rows of these (lesson, view).
+    fn rows(&self, of: impl Iterator<Item = (usize, usize)>, scale: f64) -> Result<Rows, TrainError> {
+        let mut rows = Rows::default();
+        for (lesson, view) in of {
+            let Lesson { class, weight, views } = &self.plan.lessons[lesson];
+            rows.maps.extend(self.maps.read(views[view].name)?);
+            rows.from_trunk.extend_from_slice(&views[view].from_trunk);
+            rows.classes.push(*class as i64);
+            rows.weights.push((weight * scale) as f32);
+        }
+        Ok(rows)
+    }
+
+    /// Nothing is left to go on with.
+    pub(crate) fn forget_checkpoints(&self) {
+        if let Some(folder) = &self.plan.checkpoints {
+            // At worst a few megabytes stay that nobody asks for.
+            let _stays = fs_err::remove_dir_all(folder);
+        }
+    }
+}
+
+/// What learned, and from where it started.
+#[derive(Debug)]
+pub(crate) struct Fitted<'a> {
+    model: TrainableHead,
+    scaling: &'a Scaling,
+}
+
+impl Fitted<'_> {
+    pub(crate) fn trained(&self) -> Result<(BranchWeights, Classifier), BaseError> {
+        let (weight, bias) = self.model.classifier()?;
+        let (weight, bias) = self.scaling.fold(&weight, &bias);
+        Ok((self.model.layers()?, Classifier { weight, bias }))
+    }
+}

@@ -1,0 +1,138 @@
+//! Features on disk, by content: a picture's forward pass is done once for a base and a preprocessing.
+//!
+//! `<root>/<base, 12 digits>-<arithmetic>-<preprocessing, 12 digits>/<first 2 digits>/<sha-256 of the picture's file>.safetensors`
+
+use std::{
+    collections::BTreeMap,
+    io,
+    path::{Path, PathBuf},
+};
+
+use crate::{
+    base::{BaseIdentity, FeatureSet, FeatureWidths},
+    image::Preprocess,
+    task::Digest,
+    tensor_file::{self, NewTensor, TensorFile},
+    whole_file,
+};
+
+/// Both feature sets of one picture; they come from the same forward pass.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PictureFeatures {
+    pub gap: Vec<f32>,
+    pub pyramid: Vec<f32>,
+}
+
+impl PictureFeatures {
+    pub fn of(&self, set: FeatureSet) -> &[f32] {
+        match set {
+            FeatureSet::Gap => &self.gap,
+            FeatureSet::Pyramid => &self.pyramid,
+        }
+    }
+}
+
+/// The cache of one base in one arithmetic with one preprocessing.
+#[derive(Debug)]
+pub struct FeatureCache {
+    folder: PathBuf,
+    widths: FeatureWidths,
+}
+
+impl FeatureCache {
+    pub fn new(
+        root: &Path,
+        base: &BaseIdentity,
+        arithmetic: &str,
+        widths: FeatureWidths,
+        preprocess: &Preprocess,
+    ) -> Self {
+        let preprocess: String = preprocess.digest().chars().take(12).collect();
+        let folder = format!("{}-{arithmetic}-{preprocess}", base.digest.short());
+        Self { folder: root.join(folder), widths }
+    }
+
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    fn entry(&self, picture: Digest) -> PathBuf {
+        let name = picture.to_string();
+        let shelf: String = name.chars().take(2).collect();
+        self.folder.join(shelf).join(format!("{name}.safetensors"))
+    }
+
+    /// `None` if there is no entry, or none that can be believed.
+    pub fn get(&self, picture: Digest) -> Option<PictureFeatures> {
+        let bytes = fs_err::read(self.entry(picture)).ok()?;
+        let file = TensorFile::parse(&bytes).ok()?;
+        let values = |set: FeatureSet| file.values(set.name(), &[self.widths.of(set)]).ok();
+        Some(PictureFeatures { gap: values(FeatureSet::Gap)?, pyramid: values(FeatureSet::Pyramid)? })
+    }
+
+    /// Keeps a picture's features. An entry that is there already is one that [`get`](Self::get) did not believe, or a
+    /// neighbour's of this moment with the same content: it makes way.
+    pub fn put(&self, picture: Digest, features: &PictureFeatures) -> io::Result<()> {
+        let PictureFeatures { gap, pyramid } = features;
+        let tensors = [(FeatureSet::Gap, gap, [gap.len()]), (FeatureSet::Pyramid, pyramid, [pyramid.len()])];
+        let tensors =
+            tensors.each_ref().map(|(set, values, shape)| NewTensor { name: set.name(), shape, values });
+        let bytes = tensor_file::to_bytes(&tensors, &BTreeMap::new()).map_err(io::Error::other)?;
+        whole_file::put(&self.entry(picture), &bytes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const WIDTHS: FeatureWidths = FeatureWidths { gap: 2, pyramid: 3 };
+
+    fn cache(root: &Path, base: &[u8], preprocess: &Preprocess) -> FeatureCache {
+        let base = BaseIdentity { architecture: "resnet18".to_owned(), digest: Digest::of(base) };
+        FeatureCache::new(root, &base, "exact", WIDTHS, preprocess)
+    }
+
+    fn features() -> PictureFeatures {
+        PictureFeatures { gap: vec![1.0, 2.0], pyramid: vec![3.0, 4.0, 5.0] }
+    }
+
+    #[test]
+    fn gives_back_what_it_was_given_to_the_same_base_and_preprocessing_alone() {
+        let root = tempfile::tempdir().unwrap();
+        let picture = Digest::of(b"picture");
+        let preprocess = Preprocess::default();
+        let first = cache(root.path(), b"base", &preprocess);
+        assert_eq!(first.get(picture), None);
+        first.put(picture, &features()).unwrap();
+        assert_eq!(first.get(picture), Some(features()));
+        assert_eq!(first.get(Digest::of(b"other picture")), None);
+        assert_eq!(cache(root.path(), b"other base", &preprocess).get(picture), None);
+        let stretch = Preprocess { resize: "stretch".parse().unwrap(), ..preprocess };
+        assert_eq!(cache(root.path(), b"base", &stretch).get(picture), None);
+    }
+
+    #[test]
+    fn a_damaged_entry_is_not_believed_and_makes_way_for_a_whole_one() {
+        let root = tempfile::tempdir().unwrap();
+        let picture = Digest::of(b"picture");
+        let cache = cache(root.path(), b"base", &Preprocess::default());
+        cache.put(picture, &features()).unwrap();
+        let whole = fs_err::read(cache.entry(picture)).unwrap();
+        fs_err::write(cache.entry(picture), &whole[..whole.len() - 1]).unwrap();
+        assert_eq!(cache.get(picture), None);
+        cache.put(picture, &features()).unwrap();
+        assert_eq!(cache.get(picture), Some(features()));
+    }
+
+    #[test]
+    fn entries_of_another_width_or_that_are_not_finite_are_not_believed() {
+        let root = tempfile::tempdir().unwrap();
+        let cache = cache(root.path(), b"base", &Preprocess::default());
+        for (name, gap) in [("narrow", vec![1.0]), ("not a number", vec![1.0, f32::NAN])] {
+            let picture = Digest::of(name.as_bytes());
+            cache.put(picture, &PictureFeatures { gap, ..features() }).unwrap();
+            assert_eq!(cache.get(picture), None, "{name}");
+        }
+    }
+}

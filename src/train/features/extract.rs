@@ -1,0 +1,215 @@
+//! The features of every picture: out of the cache, or from the base in batches while the next batch is decoded.
+
+use std::{sync::mpsc::sync_channel, thread};
+
+use rayon::prelude::*;
+
+use super::cache::{FeatureCache, PictureFeatures};
+use crate::{
+    base::{
+        Base, BaseError, BranchId, BranchRows, BranchWeights, FeatureBatch, FeatureSet, FeatureWidths, Split,
+        Wanted,
+    },
+    image::{PreparedImage, Preprocess},
+    task::Digest,
+    train::{
+        data::{
+            PictureFile,
+            augment::{light_view, view_digest},
+            decode_picture, read_picture,
+        },
+        error::TrainError,
+        progress::{Event, Warning},
+    },
+};
+
+/// Enough to keep a base busy; a batch of prepared images takes about 2 MiB.
+const BATCH_IMAGES: usize = 16;
+
+/// Batches that wait, decoded, for the base.
+const BATCHES_AHEAD: usize = 1;
+
+pub(crate) type Prepared = Result<PreparedImage, String>;
+
+/// A picture, or an augmented view of it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct View<'a> {
+    pub(crate) picture: &'a PictureFile,
+    /// 0: the picture as it is.
+    pub(crate) number: u32,
+}
+
+impl<'a> View<'a> {
+    pub(crate) fn unchanged(picture: &'a PictureFile) -> Self {
+        Self { picture, number: 0 }
+    }
+
+    pub(crate) fn digest(&self) -> Digest {
+        match self.number {
+            0 => self.picture.digest,
+            number => view_digest(self.picture.digest, number),
+        }
+    }
+}
+
+/// The base as a head sees it: by itself, or continued by the head's own layers.
+pub(crate) struct Reader<'a> {
+    pub(crate) base: &'a mut dyn Base,
+    branch: Option<BranchId>,
+}
+
+impl<'a> Reader<'a> {
+    pub(crate) fn of_base(base: &'a mut dyn Base) -> Self {
+        Self { base, branch: None }
+    }
+
+    /// With a head's own layers, if it has any. They are on the device until this is dropped.
+    pub(crate) fn of_head(base: &'a mut dyn Base, branch: Option<&BranchWeights>) -> Result<Self, BaseError> {
+        let branch = branch.map(|weights| base.load_branch(weights)).transpose()?;
+        Ok(Self { base, branch })
+    }
+
+    pub(crate) fn forward(
+        &mut self,
+        images: &[&PreparedImage],
+        wanted: Wanted,
+    ) -> Result<FeatureBatch, BaseError> {
+        let Some(branch) = self.branch else { return self.base.forward(images, wanted) };
+        let rows = [BranchRows { branch, images: (0..images.len()).collect() }];
+        let split = Split { wanted, own: false, branches: &rows };
+        Ok(self.base.forward_branches(images, split)?.branches.pop().unwrap_or_default())
+    }
+}
+
+impl Drop for Reader<'_> {
+    fn drop(&mut self) {
+        if let Some(branch) = self.branch {
+            self.base.unload_branch(branch);
+        }
+    }
+}
+
+/// The features of each view, in their order; `None` for a file that is no picture, after a warning that names it.
+///
+/// # Errors
+/// [`TrainError::Base`] if the base fails. A cache that cannot be written is a warning.
+pub(crate) fn features_of(
+    views: &[View<'_>],
+    preprocess: &Preprocess,
+    cache: Option<&FeatureCache>,
+    reader: &mut Reader<'_>,
+    observer: &mut dyn FnMut(Event<'_>),
+) -> Result<Vec<Option<PictureFeatures>>, TrainError> {
+    let mut rows: Vec<Option<PictureFeatures>> =
+        views.par_iter().map(|view| cache?.get(view.digest())).collect();
+    let missing: Vec<usize> = (0..rows.len()).filter(|&index| rows[index].is_none()).collect();
+    let (total, cached) = (rows.len(), rows.len() - missing.len());
+    let mut writer = CacheWriter { cache };
+    observer(Event::Features { done: cached, total, cached });
+    in_batches(views, &missing, preprocess, observer, |done, indices, images, observer| {
+        let computed = compute(reader, images)?;
+        writer.keep(views, indices, &computed, observer);
+        for (&index, features) in indices.iter().zip(computed) {
+            rows[index] = Some(features);
+        }
+        observer(Event::Features { done: cached + done, total, cached });
+        Ok(())
+    })?;
+    Ok(rows)
+}
+
+/// Hands over the wanted views, prepared, batch by batch while the next is decoded; those that are no pictures are left
+/// out after a warning. `take` is told how many of the wanted are done with this batch.
+pub(crate) fn in_batches(
+    views: &[View<'_>],
+    wanted: &[usize],
+    preprocess: &Preprocess,
+    observer: &mut dyn FnMut(Event<'_>),
+    mut take: impl FnMut(usize, &[usize], &[&PreparedImage], &mut dyn FnMut(Event<'_>)) -> Result<(), TrainError>,
+) -> Result<(), TrainError> {
+    thread::scope(|scope| {
+        let (decoded, batches) = sync_channel::<Vec<Prepared>>(BATCHES_AHEAD);
+        scope.spawn(move || {
+            for batch in wanted.chunks(BATCH_IMAGES) {
+                let prepared = batch.par_iter().map(|&index| prepare(&views[index], preprocess)).collect();
+                // Nobody listens any more: the base failed.
+                if decoded.send(prepared).is_err() {
+                    return;
+                }
+            }
+        });
+        let mut done = 0;
+        for (indices, prepared) in wanted.chunks(BATCH_IMAGES).zip(batches) {
+            let mut readable = Vec::with_capacity(indices.len());
+            let mut images = Vec::with_capacity(indices.len());
+            for (&index, prepared) in indices.iter().zip(&prepared) {
+                match prepared {
+                    Ok(image) => {
+                        readable.push(index);
+                        images.push(image);
+                    }
+                    Err(reason) => {
+                        let (path, reason) = (views[index].picture.path.clone(), reason.clone());
+                        observer(Event::Warning(Warning::NoPicture { path, reason }));
+                    }
+                }
+            }
+            done += indices.len();
+            take(done, &readable, &images, observer)?;
+        }
+        Ok(())
+    })
+}
+
+/// As the server does it, so that a picture means the same there.
+pub(crate) fn prepare(view: &View<'_>, preprocess: &Preprocess) -> Prepared {
+    let bytes = read_picture(&view.picture.path)?;
+    if Digest::of(&bytes) != view.picture.digest {
+        return Err("it changed while it was read".to_owned());
+    }
+    let decoded = decode_picture(bytes)?;
+    let image = preprocess.apply(&decoded, None).map_err(|error| error.to_string())?;
+    Ok(if view.number == 0 { image } else { light_view(&image, view.digest()) })
+}
+
+fn compute(reader: &mut Reader<'_>, images: &[&PreparedImage]) -> Result<Vec<PictureFeatures>, TrainError> {
+    if images.is_empty() {
+        return Ok(Vec::new());
+    }
+    let widths = reader.base.widths();
+    // The cache keeps both sets, so that trying the other one later costs nothing.
+    let batch = reader.forward(images, Wanted::for_sets(FeatureSet::ALL))?;
+    let rows = (0..images.len()).map(|image| row(&batch, image, widths).ok_or(TrainError::FeaturesMissing));
+    rows.collect()
+}
+
+fn row(batch: &FeatureBatch, image: usize, widths: FeatureWidths) -> Option<PictureFeatures> {
+    let values = |set| batch.row(set, image, widths).map(<[f32]>::to_vec);
+    Some(PictureFeatures { gap: values(FeatureSet::Gap)?, pyramid: values(FeatureSet::Pyramid)? })
+}
+
+/// Gives up after the first failure, with one warning.
+struct CacheWriter<'a> {
+    cache: Option<&'a FeatureCache>,
+}
+
+impl CacheWriter<'_> {
+    fn keep(
+        &mut self,
+        views: &[View<'_>],
+        indices: &[usize],
+        features: &[PictureFeatures],
+        observer: &mut dyn FnMut(Event<'_>),
+    ) {
+        let Some(cache) = self.cache else { return };
+        let kept = indices
+            .par_iter()
+            .zip(features)
+            .try_for_each(|(&index, features)| cache.put(views[index].digest(), features));
+        if let Err(error) = kept {
+            let (path, reason) = (cache.folder().to_owned(), error.to_string());
+            observer(Event::Warning(Warning::CacheNotWritten { path, reason }));
+            self.cache = None;
+        }
+    }
+}

@@ -1,0 +1,5 @@
+//! The frozen base's features of every picture: computed once, kept on disk by content.
+
+pub mod cache;
+pub(crate) mod extract;
+pub(crate) mod reference;

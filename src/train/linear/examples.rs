@@ -1,0 +1,90 @@
+//! What a classifier learns from: features, classes and weights.
+
+/// How a class with few pictures counts beside one with many.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum ClassWeight {
+    /// Pictures of class c count `N / (C n_c)`: all classes together weigh the same.
+    #[default]
+    Balanced,
+    /// Every picture counts one.
+    None,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{text:?} is no class weight: balanced or none is wanted")]
+pub struct UnknownClassWeight {
+    pub text: String,
+}
+
+impl std::str::FromStr for ClassWeight {
+    type Err = UnknownClassWeight;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "balanced" => Ok(Self::Balanced),
+            "none" => Ok(Self::None),
+            _ => Err(UnknownClassWeight { text: text.to_owned() }),
+        }
+    }
+}
+
+/// Features, classes and weights of pictures, one row each.
+#[derive(Debug, Clone, Default)]
+pub struct Examples {
+    /// `[pictures, width]`
+    pub features: Vec<f32>,
+    /// `[pictures]`
+    pub classes: Vec<usize>,
+    /// `[pictures]`: how often a picture counts, above 0.
+    pub weights: Vec<f32>,
+    pub width: usize,
+}
+
+/// One picture of [`Examples`].
+#[derive(Debug, Clone, Copy)]
+pub struct Example<'a> {
+    pub features: &'a [f32],
+    pub class: usize,
+    pub weight: f32,
+}
+
+impl Examples {
+    /// The first picture says how many features each has.
+    pub fn push(&mut self, features: &[f32], class: usize, weight: f32) {
+        if self.is_empty() {
+            self.width = features.len();
+        }
+        self.features.extend_from_slice(features);
+        self.classes.push(class);
+        self.weights.push(weight);
+    }
+
+    pub fn len(&self) -> usize {
+        self.classes.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.classes.is_empty()
+    }
+
+    pub fn rows(&self) -> impl Iterator<Item = Example<'_>> {
+        let features = self.features.chunks_exact(self.width.max(1));
+        features.zip(&self.classes).zip(&self.weights).map(|((features, &class), &weight)| Example {
+            features,
+            class,
+            weight,
+        })
+    }
+
+    /// What a picture of each class counts by its class alone; with `Balanced`, by the weights of these pictures.
+    pub(crate) fn class_weights(&self, classes: usize, way: ClassWeight) -> Vec<f64> {
+        let mut sums = vec![0.0f64; classes];
+        self.rows().for_each(|row| sums[row.class] += f64::from(row.weight));
+        let total: f64 = sums.iter().sum();
+        let weight = |sum: f64| match way {
+            ClassWeight::Balanced if sum > 0.0 => total / (classes as f64 * sum),
+            ClassWeight::Balanced | ClassWeight::None => 1.0,
+        };
+        sums.into_iter().map(weight).collect()
+    }
+}

@@ -1,0 +1,125 @@
+//! The programs from the command line, with a real network: what a user types, in order.
+
+use std::path::{Path, PathBuf};
+
+use crate::support::{
+    process::{failure, fine_tune, small_data_set, success, turret},
+    served::Served,
+};
+
+struct Workplace {
+    folder: tempfile::TempDir,
+    base: PathBuf,
+    heads: PathBuf,
+    data: PathBuf,
+}
+
+impl Workplace {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let base = folder.path().join("base.safetensors");
+        success(turret().args(["base", "random", "resnet18", "-o"]).arg(&base));
+        let data = small_data_set(folder.path(), 8);
+        let heads = folder.path().join("heads");
+        fs_err::create_dir(&heads).unwrap();
+        Self { base, heads, data, folder }
+    }
+
+    fn train(&self, more: &[&str]) -> std::process::Command {
+        let mut command = fine_tune();
+        command.arg("train").arg(&self.data);
+        command.args([Path::new("--base"), &self.base, Path::new("--heads"), &self.heads]);
+        command.args(["--task", "part", "--good", "light", "--epochs", "60"]);
+        command.arg("--cache").arg(self.folder.path().join("cache")).args(more);
+        command
+    }
+}
+
+/// The JSON lines of an output.
+fn json_lines(text: &str) -> Vec<serde_json::Value> {
+    text.lines()
+        .map(|line| serde_json::from_str(line).unwrap_or_else(|_| panic!("not JSON: {line}")))
+        .collect()
+}
+
+#[test]
+fn train_serve_classify_and_train_again_without_a_restart() {
+    let workplace = Workplace::new();
+    let first = json_lines(&success(&mut workplace.train(&["--output", "json"])));
+    let published = first.iter().find(|line| line["event"] == "published").unwrap();
+    assert_eq!(published["version"], 1);
+
+    let served = Served::start(&workplace.base, &workplace.heads);
+    served.wait_for_line("ready");
+    let classify = |more: &[&str]| {
+        let mut command = turret();
+        command.args(["classify", "--server", &served.url(), "--task", "part", "--truth"]).args(more);
+        command.arg(&workplace.data);
+        success(&mut command)
+    };
+    let answers = json_lines(&classify(&["--json"]));
+    assert_eq!(answers.len(), 24);
+    let right = answers.iter().filter(|line| line["verdicts"][0]["label"] == line["true_label"]).count();
+    assert!(right >= 23, "{right} of 24 right, and all of them were trained on");
+    let passed = answers.iter().filter(|line| line["verdicts"][0]["decision"] == "PASS");
+    assert!(passed.clone().count() > 0);
+    assert!(passed.clone().all(|line| line["verdicts"][0]["label"] == "light"), "only a good class passes");
+    let table = classify(&["--output", "table"]);
+    assert!(table.contains("true label") && table.contains("requests failed"), "{table}");
+
+    let second = json_lines(&success(&mut workplace.train(&["--output", "json", "--seed", "2"])));
+    let published = second.iter().find(|line| line["event"] == "published").unwrap();
+    assert_eq!(published["version"], 2);
+    served.wait_for_line("\"version\":2");
+    let answers = json_lines(&classify(&["--json", "--require-head", "2"]));
+    assert!(answers.iter().all(|line| line["verdicts"][0]["head_version"] == 2));
+    let listed = json_lines(&success(turret().args(["heads", "--json", "--server", &served.url()])));
+    assert_eq!(
+        (&listed[0]["task"], &listed[0]["version"], &listed[0]["state"]),
+        (&"part".into(), &2.into(), &"SERVING".into())
+    );
+    assert_eq!(served.terminate(), Some(0));
+}
+
+#[test]
+fn the_second_training_finds_every_picture_in_the_cache() {
+    let workplace = Workplace::new();
+    success(&mut workplace.train(&[]));
+    let second = json_lines(&success(&mut workplace.train(&["--output", "json"])));
+    let features: Vec<_> = second.iter().filter(|line| line["event"] == "features").collect();
+    let last = features.last().unwrap();
+    assert_eq!((&last["done"], &last["cached"]), (&24.into(), &24.into()), "{last}");
+}
+
+#[test]
+fn a_training_that_cannot_publish_leaves_nothing_behind() {
+    let workplace = Workplace::new();
+    fs_err::remove_dir_all(workplace.data.join("dark")).unwrap();
+    fs_err::create_dir(workplace.data.join("dark")).unwrap();
+    fs_err::write(workplace.data.join("dark/only.png"), b"no picture").unwrap();
+    let (code, told) = failure(&mut workplace.train(&[]));
+    assert_eq!(code, 1);
+    assert!(told.contains("dark"), "{told}");
+    let heads = fs_err::read_dir(&workplace.heads)
+        .unwrap()
+        .flat_map(|task| fs_err::read_dir(task.unwrap().path()).unwrap().collect::<Vec<_>>());
+    assert_eq!(heads.count(), 0);
+}
+
+#[test]
+fn a_base_that_is_missing_is_named_and_serve_ends() {
+    let heads = tempfile::tempdir().unwrap();
+    let mut serve = turret();
+    serve.args([
+        "serve",
+        "--listen",
+        "127.0.0.1:0",
+        "--admin",
+        "127.0.0.1:0",
+        "--base",
+        "missing.safetensors",
+    ]);
+    let (code, told) = failure(serve.arg("--heads").arg(heads.path()));
+    assert_eq!(code, 1);
+    assert!(told.contains("missing.safetensors"), "{told}");
+}

@@ -1,0 +1,103 @@
+//! Ours against torchvision's, by the files that `make golden` wrote with torchvision itself.
+
+use std::path::{Path, PathBuf};
+
+use turret::{
+    base::{
+        Architecture, Base, BaseWeights, BatchNormStatistics, Device, Precision, PrecisionChoice,
+        SeededStream, Wanted,
+    },
+    image::{PreparedImage, Preprocess},
+    tensor_file::TensorFile,
+    torch::Network,
+};
+
+const SEED: u64 = 1;
+const SIDE: usize = 224;
+/// Channels of each stage, each averaged and then maximised; VGG16 has one stage more than a ResNet. Compared block by
+/// block: the last is by far the largest, and beside it an error in the first would not show.
+const PYRAMID_BLOCKS: [usize; 10] = [64, 64, 128, 128, 256, 256, 512, 512, 512, 512];
+
+fn golden(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name)
+}
+
+/// Bytes of the stream `image/0`, as `tools/parity/seeded.py` draws them.
+fn seeded_bytes(count: usize) -> Vec<u8> {
+    let mut stream = SeededStream::new(SEED, "image/0");
+    std::iter::repeat_with(|| (stream.next_u64() >> 56) as u8).take(count).collect()
+}
+
+fn prepared(pixels: Vec<u8>) -> PreparedImage {
+    let Preprocess { mean, std, .. } = Preprocess::default();
+    PreparedImage { side: SIDE as u32, pixels: pixels.into(), mean, std }
+}
+
+fn noise() -> PreparedImage {
+    prepared(seeded_bytes(SIDE * SIDE * 3))
+}
+
+/// 14x14 pixels, each 16x16 times.
+fn smooth() -> PreparedImage {
+    let small = seeded_bytes(14 * 14 * 3);
+    let pixel = |x: usize, y: usize| &small[(y / 16 * 14 + x / 16) * 3..][..3];
+    prepared((0..SIDE).flat_map(|y| (0..SIDE).flat_map(move |x| pixel(x, y).iter().copied())).collect())
+}
+
+/// Largest difference as a share of the largest expected value.
+fn relative_error(found: &[f32], expected: &[f32]) -> f32 {
+    assert_eq!(found.len(), expected.len());
+    let largest = expected.iter().fold(0.0f32, |largest, value| largest.max(value.abs()));
+    let difference = found.iter().zip(expected).fold(0.0f32, |most, (a, b)| most.max((a - b).abs()));
+    difference / largest
+}
+
+#[test]
+fn features_are_torchvisions() {
+    for architecture in Architecture::ALL {
+        let bytes = fs_err::read(golden(&format!("{architecture}.safetensors"))).unwrap();
+        let expected = TensorFile::parse(&bytes).unwrap();
+        let weights = BaseWeights::seeded(architecture, SEED, BatchNormStatistics::Random);
+        let mut base = Network::new(&weights, Device::Cpu, PrecisionChoice(Some(Precision::Fp32))).unwrap();
+        let widths = base.widths();
+        let images = [noise(), smooth()];
+        let wanted = Wanted { pyramid: true, map: true };
+        // Both in one batch: rows must not mix.
+        let batch = base.forward(&[&images[0], &images[1]], wanted).unwrap();
+        for (row, name) in ["noise", "smooth"].into_iter().enumerate() {
+            let gap = &batch.gap[row * widths.gap..][..widths.gap];
+            let error = relative_error(gap, &expected.values(&format!("{name}.gap"), &[widths.gap]).unwrap());
+            assert!(error <= 1e-4, "{architecture} {name}.gap: {error}");
+            let mut pyramid = &batch.pyramid[row * widths.pyramid..][..widths.pyramid];
+            let golden = expected.values(&format!("{name}.pyramid"), &[widths.pyramid]).unwrap();
+            let mut golden = golden.as_slice();
+            for (block, width) in PYRAMID_BLOCKS.into_iter().enumerate() {
+                if pyramid.is_empty() {
+                    break;
+                }
+                let (found, rest) = pyramid.split_at(width);
+                let (wanted, golden_rest) = golden.split_at(width);
+                let error = relative_error(found, wanted);
+                assert!(error <= 1e-4, "{architecture} {name}.pyramid block {block}: {error}");
+                (pyramid, golden) = (rest, golden_rest);
+            }
+            // The map is what gap averages.
+            let map = &batch.map[row * widths.gap * 49..][..widths.gap * 49];
+            let averages: Vec<f32> = map.chunks(49).map(|cells| cells.iter().sum::<f32>() / 49.0).collect();
+            assert!(relative_error(&averages, gap) <= 1e-5, "{architecture} {name}: the 7x7 map");
+        }
+    }
+}
+
+#[test]
+fn a_forward_pass_never_changes_the_base() {
+    let weights = BaseWeights::seeded(Architecture::ResNet18, SEED, BatchNormStatistics::Random);
+    let mut base = Network::new(&weights, Device::Cpu, PrecisionChoice(Some(Precision::Fp32))).unwrap();
+    let image = smooth();
+    let first = base.forward(&[&image], Wanted { pyramid: true, map: false }).unwrap();
+    for _ in 0..3 {
+        base.forward(&[&image, &noise()], Wanted::default()).unwrap();
+    }
+    let last = base.forward(&[&image], Wanted { pyramid: true, map: false }).unwrap();
+    assert_eq!(first, last);
+}

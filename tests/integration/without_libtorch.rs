@@ -1,0 +1,50 @@
+//! The programs where they were built without libtorch.
+
+use std::path::Path;
+
+use turret::head::HeadContent;
+
+use crate::support::{
+    TestServer,
+    process::{failure, fine_tune, small_data_set, success, turret},
+};
+
+#[test]
+fn serving_and_local_training_answer_built_without_libtorch() {
+    let folder = tempfile::tempdir().unwrap();
+    let base = folder.path().join("base.safetensors");
+    success(turret().args(["base", "random", "resnet18", "-o"]).arg(&base));
+    let heads = [Path::new("--base"), &base, Path::new("--heads"), folder.path()];
+    let (code, told) = failure(turret().arg("serve").args(heads));
+    assert!(code == 1 && told.contains("built without libtorch"), "{told}");
+    let mut train = fine_tune();
+    train.args(["train", "--task", "part"]).args(heads).arg(small_data_set(folder.path(), 4));
+    let (code, told) = failure(&mut train);
+    assert!(code == 1 && told.contains("built without libtorch") && told.contains("--server"), "{told}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn training_on_a_servers_base_publishes_a_linear_head() {
+    let builder = TestServer::builder();
+    let (server, _control) = builder.start_fake().await;
+    let folder = tempfile::tempdir().unwrap();
+    let heads = folder.path().join("heads");
+    let data = small_data_set(folder.path(), 8);
+    let url = format!("http://{}", server.grpc);
+    let train = |strategy: &'static str| {
+        let mut command = fine_tune();
+        command.args(["train", "--task", "part", "--good", "light", "--no-cache", "--output", "json"]);
+        command.args(["--server", &url, "--strategy", strategy]).arg(&data).arg("--heads").arg(&heads);
+        command
+    };
+    let mut auto = train("auto");
+    tokio::task::spawn_blocking(move || success(&mut auto)).await.unwrap();
+    let bytes = fs_err::read(heads.join("part/00000001.safetensors")).unwrap();
+    let head = HeadContent::from_bytes(&bytes).unwrap();
+    assert!(head.branch.is_none());
+    assert_eq!(head.evidence["strategy"]["because"]["reason"], "built_without_libtorch");
+
+    let mut deep = train("fine-tune");
+    let (code, told) = tokio::task::spawn_blocking(move || failure(&mut deep)).await.unwrap();
+    assert!(code == 1 && told.contains("built without libtorch"), "{told}");
+}
