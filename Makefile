@@ -14,7 +14,7 @@ libtorch: needs ## find or install libtorch 2.11.0 and point .libtorch/current a
 	@tools/libtorch.sh
 
 build: libtorch ## build the release binaries and the demo's data generator
-	cargo build --release --locked --bins --example surfaces
+	cargo build --release --locked --bins -p turret -p surfaces
 
 demo: build ## train a head, serve it, classify, publish a better one while requests keep coming
 	@tools/demo.sh
@@ -65,10 +65,10 @@ bench-hot-paths: libtorch ## batcher, registry, heads, preprocessing: what each 
 	cargo bench --locked --bench hot_paths
 
 bench-pictures: libtorch
-	cargo build --release --locked --bin turret --example surfaces
+	cargo build --release --locked --bins -p turret -p surfaces
 	mkdir -p .bench
-	target/release/examples/surfaces .bench/surfaces/train --per-class 120 >/dev/null
-	target/release/examples/surfaces .bench/surfaces/test --per-class 50 --start 1000 >/dev/null
+	target/release/surfaces .bench/surfaces/train --per-class 120 >/dev/null
+	target/release/surfaces .bench/surfaces/test --per-class 50 --start 1000 >/dev/null
 	tools/textures.sh .bench/textures
 
 bench-choices: bench-pictures ## what fine-tune chooses by itself beside the best of 100 choices
@@ -96,8 +96,8 @@ bench-document: ## put what the three found into docs/performance.md
 	python3 -B tools/bench/document.py
 
 bench-inputs: libtorch
-	cargo build --release --locked --bin turret --example surfaces
-	target/release/examples/surfaces .bench/pictures >/dev/null
+	cargo build --release --locked --bins -p turret -p surfaces
+	target/release/surfaces .bench/pictures >/dev/null
 	rm -f .bench/base.safetensors
 	target/release/turret base calibrate assets/base-textures.safetensors --images .bench/pictures \
 	    --preprocess stretch -o .bench/base.safetensors
@@ -116,8 +116,8 @@ pretrain-base: export OMP_WAIT_POLICY = passive
 pretrain-base: export MALLOC_TRIM_THRESHOLD_ = 4000000000
 pretrain-base: export MALLOC_MMAP_THRESHOLD_ = 4000000000
 pretrain-base: libtorch ## train the bundled base again (assets/base-textures.md tells how long it takes)
-	cargo build --release --locked --example pretrain_base
-	target/release/examples/pretrain_base --out .pretrain
+	cargo build --release --locked -p pretrain-base
+	target/release/pretrain-base --out .pretrain
 
 clean-demo: ## remove what the demo made
 	rm -rf .demo
