@@ -1,5 +1,6 @@
 # syntax=docker/dockerfile:1
 
+# This toolchain builds: .dockerignore leaves rust-toolchain.toml out, so that rustup downloads no other.
 FROM rust:1.95-bookworm AS builder
 RUN apt-get update && apt-get install -y --no-install-recommends python3-venv && rm -rf /var/lib/apt/lists/*
 WORKDIR /turret

@@ -93,9 +93,9 @@ fi
 
 say "The data: six classes of steel surface, made from a seed"
 rm -rf "$work/data-1" "$work/data-2" "$work/held-out" "$work/heads"
-"$bin/examples/surfaces" "$work/data-1" --per-class 5
-"$bin/examples/surfaces" "$work/data-2" --per-class 60 >/dev/null
-"$bin/examples/surfaces" "$work/held-out" --start 1000 --per-class 6 >/dev/null
+"$bin/surfaces" "$work/data-1" --per-class 5
+"$bin/surfaces" "$work/data-2" --per-class 60 >/dev/null
+"$bin/surfaces" "$work/held-out" --start 1000 --per-class 6 >/dev/null
 mkdir -p "$work/heads"
 
 say "fine-tune trains version 1 from 5 pictures a class"

@@ -6,8 +6,10 @@ say() { printf 'missing: %s\n' "$*" >&2; missing=1; }
 
 if ! command -v cargo >/dev/null; then
     say "Rust 1.95 or later (cargo): install it with rustup, https://rustup.rs"
-elif ! rustc --version | awk '{ split($2, v, "."); exit !(v[1] > 1 || v[2] >= 95) }'; then
-    say "Rust 1.95 or later, found $(rustc --version): run rustup update"
+elif ! rust=$(rustc --version); then
+    say "the toolchain of rust-toolchain.toml, which rustup could not install (its words are above)"
+elif ! awk '{ split($2, v, "."); exit !(v[1] > 1 || v[2] >= 95) }' <<<"$rust"; then
+    say "Rust 1.95 or later, found $rust: install it with rustup, https://rustup.rs"
 fi
 command -v c++ >/dev/null ||
     say "a C++ compiler (c++): apt-get install g++, or dnf install gcc-c++"

@@ -1,4 +1,4 @@
-//! The pictures that every benchmark looks at: `examples/surfaces`, made ready once.
+//! The pictures that every benchmark looks at: `tools/surfaces`, made ready once.
 
 use std::path::{Path, PathBuf};
 

@@ -92,7 +92,7 @@ pub(crate) fn accuracy(classifier: &Classifier, examples: &Examples) -> f64 {
     right.count() as f64 / examples.len() as f64
 }
 
-/// The demo's classes; see `examples/surfaces`.
+/// The demo's classes; see `tools/surfaces`.
 pub(crate) fn surfaces(folder: &Path) -> Result<PictureSet> {
     let all = |half: &str, class: &Path| -> Result<Vec<PreparedImage>> {
         let folder = folder.join(half).join(class);

@@ -41,8 +41,8 @@ def main() -> None:
         folder = Path(name)
         for label, flags, per_class in SETS:
             data = folder / label
-            run("examples/surfaces", data / "train", *flags, "--per-class", str(per_class))
-            run("examples/surfaces", data / "val", *flags, "--per-class", str(HELD_OUT), "--start", "1000")
+            run("surfaces", data / "train", *flags, "--per-class", str(per_class))
+            run("surfaces", data / "val", *flags, "--per-class", str(HELD_OUT), "--start", "1000")
             # The first also fills the cache.
             for strategy in ("feature-extraction", "auto"):
                 events = trained(data, folder, strategy)

@@ -28,7 +28,7 @@ def figures(run: Run, folder: Path) -> Iterator[tuple[str, float, float, bool]]:
     checkpoint, base, data = folder / "torchvision.safetensors", folder / "deep-base.safetensors", folder / "deep-data"
     save_file(model.state_dict(), checkpoint)
     run("turret", "base", "import", checkpoint, "-o", base)
-    run("examples/surfaces", data, "--per-class", "6")
+    run("surfaces", data, "--per-class", "6")
     before = digest_of(base)
     for unfreeze, feature_set in (("layer4.2", "gap"), ("layer4", "pyramid")):
         lines = run(

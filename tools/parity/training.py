@@ -94,8 +94,8 @@ def theirs(train: Rows, held_out: Rows, l2: float) -> np.ndarray:
 def figures(folder: Path, per_class: int) -> Iterator[tuple[str, float, float, bool]]:
     """Name, value, bar, and whether the value must be at least the bar."""
     data = folder / "data"
-    run("examples/surfaces", data / "train", "--per-class", str(per_class))
-    run("examples/surfaces", data / "val", "--per-class", str(per_class), "--start", "1000")
+    run("surfaces", data / "train", "--per-class", str(per_class))
+    run("surfaces", data / "val", "--per-class", str(per_class), "--start", "1000")
     cache = folder / "cache"
     for feature_set in ("gap", "pyramid"):
         for l2 in (1.0, 0.01):
