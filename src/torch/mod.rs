@@ -18,6 +18,7 @@ mod precision;
 mod steps;
 mod trainable_branch;
 mod trainable_head;
+mod values;
 
 pub use calibration::{PercentileError, calibrate};
 pub use device::set_cpu_threads;

@@ -11,10 +11,10 @@ use turret::{
 };
 
 use crate::{
+    auto::Auto,
     base::{BASE, BaseRun, CACHE, DEVICE, LoadedBase, NO_CACHE, PRECISION, SERVER, THREADS, cache},
     output::{Output, OutputKind, print_line},
     report,
-    settings::Auto,
 };
 
 pub(crate) const SETTINGS: &[Setting] = &[

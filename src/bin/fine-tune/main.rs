@@ -3,28 +3,27 @@
 //! Exit code 0: done; 1: failed, nothing was published; 2: the settings must be mended; 3: the head is worse than the one
 //! that serves and was not published.
 
+mod auto;
 mod base;
 mod evaluate;
-mod exchange;
+mod import_export;
 mod output;
 mod remote;
 mod report;
-mod settings;
+mod train;
 
-use std::{path::PathBuf, process::ExitCode, sync::Arc};
+use std::{path::PathBuf, process::ExitCode};
 
 use clap::{Arg, ArgMatches, Command, value_parser};
 use turret::{
     config::settings::{ConfigMistakes, with_settings},
-    train::{TrainError, train},
+    train::TrainError,
 };
 
 use self::{
-    base::LoadedBase,
     evaluate::EvaluateRun,
-    exchange::{EXPORT_SETTINGS, ExportRun, IMPORT_SETTINGS, ImportRun},
-    output::Output,
-    settings::{Run, SETTINGS},
+    import_export::{EXPORT_SETTINGS, ExportRun, IMPORT_SETTINGS, ImportRun},
+    train::{SETTINGS, TrainRun},
 };
 
 const FAILED: u8 = 1;
@@ -93,20 +92,8 @@ fn run(name: &str, matches: &ArgMatches) -> Result<anyhow::Result<()>, ConfigMis
         "evaluate" => EvaluateRun::read(path("head"), path("data"), matches)?.execute(),
         "export" => ExportRun::read(path("head"), matches)?.execute(),
         "import" => ImportRun::read(path("file"), matches)?.execute(),
-        _ => train_and_publish(Run::read(path("data"), matches)?),
+        _ => TrainRun::read(path("data"), matches)?.execute(),
     })
-}
-
-fn train_and_publish(run: Run) -> anyhow::Result<()> {
-    let Run { mut options, base, output } = run;
-    let LoadedBase { mut base, weights, origin } = base.load()?;
-    options.base_origin = Some(origin);
-    options.layers = weights.map(Arc::new);
-    let mut output = Output::new(output);
-    let result = train(&options, base.as_mut(), &mut |event| output.event(&event));
-    output.end();
-    output.report(&options, &result?);
-    Ok(())
 }
 
 #[cfg(test)]
@@ -131,7 +118,7 @@ mod tests {
         ];
         let matches = command().try_get_matches_from(arguments).unwrap();
         let (_, matches) = matches.subcommand().unwrap();
-        let run = Run::read("pictures".into(), matches).unwrap();
+        let run = TrainRun::read("pictures".into(), matches).unwrap();
         assert_eq!((run.options.adam, run.options.good), (Default::default(), vec!["fine".to_owned()]));
         assert_eq!(run.options.command.get("data").map(String::as_str), Some("pictures"));
     }
@@ -153,7 +140,7 @@ mod tests {
         ];
         let matches = command().try_get_matches_from(arguments).unwrap();
         let (_, matches) = matches.subcommand().unwrap();
-        let told = Run::read("d".into(), matches).unwrap_err().to_string();
+        let told = TrainRun::read("d".into(), matches).unwrap_err().to_string();
         for part in [
             "--task \"No Task\"",
             "--base: give either --base FILE or --server URL",

@@ -6,7 +6,7 @@ use tch::TchError;
 
 use super::{
     graphs::{Functions, Graph, Stream},
-    pixels::{Pixels, Reduced},
+    pixels::{Pixels, Reduced, Shape},
 };
 use crate::{base::DeviceId, image::PreparedImage, torch::pooling::Pooled};
 
@@ -14,13 +14,6 @@ use crate::{base::DeviceId, image::PreparedImage, torch::pooling::Pooled};
 const LANES: usize = 2;
 /// Each recording keeps the memory of a whole pass, and there are but a few sizes of batches.
 const MOST_SHAPES: usize = 16;
-
-/// Passes of one shape do the same work in the same memory.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(in crate::torch) struct Shape {
-    pub(in crate::torch) images: usize,
-    pub(in crate::torch) side: u32,
-}
 
 /// What a pass of this shape found, with the channels of each place where features are taken.
 pub(in crate::torch) type Found = (Shape, Vec<(usize, Pooled)>);

@@ -5,5 +5,5 @@ mod lane;
 pub(super) mod library;
 mod pixels;
 
-pub(super) use lane::{Lanes, Shape};
-pub(super) use pixels::{Pixels, Reduced};
+pub(super) use lane::Lanes;
+pub(super) use pixels::{Pixels, Reduced, Shape};

@@ -2,11 +2,18 @@
 
 use tch::{Kind, TchError, Tensor};
 
-use super::{graphs::write, lane::Shape};
+use super::graphs::write;
 use crate::{
     image::PreparedImage,
-    torch::{kernels::float_values, pooling::Pooled},
+    torch::{pooling::Pooled, values::float_values},
 };
+
+/// Passes of one shape do the same work in the same memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(in crate::torch) struct Shape {
+    pub(in crate::torch) images: usize,
+    pub(in crate::torch) side: u32,
+}
 
 /// What a recorded pass reads, in pinned memory: the device copies it by itself.
 #[derive(Debug)]

@@ -13,6 +13,7 @@ use tch::{Kind, TchError, Tensor};
 use super::{
     folding::FoldedConvolution,
     pooling::{self, Pooled},
+    values::float_values,
 };
 use crate::{
     base::{ActivationRanges, DeviceId, Precision, PrecisionError, layers::MaxPool},
@@ -145,14 +146,6 @@ fn channels_last<T: tch::kind::Element + Default + Clone>(
     let mut values = vec![T::default(); ordered.numel()];
     ordered.f_copy_data(&mut values, ordered.numel())?;
     Ok((values, (height * width) as usize, channels as usize))
-}
-
-/// Every number of a tensor of any device and kind, a map's in the order `[N, channels, height, width]`.
-pub(super) fn float_values(map: &Tensor) -> Result<Vec<f32>, TchError> {
-    let map = map.f_to_device(tch::Device::Cpu)?.f_to_kind(Kind::Float)?.f_contiguous()?;
-    let mut values = vec![0.0; map.numel()];
-    map.f_copy_data(&mut values, map.numel())?;
-    Ok(values)
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
-//! What `fine-tune train` can be told, and how it becomes options.
+//! `fine-tune train`: its settings, and the training.
 
-use std::{fmt, path::PathBuf, str::FromStr, time::SystemTime};
+use std::{path::PathBuf, sync::Arc, time::SystemTime};
 
 use bytesize::ByteSize;
 use clap::ArgMatches;
@@ -8,12 +8,13 @@ use turret::{
     base::{Branch, FeatureSet},
     config::settings::{ConfigMistakes, Reader, Setting},
     image::{Preprocess, Resize},
-    train::{AdamOptions, FineTuneOptions, TrainOptions},
+    train::{AdamOptions, FineTuneOptions, TrainOptions, train},
 };
 
 use crate::{
-    base::{BASE, BaseRun, CACHE, DEVICE, NO_CACHE, PRECISION, SERVER, THREADS, cache},
-    output::OutputKind,
+    auto::Auto,
+    base::{BASE, BaseRun, CACHE, DEVICE, LoadedBase, NO_CACHE, PRECISION, SERVER, THREADS, cache},
+    output::{Output, OutputKind},
 };
 
 pub(crate) const SETTINGS: &[Setting] = &[
@@ -58,32 +59,15 @@ pub(crate) const SETTINGS: &[Setting] = &[
     Setting::new("output", "WAY", "text, json, or auto: text on a terminal").default("auto"),
 ];
 
-/// `auto`, or a value.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Auto<T>(pub(crate) Option<T>);
-
-impl<T: FromStr<Err: fmt::Display>> FromStr for Auto<T> {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        match text {
-            "auto" => Ok(Self(None)),
-            value => {
-                value.parse().map(|value| Self(Some(value))).map_err(|error| format!("{error}, or auto"))
-            }
-        }
-    }
-}
-
 /// Everything that a run needs.
 #[derive(Debug)]
-pub(crate) struct Run {
+pub(crate) struct TrainRun {
     pub(crate) options: TrainOptions,
     pub(crate) base: BaseRun,
     pub(crate) output: OutputKind,
 }
 
-impl Run {
+impl TrainRun {
     pub(crate) fn read(data: PathBuf, matches: &ArgMatches) -> Result<Self, ConfigMistakes> {
         let mut reader = Reader::gather(SETTINGS, matches);
         let mut command = reader.in_force();
@@ -168,5 +152,17 @@ impl Run {
             Some(Self { options, base: base?, output: output? })
         };
         reader.finish(build())
+    }
+
+    pub(crate) fn execute(self) -> anyhow::Result<()> {
+        let Self { mut options, base, output } = self;
+        let LoadedBase { mut base, weights, origin } = base.load()?;
+        options.base_origin = Some(origin);
+        options.layers = weights.map(Arc::new);
+        let mut output = Output::new(output);
+        let result = train(&options, base.as_mut(), &mut |event| output.event(&event));
+        output.end();
+        output.report(&options, &result?);
+        Ok(())
     }
 }
