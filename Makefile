@@ -28,9 +28,10 @@ check-fmt: needs
 	cargo fmt --all --check
 
 clippy: libtorch
-	cargo clippy --locked --all-targets -- -D warnings
+	cargo clippy --locked --all-targets -p turret-client -p turret -- -D warnings
 
 rust-test: libtorch
+	cargo test --locked -p turret-client
 	cargo test --locked
 
 deny: ## licences, bans and sources, where cargo-deny is installed
