@@ -4,16 +4,15 @@
 mod base;
 #[cfg(feature = "torch")]
 mod base_compute;
-mod classify;
-mod heads;
 mod load_base;
 mod output;
 mod serve;
 
 use std::process::ExitCode;
 
-use clap::{Args, Command, FromArgMatches, Subcommand};
+use clap::{Command, FromArgMatches, Subcommand};
 use turret::config::{SERVE, settings::with_settings};
+use turret_client::cli::ClientCommand;
 
 /// A command was wrong: what was asked cannot be tried.
 const USAGE: u8 = 2;
@@ -27,14 +26,8 @@ fn command() -> Command {
         .version(env!("CARGO_PKG_VERSION"))
         .subcommand_required(true)
         .arg_required_else_help(true)
-        .subcommand(with_settings(serve, SERVE))
-        .subcommand(classify::Options::augment_args(
-            Command::new("classify").about("Have pictures judged by a running server"),
-        ))
-        .subcommand(heads::Options::augment_args(
-            Command::new("heads")
-                .about("Show which heads a running server serves, and which files it refuses"),
-        ));
+        .subcommand(with_settings(serve, SERVE));
+    let command = ClientCommand::augment_subcommands(command);
     let base = Command::new("base").about("Prepare and look at base files").arg_required_else_help(true);
     command.subcommand(base::BaseCommand::augment_subcommands(base).subcommand_required(true))
 }
@@ -43,11 +36,8 @@ fn main() -> ExitCode {
     let matches = command().get_matches();
     let result = match matches.subcommand() {
         Some(("serve", matches)) => return serve::run(matches),
-        Some(("classify", matches)) => {
-            classify::Options::from_arg_matches(matches).map_err(Into::into).and_then(classify::run)
-        }
-        Some(("heads", matches)) => {
-            heads::Options::from_arg_matches(matches).map_err(Into::into).and_then(heads::run)
+        Some(("classify" | "heads", _)) => {
+            ClientCommand::from_arg_matches(&matches).map_err(Into::into).and_then(ClientCommand::run)
         }
         Some(("base", matches)) => {
             base::BaseCommand::from_arg_matches(matches).map_err(Into::into).and_then(base::run)

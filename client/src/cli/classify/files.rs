@@ -1,0 +1,31 @@
+//! Which pictures are meant.
+
+use std::path::{Path, PathBuf};
+
+/// Lists the files themselves, and those in folders at any depth, in the order of their names.
+///
+/// Names in folders that begin with a dot are left out.
+pub(super) fn list(paths: &[PathBuf]) -> anyhow::Result<Vec<PathBuf>> {
+    let mut files = Vec::new();
+    for path in paths {
+        if fs_err::metadata(path)?.is_dir() {
+            let mut inside = fs_err::read_dir(path)?
+                .map(|entry| entry.map(|entry| entry.path()))
+                .collect::<Result<Vec<_>, _>>()?;
+            inside.retain(|path| {
+                let name = path.file_name().unwrap_or_default();
+                !name.as_encoded_bytes().starts_with(b".")
+            });
+            inside.sort();
+            files.extend(list(&inside)?);
+        } else {
+            files.push(path.clone());
+        }
+    }
+    Ok(files)
+}
+
+/// Returns the name of the folder that has the file: its class in a folder of labelled pictures.
+pub(super) fn folder_name(file: &Path) -> String {
+    file.parent().and_then(Path::file_name).unwrap_or_default().to_string_lossy().into_owned()
+}

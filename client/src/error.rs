@@ -1,0 +1,97 @@
+//! Why there is no answer.
+
+use std::{error::Error as StdError, iter::successors, time::Duration};
+
+use tonic::{Code, Status, TimeoutExpired};
+use tonic_types::StatusExt;
+
+/// An address that cannot be used, a server that cannot be reached, or a call that failed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    #[error("invalid server address {url:?}, expected \"http://HOST:PORT\"")]
+    InvalidUrl { url: String },
+    /// Nothing was sent: what was meant to be encrypted never goes out in plain text.
+    #[error("cannot connect to {url}: TLS is not supported yet, expected \"http://HOST:PORT\"")]
+    TlsUnsupported { url: String },
+    #[error("cannot reach {url}")]
+    Connect { url: String, source: tonic::transport::Error },
+    /// The server's own error, or a connection that broke (UNAVAILABLE), or no answer in time
+    /// (DEADLINE_EXCEEDED).
+    #[error("{code:?}: {message}")]
+    #[non_exhaustive]
+    Call {
+        code: Code,
+        /// Stable name in SCREAMING_SNAKE_CASE, for programs. Absent if not the server failed.
+        reason: Option<String>,
+        /// Field of the request at fault, under its protocol name.
+        field: Option<String>,
+        /// For people.
+        message: String,
+        /// How long the server asks to wait before the next attempt.
+        retry_after: Option<Duration>,
+    },
+}
+
+impl Error {
+    /// Returns the gRPC code of a failed call; none if no call was made.
+    pub fn code(&self) -> Option<Code> {
+        match self {
+            Self::Call { code, .. } => Some(*code),
+            Self::InvalidUrl { .. } | Self::TlsUnsupported { .. } | Self::Connect { .. } => None,
+        }
+    }
+
+    /// Returns the server's stable name of what went wrong.
+    pub fn reason(&self) -> Option<&str> {
+        match self {
+            Self::Call { reason, .. } => reason.as_deref(),
+            Self::InvalidUrl { .. } | Self::TlsUnsupported { .. } | Self::Connect { .. } => None,
+        }
+    }
+
+    pub(crate) fn too_late() -> Self {
+        Self::local(Code::DeadlineExceeded, "no answer before the deadline".to_owned())
+    }
+
+    fn local(code: Code, message: String) -> Self {
+        Self::Call { code, reason: None, field: None, message, retry_after: None }
+    }
+}
+
+impl From<Status> for Error {
+    fn from(status: Status) -> Self {
+        // Statuses from the server have no source; those that tonic makes of a failure here do.
+        if let Some(failure) = status.source() {
+            return from_failure(failure, &status);
+        }
+        let details = status.get_error_details();
+        let violation = details.bad_request().and_then(|request| request.field_violations.first());
+        Self::Call {
+            code: status.code(),
+            reason: details.error_info().map(|info| info.reason.clone()),
+            field: violation.map(|violation| violation.field.clone()),
+            message: status.message().to_owned(),
+            retry_after: details.retry_info().and_then(|info| info.retry_delay),
+        }
+    }
+}
+
+/// Gives a failure of the transport the code that gRPC's specification asks for.
+///
+/// tonic answers an expired timeout with CANCELLED, and without its server's half a broken
+/// connection with UNKNOWN.
+fn from_failure(failure: &(dyn StdError + 'static), status: &Status) -> Error {
+    let causes = || successors(Some(failure), |error| StdError::source(*error));
+    if causes().any(|error| error.is::<TimeoutExpired>()) {
+        return Error::too_late();
+    }
+    let reset = causes().filter_map(|error| error.downcast_ref::<h2::Error>()).any(|error| {
+        // The server gave up this one stream; the connection still stands.
+        error.is_reset() && error.reason() != Some(h2::Reason::REFUSED_STREAM)
+    });
+    let code = if reset { status.code() } else { Code::Unavailable };
+    // tonic's own message is only "transport error"; the cause is at the end of the chain.
+    let cause = causes().last().map_or_else(String::new, ToString::to_string);
+    Error::local(code, format!("{}: {cause}", status.message()))
+}

@@ -1,0 +1,156 @@
+//! `turretctl` as a user runs it.
+
+use std::{
+    ffi::OsStr,
+    fs::File,
+    io::pipe,
+    os::unix::ffi::OsStrExt,
+    path::Path,
+    process::{Command, Output, Stdio},
+};
+
+use serde_json::Value;
+use turret_client::Code;
+
+use crate::fake_server::{FakeServer, Reply, failure};
+
+/// The program without the settings of whoever runs the tests.
+fn turretctl(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_turretctl"));
+    for variable in ["SERVER", "TASK", "CONCURRENCY", "OUTPUT"] {
+        command.env_remove(format!("TURRET_{variable}"));
+    }
+    command.args(arguments).stdin(Stdio::null()).stderr(Stdio::piped());
+    command
+}
+
+/// Runs the program without holding up the server of the same test.
+async fn run(mut command: Command) -> (Option<i32>, String, String) {
+    let run = tokio::task::spawn_blocking(move || command.spawn()?.wait_with_output());
+    let Output { status, stdout, stderr } = run.await.unwrap().unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    (status.code(), text(stdout), text(stderr))
+}
+
+fn classify(server: &FakeServer, picture: &Path, more: &[&str]) -> Command {
+    let mut command = turretctl(&["classify", "--server", &server.url(), "--task", "bracket,seal"]);
+    command.args(more).arg(picture).stdout(Stdio::piped());
+    command
+}
+
+fn heads(server: &FakeServer, more: &[&str]) -> Command {
+    let mut command = turretctl(&["heads", "--server", &server.url()]);
+    command.args(more).stdout(Stdio::piped());
+    command
+}
+
+fn json_lines(text: &str) -> Vec<Value> {
+    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+fn pictures(names: &[&OsStr]) -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    for name in names {
+        fs_err::write(folder.path().join(name), b"as good as any").unwrap();
+    }
+    folder
+}
+
+#[tokio::test]
+async fn classify_prints_a_json_line_for_each_picture() {
+    let server = FakeServer::start(|_| Reply::Verdicts).await;
+    let names = ["a.png", ".hidden.png", "b.png"].map(OsStr::new);
+    let folder = pictures(&names);
+    let (code, out, error) = run(classify(&server, folder.path(), &["--truth"])).await;
+    assert_eq!(code, Some(0), "{error}");
+    let lines = json_lines(&out);
+    assert_eq!(lines.len(), 2);
+    assert_eq!(lines[0]["file"], folder.path().join("a.png").to_str().unwrap());
+    assert_eq!(lines[1]["verdicts"][1]["task"], "seal");
+    assert_eq!(lines[1]["verdicts"][1]["decision"], "PASS");
+    assert_eq!(lines[0]["true_label"], folder.path().file_name().unwrap().to_str().unwrap());
+}
+
+#[tokio::test]
+async fn classify_shows_a_failure_in_its_row_without_retrying() {
+    let full = || failure(Code::ResourceExhausted, Some(std::time::Duration::from_millis(1)));
+    let server = FakeServer::start(move |_| Reply::Fail(full())).await;
+    let folder = pictures(&[OsStr::new("a.png")]);
+    let (code, out, error) = run(classify(&server, folder.path(), &["--output", "table"])).await;
+    assert_eq!((code, server.attempts().len()), (Some(1), 1), "{error}");
+    assert!(out.contains("FAILED") && out.contains("ResourceExhausted: as the test says"), "{out}");
+    assert!(out.ends_with("0 verdicts, 1 requests failed\n"), "{out}");
+}
+
+#[tokio::test]
+async fn classify_shows_names_that_are_not_utf8() {
+    let server = FakeServer::start(|_| Reply::Verdicts).await;
+    let folder = pictures(&[OsStr::from_bytes(b"\xff.png")]);
+    let (code, out, error) = run(classify(&server, folder.path(), &["--json"])).await;
+    assert_eq!(code, Some(0), "{error}");
+    let file = json_lines(&out)[0]["file"].as_str().unwrap().to_owned();
+    assert!(file.ends_with("\u{fffd}.png"), "{file}");
+}
+
+#[tokio::test]
+async fn heads_prints_json_lines_or_a_table() {
+    let server = FakeServer::start(|_| Reply::Verdicts).await;
+    let (code, out, _) = run(heads(&server, &["--task", "bracket", "--json"])).await;
+    let lines = json_lines(&out);
+    assert_eq!((code, lines.len()), (Some(0), 2));
+    assert_eq!((&lines[1]["state"], &lines[1]["version"]), (&"REJECTED".into(), &3.into()));
+    let (code, out, _) = run(heads(&server, &["--output", "table"])).await;
+    assert!(code == Some(0) && out.contains("branch") && out.contains("seal"), "{out}");
+}
+
+#[tokio::test]
+async fn watch_prints_events_until_the_server_ends_them() {
+    let server = FakeServer::start(|_| Reply::Verdicts).await;
+    let (code, out, error) = run(heads(&server, &["--watch", "--output", "table"])).await;
+    assert_eq!((code, out.lines().count()), (Some(1), 2), "{out}");
+    assert!(out.starts_with("SERVING    bracket version 2"), "{out}");
+    assert_eq!(error, "turretctl: Unavailable: as the test says\n");
+}
+
+#[tokio::test]
+async fn closed_pipe_ends_every_command_quietly() {
+    let server = FakeServer::start(|_| Reply::Verdicts).await;
+    let folder = pictures(&[OsStr::new("a.png")]);
+    let commands = [
+        classify(&server, folder.path(), &["--json"]),
+        classify(&server, folder.path(), &["--output", "table"]),
+        heads(&server, &["--json"]),
+        heads(&server, &["--watch"]),
+    ];
+    for mut command in commands {
+        let (reader, writer) = pipe().unwrap();
+        drop(reader);
+        command.stdout(writer);
+        let (code, _, error) = run(command).await;
+        assert_eq!((code, error.as_str()), (Some(1), ""));
+    }
+}
+
+#[tokio::test]
+async fn full_disk_is_an_error_and_no_panic() {
+    let server = FakeServer::start(|_| Reply::Verdicts).await;
+    let mut command = heads(&server, &["--json"]);
+    command.stdout(File::options().write(true).open("/dev/full").unwrap());
+    let (code, _, error) = run(command).await;
+    assert_eq!(code, Some(1));
+    assert!(error.starts_with("turretctl: cannot write to standard output: "), "{error}");
+}
+
+#[tokio::test]
+async fn server_that_is_not_there_is_told_in_one_line() {
+    let (code, _, error) = run(turretctl(&["heads", "--server", "http://127.0.0.1:1"])).await;
+    assert_eq!(code, Some(1));
+    assert!(error.starts_with("turretctl: cannot reach http://127.0.0.1:1: "), "{error}");
+    assert_eq!(error.lines().count(), 1);
+}
+
+#[tokio::test]
+async fn wrong_command_exits_with_two() {
+    let (code, _, error) = run(turretctl(&["classify", "a.png"])).await;
+    assert!(code == Some(2) && error.contains("--task"), "{error}");
+}
