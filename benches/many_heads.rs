@@ -11,7 +11,7 @@ use turret::{
     engine::{Engine, EngineConfig},
     head::{Class, DecisionRule, HeadContent, Linear, ReferenceSet},
     image::{PreparedImage, Preprocess},
-    metrics::Metrics,
+    metrics::{Code, Decision, Metrics, Rpc},
     registry::Registry,
     reload::Reconciler,
     store::HeadStore,
@@ -32,7 +32,7 @@ fn main() -> anyhow::Result<()> {
     let metrics = Arc::new(Metrics::new()?);
     let store = HeadStore::new(folder.path());
     let engine = Engine::start(Box::new(NullBase(identity())), &EngineConfig::default(), metrics.clone())?;
-    let mut reconciler = Reconciler::new(store, registry.clone(), engine.clone(), metrics);
+    let mut reconciler = Reconciler::new(store, registry.clone(), engine.clone(), metrics.clone());
 
     let before = resident_bytes()?;
     let begun = Instant::now();
@@ -64,6 +64,20 @@ fn main() -> anyhow::Result<()> {
     ensure!(swapped == SWAPS, "{swapped} of {SWAPS} swaps were made");
     engine.shut_down();
 
+    let scrape = || {
+        let begun = Instant::now();
+        let text = metrics.render(registry.snapshot().heads().map(|head| head.info()));
+        (text.len(), begun.elapsed())
+    };
+    let (idle_bytes, idle_scrape) = scrape();
+    for head in registry.snapshot().heads() {
+        metrics.count_verdict(head.counters(), 0, Decision::Pass);
+        metrics.count_request(Rpc::Classify, Some(head.counters()), Code::Ok);
+    }
+    // Gives the counters their series.
+    metrics.upkeep();
+    let (busy_bytes, busy_scrape) = scrape();
+
     let mib = |bytes: usize| bytes as f64 / f64::from(1 << 20);
     println!("{HEADS} heads of {CLASSES} classes on {} features", WIDTHS.gap);
     println!("  first look, all installed   {:.2} s", load.as_secs_f64());
@@ -71,6 +85,12 @@ fn main() -> anyhow::Result<()> {
     println!("  one judgement               {:.1} us (sum of winners {winners})", judge.as_secs_f64() * 1e6);
     println!("  a look without news         {:.0} ms", idle_look.as_secs_f64() * 1e3);
     println!("  a look with one new version {:.0} ms", swap.as_secs_f64() * 1e3 / SWAPS as f64);
+    let ms = |time: std::time::Duration| time.as_secs_f64() * 1e3;
+    for (when, bytes, time) in
+        [("no head was asked", idle_bytes, idle_scrape), ("every head was asked", busy_bytes, busy_scrape)]
+    {
+        println!("  a scrape when {when:<21} {:.1} MB in {:.1} ms", bytes as f64 / 1e6, ms(time));
+    }
     println!(
         "{}",
         serde_json::json!({
@@ -78,6 +98,8 @@ fn main() -> anyhow::Result<()> {
             "weights_mib": mib(weights), "judge_microseconds": judge.as_secs_f64() * 1e6,
             "idle_look_ms": idle_look.as_secs_f64() * 1e3,
             "swap_look_ms": swap.as_secs_f64() * 1e3 / SWAPS as f64,
+            "idle_scrape_bytes": idle_bytes, "idle_scrape_ms": ms(idle_scrape),
+            "busy_scrape_bytes": busy_bytes, "busy_scrape_ms": ms(busy_scrape),
         })
     );
     Ok(())

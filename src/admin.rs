@@ -1,6 +1,6 @@
 //! The HTTP port for people and machines that look after the server: `/metrics`, `/livez`, `/readyz`.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use axum::{
     Router,
@@ -9,14 +9,9 @@ use axum::{
     response::{IntoResponse, Response},
     routing::get,
 };
-use prometheus::{
-    Opts,
-    core::{Collector, Desc},
-    proto::{Gauge, LabelPair, Metric, MetricFamily, MetricType},
-};
-use tokio::sync::watch;
+use tokio::{sync::watch, task::spawn_blocking, time::MissedTickBehavior};
 
-use crate::{grpc::Edge, metrics::Metrics, registry::Registry};
+use crate::{grpc::Edge, metrics::Metrics};
 
 /// Whether the server should get traffic.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,11 +37,30 @@ pub fn routes(edge: Arc<Edge>, phase: watch::Receiver<Phase>) -> Router {
 }
 
 async fn metrics(State(admin): State<Admin>) -> Response {
-    match admin.edge.metrics.render() {
+    let Admin { edge, .. } = admin;
+    match spawn_blocking(move || render(&edge)).await {
         Ok(text) => ([(header::CONTENT_TYPE, Metrics::CONTENT_TYPE)], text).into_response(),
         Err(error) => {
             tracing::error!(%error, "metrics cannot be rendered");
             StatusCode::INTERNAL_SERVER_ERROR.into_response()
+        }
+    }
+}
+
+fn render(edge: &Edge) -> String {
+    let table = edge.registry.snapshot();
+    edge.metrics.render(table.heads().map(|head| head.info()))
+}
+
+/// Keeps the memory of the metrics flat where nobody scrapes them, until it is aborted.
+pub async fn keep_up(metrics: Arc<Metrics>, interval: Duration) {
+    let mut timer = tokio::time::interval(interval);
+    timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        timer.tick().await;
+        let metrics = metrics.clone();
+        if let Err(error) = spawn_blocking(move || metrics.upkeep()).await {
+            tracing::error!(%error, "the upkeep of the metrics failed");
         }
     }
 }
@@ -73,62 +87,54 @@ async fn readyz(State(admin): State<Admin>) -> (StatusCode, &'static str) {
     }
 }
 
-/// `head_info{task,version,digest} = 1`, read from the registry when asked: no series to keep in step.
-#[derive(Debug)]
-pub struct HeadInfo {
-    registry: Arc<Registry>,
-    desc: Desc,
-}
+#[cfg(test)]
+mod tests {
+    use std::{env, process::Command};
 
-const HEAD_INFO: &str = "turret_head_info";
-const HEAD_INFO_HELP: &str = "The head that serves a task; always 1.";
+    use super::*;
+    use crate::metrics::Stage;
 
-impl HeadInfo {
-    /// # Errors
-    /// If the metric's name is not valid.
-    pub fn new(registry: Arc<Registry>) -> Result<Self, prometheus::Error> {
-        let labels = ["task", "version", "digest"].map(str::to_owned).to_vec();
-        let desc = Desc::new(
-            HEAD_INFO.to_owned(),
-            HEAD_INFO_HELP.to_owned(),
-            labels,
-            Opts::new("", "").const_labels,
-        )?;
-        Ok(Self { registry, desc })
-    }
-}
-
-impl Collector for HeadInfo {
-    fn desc(&self) -> Vec<&Desc> {
-        vec![&self.desc]
+    fn resident_bytes() -> u64 {
+        let stat = procfs::process::Process::myself().unwrap().stat().unwrap();
+        stat.rss * procfs::page_size()
     }
 
-    fn collect(&self) -> Vec<MetricFamily> {
-        let table = self.registry.snapshot();
-        let metrics = table.heads().map(|head| {
-            let label = |name: &str, value: String| {
-                let mut label = LabelPair::default();
-                label.set_name(name.to_owned());
-                label.set_value(value);
-                label
-            };
-            let labels = vec![
-                label("digest", head.digest.to_string()),
-                label("task", head.task.to_string()),
-                label("version", head.version.to_string()),
-            ];
-            let mut one = Gauge::default();
-            one.set_value(1.0);
-            let mut metric = Metric::default();
-            metric.set_label(labels);
-            metric.set_gauge(one);
-            metric
-        });
-        let mut family = MetricFamily::default();
-        family.set_name(HEAD_INFO.to_owned());
-        family.set_help(HEAD_INFO_HELP.to_owned());
-        family.set_field_type(MetricType::GAUGE);
-        family.set_metric(metrics.collect());
-        vec![family]
+    #[test]
+    fn memory_stays_flat_under_observations_that_nobody_scrapes() {
+        const ALONE: &str = "TURRET_TEST_ALONE";
+        if env::var_os(ALONE).is_none() {
+            // In a process of its own, where no other test takes memory.
+            let name = "admin::tests::memory_stays_flat_under_observations_that_nobody_scrapes";
+            let mut again = Command::new(env::current_exe().unwrap());
+            assert!(again.args(["--exact", name]).env(ALONE, "1").status().unwrap().success());
+            return;
+        }
+        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+        runtime.block_on(observe_and_never_scrape());
+    }
+
+    async fn observe_and_never_scrape() {
+        const MILLISECONDS: u64 = 1_000;
+        const OBSERVATIONS: u64 = 4_000;
+        let metrics = Arc::new(Metrics::new().unwrap());
+        let upkeep = tokio::spawn(keep_up(metrics.clone(), Duration::from_millis(10)));
+        let mut load = tokio::time::interval(Duration::from_millis(1));
+        let mut before = 0;
+        for millisecond in 0..MILLISECONDS {
+            load.tick().await;
+            for _ in 0..OBSERVATIONS {
+                metrics.observe_stage(Stage::Head, Duration::from_millis(3));
+            }
+            if millisecond == MILLISECONDS / 10 {
+                before = resident_bytes();
+            }
+        }
+        let added = resident_bytes().saturating_sub(before);
+        upkeep.abort();
+        // An observation takes 16 bytes until it is sorted into its bucket: all would take 58 MB.
+        assert!(added < 20 << 20, "{added} bytes were added");
+        let text = metrics.render(std::iter::empty());
+        let count = format!("{{stage=\"head\"}} {}", MILLISECONDS * OBSERVATIONS);
+        assert!(text.contains(&count), "no {count} in\n{text}");
     }
 }

@@ -84,16 +84,6 @@ pub enum Change {
     Withdraw { task: TaskName },
 }
 
-impl Change {
-    /// The task that this takes out of service.
-    pub fn withdraws(&self) -> Option<&TaskName> {
-        match self {
-            Self::Withdraw { task } => Some(task),
-            Self::Install(_) | Self::Refuse { .. } | Self::Forgive { .. } => None,
-        }
-    }
-}
-
 /// The heads that are served.
 ///
 /// Guarantees:
@@ -264,6 +254,7 @@ mod tests {
             branch: None,
             arithmetic: "exact".into(),
             size_bytes: 1,
+            lazy_counters: Default::default(),
         }
     }
 

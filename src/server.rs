@@ -20,11 +20,11 @@ use tonic::service::Routes;
 use tonic_health::{ServingStatus, server::HealthReporter};
 
 use crate::{
-    admin::{self, HeadInfo, Phase},
+    admin::{self, Phase},
     base::{Base, BaseError},
     engine::{Engine, EngineConfig},
     grpc::{self, CLASSIFIER_SERVICE, Edge, GrpcLimits, MOST_EMBEDDING},
-    metrics::Metrics,
+    metrics::{self, Metrics},
     registry::Registry,
     reload::{Reconciler, Reloader},
     store::HeadStore,
@@ -53,7 +53,7 @@ pub enum ServerError {
     #[error("cannot listen on {address}: {source}")]
     Listen { address: SocketAddr, source: io::Error },
     #[error("metrics cannot be set up: {0}")]
-    Metrics(#[from] prometheus::Error),
+    Metrics(#[from] metrics::BuildError),
     #[error("the base cannot be loaded: {0}")]
     LoadBase(Box<dyn std::error::Error + Send + Sync>),
     #[error("the base cannot be warmed: {0}")]
@@ -79,6 +79,7 @@ pub struct Server {
     reloader: Arc<Mutex<Option<Reloader>>>,
     grpc: JoinHandle<io::Result<()>>,
     admin: JoinHandle<io::Result<()>>,
+    upkeep: JoinHandle<()>,
     start_up: oneshot::Receiver<Result<(), ServerError>>,
     drain: Duration,
 }
@@ -98,7 +99,6 @@ impl Server {
         let (listener, grpc_address) = bind(config.listen).await?;
         let (admin_listener, admin_address) = bind(config.admin).await?;
         let (registry, metrics) = (Arc::new(Registry::default()), Arc::new(Metrics::new()?));
-        metrics.register(Box::new(HeadInfo::new(registry.clone())?))?;
         let draining = CancellationToken::new();
         let (engine, embedding) = (OnceLock::new(), Semaphore::new(MOST_EMBEDDING));
         let edge = Arc::new(Edge { registry, metrics, engine, draining: draining.clone(), embedding });
@@ -118,6 +118,7 @@ impl Server {
         });
         let routes = admin::routes(edge.clone(), phase_seen);
         let admin = tokio::spawn(async move { axum::serve(admin_listener, routes).await });
+        let upkeep = tokio::spawn(admin::keep_up(edge.metrics.clone(), Metrics::UPKEEP_INTERVAL));
 
         let reloader = Arc::new(Mutex::new(None));
         let (started, start_up) = oneshot::channel();
@@ -137,7 +138,19 @@ impl Server {
         };
         let named = std::thread::Builder::new().name("start-up".to_owned());
         named.spawn(work).map_err(|source| ServerError::Ended { what: "starting", source })?;
-        Ok(Self { grpc_address, admin_address, edge, health, phase, reloader, grpc, admin, start_up, drain })
+        Ok(Self {
+            grpc_address,
+            admin_address,
+            edge,
+            health,
+            phase,
+            reloader,
+            grpc,
+            admin,
+            upkeep,
+            start_up,
+            drain,
+        })
     }
 
     /// Serves until `stop` completes, then drains and ends.
@@ -187,7 +200,7 @@ impl Server {
         {
             tracing::warn!("the drain time is over; what is still queued is answered UNAVAILABLE");
         }
-        let (reloader, admin) = (self.reloader, self.admin);
+        let (reloader, admin, upkeep) = (self.reloader, self.admin, self.upkeep);
         let ending = tokio::task::spawn_blocking(move || {
             drop(reloader.lock().unwrap_or_else(PoisonError::into_inner).take());
             if let Some(engine) = engine {
@@ -202,6 +215,7 @@ impl Server {
             abort.abort();
         }
         admin.abort();
+        upkeep.abort();
         if timeout_at(farewell, ending).await.is_err() {
             tracing::warn!("a forward pass did not end; leaving without it");
         }

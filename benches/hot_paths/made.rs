@@ -36,6 +36,7 @@ pub(crate) fn head(number: usize, version: Version, classes: usize) -> Head {
         branch: None,
         arithmetic: "fp32".into(),
         size_bytes: 1,
+        lazy_counters: Default::default(),
     }
 }
 

@@ -11,7 +11,7 @@ use std::{
 use anyhow::{Result, ensure};
 use bytes::Bytes;
 use clap::Args;
-use turret::metrics::Metrics;
+use turret::metrics::{Code, Decision, Metrics, Rpc, Stage, TaskCounters};
 
 use crate::{
     client::{self, Payload},
@@ -130,25 +130,31 @@ fn metrics_cost() -> Result<f64> {
     const TRIALS: usize = 100;
     const REQUESTS: u32 = 2_000;
     let metrics = Metrics::new()?;
+    let counters = Arc::new(TaskCounters::new("task-0000", ["class-0", "class-1"]));
     let trial = |_| {
+        // As the server's timer does, outside of any request.
+        metrics.upkeep();
         let begun = Instant::now();
-        (0..REQUESTS).for_each(|number| observe_request(&metrics, black_box(f64::from(number) * 1e-5)));
+        for number in 0..REQUESTS {
+            let took = Duration::from_micros(10 * u64::from(number));
+            observe_request(&metrics, &counters, black_box(took));
+        }
         begun.elapsed().as_secs_f64() * 1e6 / f64::from(REQUESTS)
     };
     Ok((0..TRIALS).map(trial).fold(f64::INFINITY, f64::min))
 }
 
-fn observe_request(metrics: &Metrics, seconds: f64) {
+fn observe_request(metrics: &Metrics, counters: &Arc<TaskCounters>, took: Duration) {
     for images in [1, 0] {
         metrics.queue_images.set(images);
         metrics.queue_bytes.set(20_000 * images);
     }
-    for stage in ["decode", "queue", "forward", "head"] {
-        metrics.stage_duration.with_label_values(&[stage]).observe(seconds);
+    for stage in [Stage::Decode, Stage::Queue, Stage::Forward, Stage::Head] {
+        metrics.observe_stage(stage, took);
     }
-    metrics.batch_images.observe(1.0);
-    metrics.batch_tasks.observe(1.0);
-    metrics.verdicts("task-0000", "PASS", "class-1").inc();
-    metrics.requests("Classify", "task-0000", "OK").inc();
-    metrics.request_duration.with_label_values(&["Classify"]).observe(seconds);
+    metrics.batch_images.record(1.0);
+    metrics.batch_tasks.record(1.0);
+    metrics.count_verdict(counters, 1, Decision::Pass);
+    metrics.count_request(Rpc::Classify, Some(counters), Code::Ok);
+    metrics.observe_request(Rpc::Classify, took);
 }

@@ -78,7 +78,7 @@ impl ServerProcess {
     /// Every series of `/metrics` by its name and labels.
     pub(crate) fn metrics(&self) -> Result<HashMap<String, f64>> {
         let text = ureq::get(format!("http://{}/metrics", self.admin)).call()?.body_mut().read_to_string()?;
-        let series = text.lines().filter(|line| !line.starts_with('#'));
+        let series = text.lines().filter(|line| !line.is_empty() && !line.starts_with('#'));
         series
             .map(|line| {
                 let (name, value) = line.rsplit_once(' ').with_context(|| line.to_owned())?;

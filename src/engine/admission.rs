@@ -167,8 +167,8 @@ impl Admission {
     }
 
     fn show(&self, usage: &Usage) {
-        self.metrics.queue_images.set(usage.all.images as i64);
-        self.metrics.queue_bytes.set(usage.all.bytes as i64);
+        self.metrics.queue_images.set(usage.all.images as f64);
+        self.metrics.queue_bytes.set(usage.all.bytes as f64);
     }
 }
 

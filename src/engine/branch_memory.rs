@@ -42,7 +42,7 @@ impl From<BaseError> for LoadBranchError {
 
 impl BranchMemory {
     pub(super) fn new(budget: u64, metrics: Arc<Metrics>) -> Self {
-        metrics.deep_head_budget_bytes.set(i64::try_from(budget).unwrap_or(i64::MAX));
+        metrics.deep_head_budget_bytes.set(budget as f64);
         Self { budget, used: Mutex::default(), metrics }
     }
 
@@ -67,7 +67,7 @@ impl BranchMemory {
     }
 
     fn show(&self, used: u64) {
-        self.metrics.deep_head_bytes.set(i64::try_from(used).unwrap_or(i64::MAX));
+        self.metrics.deep_head_bytes.set(used as f64);
     }
 
     /// Runs on the device's thread: what was dropped before is counted as free by then.

@@ -20,7 +20,7 @@ use crate::{
     base::{Base, BaseError, Begun, Split, Wanted},
     head::{Head, judge_by_all},
     image::{PreparedImage, Preprocess},
-    metrics::Metrics,
+    metrics::{Metrics, Stage},
 };
 
 pub(super) fn spawn(
@@ -192,7 +192,7 @@ impl DeviceThread {
     fn finish(&mut self, InFlight { batch, begun_at, passes, failure }: InFlight) {
         let features = or_panicked(|| self.features(&batch, passes, failure));
         let forward = begun_at.elapsed();
-        self.metrics.stage_duration.with_label_values(&["forward"]).observe(forward.as_secs_f64());
+        self.metrics.observe_stage(Stage::Forward, forward);
         self.admission.forward_pass_ended(features.is_ok());
         match features {
             Ok(features) => self.answer(batch, &features, begun_at, forward),
@@ -259,8 +259,8 @@ impl DeviceThread {
             job.times.total = now.saturating_duration_since(job.accepted_at);
             job.times.batch_size = batch_size;
             let times = job.times;
-            for (stage, time) in [("queue", times.queue), ("head", times.head)] {
-                self.metrics.stage_duration.with_label_values(&[stage]).observe(time.as_secs_f64());
+            for (stage, time) in [(Stage::Queue, times.queue), (Stage::Head, times.head)] {
+                self.metrics.observe_stage(stage, time);
             }
             job.answer(Ok(Answer { judgements, features: wanted_features, times }));
         }
@@ -270,8 +270,8 @@ impl DeviceThread {
         let images: usize = batch.iter().map(|prepared| prepared.images.len()).sum();
         let tasks: HashSet<_> =
             batch.iter().flat_map(|prepared| &prepared.job.heads).map(|head| &head.task).collect();
-        self.metrics.batch_images.observe(images as f64);
-        self.metrics.batch_tasks.observe(tasks.len() as f64);
+        self.metrics.batch_images.record(images as f64);
+        self.metrics.batch_tasks.record(tasks.len() as f64);
     }
 }
 

@@ -5,6 +5,7 @@ use std::{fmt, time::Duration};
 use crate::{
     error::{ErrorKind, Problem},
     image::ImageError,
+    metrics::Rejection,
     task::TaskName,
 };
 
@@ -108,16 +109,16 @@ impl Problem for EngineError {
 }
 
 impl EngineError {
-    /// The label of `rejected_total`, for errors that come of a want of room or time.
-    pub fn rejection(&self) -> Option<&'static str> {
+    /// How it is counted, for errors that come of a want of room or time.
+    pub fn rejection(&self) -> Option<Rejection> {
         match self {
             Self::QueueFull { unit, .. } | Self::TaskShareFull { unit, .. } => match unit {
-                Unit::Images => Some("queue_full"),
-                Unit::Bytes => Some("bytes_full"),
+                Unit::Images => Some(Rejection::QueueFull),
+                Unit::Bytes => Some(Rejection::BytesFull),
             },
-            Self::DeadlinePassed | Self::DeadlineTooNear { .. } => Some("deadline"),
-            Self::Draining => Some("draining"),
-            Self::DeviceLost => Some("device_lost"),
+            Self::DeadlinePassed | Self::DeadlineTooNear { .. } => Some(Rejection::Deadline),
+            Self::Draining => Some(Rejection::Draining),
+            Self::DeviceLost => Some(Rejection::DeviceLost),
             Self::NeverFits { .. } | Self::Image(_) | Self::Failed { .. } => None,
         }
     }

@@ -15,7 +15,7 @@ use super::{
 use crate::{
     head::Head,
     image::{ImageError, ImageLimits, ImageSource, PreparedImage, Preprocess, Roi, decode},
-    metrics::Metrics,
+    metrics::{Metrics, Stage},
 };
 
 pub(super) fn spawn(
@@ -64,7 +64,7 @@ fn prepare(
     let ready_at = Instant::now();
     job.times.queue = begun.saturating_duration_since(job.accepted_at);
     job.times.decode = ready_at.saturating_duration_since(begun);
-    metrics.stage_duration.with_label_values(&["decode"]).observe(job.times.decode.as_secs_f64());
+    metrics.observe_stage(Stage::Decode, job.times.decode);
     match images {
         Ok(Ok(images)) => Some(Prepared { job, images, image_of_head, ready_at }),
         Ok(Err(error)) => {

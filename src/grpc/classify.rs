@@ -14,6 +14,7 @@ use super::{
     status::to_status,
     stream,
 };
+use crate::metrics::Rpc;
 
 #[derive(Debug, Clone)]
 pub struct ClassifierService {
@@ -39,7 +40,7 @@ impl Classifier for ClassifierService {
     ) -> Result<Response<proto::ClassifyResponse>, Status> {
         let arrived = Instant::now();
         let deadline = deadline(request.metadata(), arrived);
-        let answer = classify(&self.edge, "Classify", request.into_inner(), arrived, deadline).await;
+        let answer = classify(&self.edge, Rpc::Classify, request.into_inner(), arrived, deadline).await;
         answer.map(Response::new).map_err(|error| to_status(&error))
     }
 

@@ -12,11 +12,12 @@ use super::{
 use crate::{
     engine::{Engine, EngineError},
     image::{ImageSource, Preprocess, Roi, decode},
+    metrics::Rpc,
 };
 
 /// One picture's features, or why there are none.
 pub(super) async fn embed_one(edge: Arc<Edge>, request: proto::EmbedRequest) -> proto::EmbedResponse {
-    let observed = Observed::new(edge.metrics.clone(), "Embed", Instant::now());
+    let observed = Observed::new(edge.metrics.clone(), Rpc::Embed, Instant::now());
     let request_id = request.request_id.clone();
     match embed(&edge, request).await {
         Ok(response) => {

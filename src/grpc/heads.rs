@@ -11,6 +11,7 @@ use super::{
     proto::{self, heads_server::Heads},
 };
 use crate::{
+    metrics::{self, Rpc},
     registry::{HeadEntry, HeadEvent, HeadState},
     task::{Digest, TaskName},
 };
@@ -28,9 +29,9 @@ impl HeadsService {
         Self { edge }
     }
 
-    fn count(&self, rpc: &'static str, begun: Instant, code: &'static str) {
-        self.edge.metrics.requests(rpc, "", code).inc();
-        self.edge.metrics.request_duration.with_label_values(&[rpc]).observe(begun.elapsed().as_secs_f64());
+    fn count(&self, rpc: Rpc, begun: Instant, code: metrics::Code) {
+        self.edge.metrics.count_request(rpc, None, code);
+        self.edge.metrics.observe_request(rpc, begun.elapsed());
     }
 }
 
@@ -49,7 +50,7 @@ impl Heads for HeadsService {
             name => match name.parse::<TaskName>() {
                 Ok(task) => Some(task),
                 Err(error) => {
-                    self.count("ListHeads", begun, "INVALID_ARGUMENT");
+                    self.count(Rpc::ListHeads, begun, metrics::Code::InvalidArgument);
                     return Err(Status::invalid_argument(format!("task: {error}")));
                 }
             },
@@ -61,7 +62,7 @@ impl Heads for HeadsService {
             generation: table.generation,
             base_digest: base.unwrap_or_default(),
         };
-        self.count("ListHeads", begun, "OK");
+        self.count(Rpc::ListHeads, begun, metrics::Code::Ok);
         Ok(Response::new(response))
     }
 
@@ -69,7 +70,7 @@ impl Heads for HeadsService {
         &self,
         _request: Request<proto::WatchHeadsRequest>,
     ) -> Result<Response<Self::WatchHeadsStream>, Status> {
-        self.count("WatchHeads", Instant::now(), "OK");
+        self.count(Rpc::WatchHeads, Instant::now(), metrics::Code::Ok);
         let (events, receiver) = mpsc::channel(EVENTS_AHEAD);
         tokio::spawn(send_events(self.edge.clone(), events));
         Ok(Response::new(Box::pin(ReceiverStream::new(receiver))))

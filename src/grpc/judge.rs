@@ -9,12 +9,12 @@ use super::{
     request::{self, Ask, ClassifyError},
     response::{self, Echo},
 };
-use crate::{engine, head::Head};
+use crate::{engine, head::Head, metrics::Rpc};
 
 /// One request from its arrival to its answer, counted once.
 pub(super) async fn classify(
     edge: &Edge,
-    rpc: &'static str,
+    rpc: Rpc,
     request: proto::ClassifyRequest,
     arrived: Instant,
     deadline: Option<Instant>,

@@ -2,29 +2,28 @@
 
 use std::{sync::Arc, time::Instant};
 
-use super::{request::ClassifyError, status::code_name};
+use super::{request::ClassifyError, status::metrics_code};
 use crate::{
     engine::Answer,
-    error::{ErrorKind, Problem},
+    error::Problem,
     head::{Decision, Head},
-    metrics::Metrics,
+    metrics::{self, Code, Metrics, Rpc},
 };
 
 /// Lives as long as its request; if it is dropped unfinished, the caller went away.
 #[derive(Debug)]
 pub(super) struct Observed {
     metrics: Arc<Metrics>,
-    rpc: &'static str,
+    rpc: Rpc,
     begun: Instant,
     /// The heads that were asked; empty while none is known, so that no request can invent a label.
     heads: Vec<Arc<Head>>,
-    code: &'static str,
+    code: Code,
 }
 
 impl Observed {
-    pub(super) fn new(metrics: Arc<Metrics>, rpc: &'static str, begun: Instant) -> Self {
-        let code = code_name(ErrorKind::Cancelled);
-        Self { metrics, rpc, begun, heads: Vec::new(), code }
+    pub(super) fn new(metrics: Arc<Metrics>, rpc: Rpc, begun: Instant) -> Self {
+        Self { metrics, rpc, begun, heads: Vec::new(), code: Code::Cancelled }
     }
 
     pub(super) fn heads_found(&mut self, heads: &[Arc<Head>]) {
@@ -33,28 +32,27 @@ impl Observed {
 
     /// Without verdicts to count.
     pub(super) fn answered(mut self) {
-        self.code = "OK";
+        self.code = Code::Ok;
     }
 
     pub(super) fn judged(mut self, answer: &Answer) {
-        self.code = "OK";
+        self.code = Code::Ok;
         for (head, judgement) in self.heads.iter().zip(&answer.judgements) {
             let decision = match judgement.decision {
-                Decision::Pass => "PASS",
-                Decision::Reject => "REJECT",
-                Decision::Review => "REVIEW",
+                Decision::Pass => metrics::Decision::Pass,
+                Decision::Reject => metrics::Decision::Reject,
+                Decision::Review => metrics::Decision::Review,
             };
-            let label = &head.classes[judgement.winner].label;
-            self.metrics.verdicts(head.task.as_str(), decision, label).inc();
+            self.metrics.count_verdict(head.counters(), judgement.winner, decision);
         }
     }
 
     pub(super) fn failed(mut self, error: &ClassifyError) {
-        self.code = code_name(error.kind());
+        self.code = metrics_code(error.kind());
         if let ClassifyError::Engine(error) = error
             && let Some(reason) = error.rejection()
         {
-            self.metrics.rejected.with_label_values(&[reason]).inc();
+            self.metrics.count_rejection(reason);
         }
     }
 }
@@ -63,11 +61,11 @@ impl Drop for Observed {
     fn drop(&mut self) {
         let (metrics, rpc, code) = (&self.metrics, self.rpc, self.code);
         if self.heads.is_empty() {
-            metrics.requests(rpc, "", code).inc();
+            metrics.count_request(rpc, None, code);
         }
         for head in &self.heads {
-            metrics.requests(rpc, head.task.as_str(), code).inc();
+            metrics.count_request(rpc, Some(head.counters()), code);
         }
-        metrics.request_duration.with_label_values(&[rpc]).observe(self.begun.elapsed().as_secs_f64());
+        metrics.observe_request(rpc, self.begun.elapsed());
     }
 }

@@ -5,7 +5,10 @@ use std::time::Duration;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
 
-use crate::error::{ErrorKind, Problem};
+use crate::{
+    error::{ErrorKind, Problem},
+    metrics,
+};
 
 const DOMAIN: &str = "turret";
 /// A few forward passes: by then there is room again, or the load is too high to say when.
@@ -28,19 +31,19 @@ pub fn to_code(kind: ErrorKind) -> Code {
     }
 }
 
-/// The code's name in the gRPC specification: a metric label.
-pub(super) fn code_name(kind: ErrorKind) -> &'static str {
+/// The same code as a metric's label.
+pub(super) fn metrics_code(kind: ErrorKind) -> metrics::Code {
     match kind {
-        ErrorKind::InvalidArgument => "INVALID_ARGUMENT",
-        ErrorKind::OutOfRange => "OUT_OF_RANGE",
-        ErrorKind::NotFound => "NOT_FOUND",
-        ErrorKind::FailedPrecondition => "FAILED_PRECONDITION",
-        ErrorKind::ResourceExhausted => "RESOURCE_EXHAUSTED",
-        ErrorKind::DeadlineExceeded => "DEADLINE_EXCEEDED",
-        ErrorKind::Cancelled => "CANCELLED",
-        ErrorKind::Unavailable => "UNAVAILABLE",
-        ErrorKind::Unimplemented => "UNIMPLEMENTED",
-        ErrorKind::Internal => "INTERNAL",
+        ErrorKind::InvalidArgument => metrics::Code::InvalidArgument,
+        ErrorKind::OutOfRange => metrics::Code::OutOfRange,
+        ErrorKind::NotFound => metrics::Code::NotFound,
+        ErrorKind::FailedPrecondition => metrics::Code::FailedPrecondition,
+        ErrorKind::ResourceExhausted => metrics::Code::ResourceExhausted,
+        ErrorKind::DeadlineExceeded => metrics::Code::DeadlineExceeded,
+        ErrorKind::Cancelled => metrics::Code::Cancelled,
+        ErrorKind::Unavailable => metrics::Code::Unavailable,
+        ErrorKind::Unimplemented => metrics::Code::Unimplemented,
+        ErrorKind::Internal => metrics::Code::Internal,
     }
 }
 

@@ -15,6 +15,7 @@ use super::{
     proto,
     response::{Echo, not_judged},
 };
+use crate::metrics::Rpc;
 
 /// Requests of one stream in flight; with more the reading pauses and the client's own window fills.
 const IN_FLIGHT: usize = 64;
@@ -89,7 +90,7 @@ pub(super) async fn classify_one(
     deadline: Option<Instant>,
 ) -> proto::ClassifyResponse {
     let (echo, tasks) = (Echo::of(&request), request.tasks.clone());
-    match classify(&edge, "ClassifyStream", request, Instant::now(), deadline).await {
+    match classify(&edge, Rpc::ClassifyStream, request, Instant::now(), deadline).await {
         Ok(response) => response,
         Err(error) => not_judged(echo, tasks, &error),
     }

@@ -16,6 +16,8 @@ pub use linear::Linear;
 pub(crate) use linear::dot;
 pub use reference::{MAX_REFERENCES, REFERENCE_SIDE, ReferenceMismatch, ReferenceSet};
 
+use std::sync::{Arc, OnceLock};
+
 use rayon::prelude::*;
 use reference::Judge;
 use serde::{Deserialize, Serialize};
@@ -23,6 +25,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     base::{BaseIdentity, BranchWeights, FeatureSet, FeatureWidths, LoadedBranch},
     image::Preprocess,
+    metrics::{HeadInfo, TaskCounters},
     task::{Digest, TaskName, Version},
 };
 
@@ -54,6 +57,8 @@ pub struct Head {
     /// In which arithmetic it was trained.
     pub arithmetic: Box<str>,
     pub size_bytes: u64,
+    /// Empty until its first request: see [`counters`](Self::counters).
+    pub lazy_counters: OnceLock<Arc<TaskCounters>>,
 }
 
 /// What a head file holds that is needed until the head is installed and not longer.
@@ -100,6 +105,7 @@ impl Head {
             branch: None,
             arithmetic: content.arithmetic.into(),
             size_bytes,
+            lazy_counters: OnceLock::new(),
         };
         (head, ToInstall { reference: content.reference, branch: content.branch })
     }
@@ -144,6 +150,19 @@ impl Head {
     ) -> Result<(), ReferenceMismatch> {
         let judge = Judge { linear: &self.linear, classes: &self.classes, trained_in: &self.arithmetic };
         reference.check(found, serving_in, judge)
+    }
+
+    /// Its counters among the server's metrics, made when they are first asked for.
+    pub fn counters(&self) -> &Arc<TaskCounters> {
+        self.lazy_counters.get_or_init(|| {
+            let labels = self.classes.iter().map(|class| &*class.label);
+            Arc::new(TaskCounters::new(self.task.as_str(), labels))
+        })
+    }
+
+    /// What the metrics show of it.
+    pub fn info(&self) -> HeadInfo<'_> {
+        HeadInfo { task: self.task.as_str(), version: self.version, digest: self.digest.to_string() }
     }
 
     /// Judges one image by its features.

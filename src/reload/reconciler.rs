@@ -14,7 +14,7 @@ use super::{
 use crate::{
     engine::{Engine, LoadBranchError},
     head::Head,
-    metrics::Metrics,
+    metrics::{Metrics, Reload},
     registry::{Change, Refusal, Registry},
     store::{HeadStore, Oddity, Scan, TaskFolder, VersionFile},
     task::{Digest, TaskName, Version},
@@ -89,7 +89,6 @@ impl Reconciler {
             }
         }
         self.apply_pending();
-        self.metrics.heads_serving.set(self.registry.snapshot().heads().len() as i64);
     }
 
     /// Refused files are looked at again only when they change, but room comes back by itself.
@@ -131,7 +130,7 @@ impl Reconciler {
             Action::CheckServing(file) => self.check_serving(&task, &file, &mut record),
             Action::Withdraw => {
                 tracing::info!(%task, "task withdrawn: its folder holds no version any more");
-                self.metrics.head_reloads.with_label_values(&["withdrawn"]).inc();
+                self.metrics.count_reload(Reload::Withdrawn);
                 record = TaskRecord::default();
                 self.push(Change::Withdraw { task: task.clone() }, Instant::now());
             }
@@ -166,8 +165,7 @@ impl Reconciler {
         if let Some((head, file)) = newest {
             let Head { version, digest, .. } = head;
             tracing::info!(%task, version, digest = %digest.short(), "head installed");
-            self.metrics.head_reloads.with_label_values(&["installed"]).inc();
-            self.forget_lost_labels(&head);
+            self.metrics.count_reload(Reload::Installed);
             record.serving = Some(Known { version, digest, fingerprint: file.fingerprint });
             record.refused.remove(&version);
             self.push(Change::Install(head), begun);
@@ -206,7 +204,7 @@ impl Reconciler {
         record: &mut TaskRecord,
     ) {
         tracing::warn!(%task, version, path = %file.path.display(), %reason, "head refused; what serves goes on serving");
-        self.metrics.head_reloads.with_label_values(&["refused"]).inc();
+        self.metrics.count_reload(Reload::Refused);
         record.refused.insert(version, file.fingerprint);
         self.push_refusal(task, version, reason, digest, file.fingerprint.size);
     }
@@ -247,7 +245,7 @@ impl Reconciler {
         if is_new {
             let task = task.map(TaskName::as_str);
             tracing::error!(task, %reason, "a folder cannot be read; nothing is removed because of that");
-            self.metrics.head_reloads.with_label_values(&["scan_failed"]).inc();
+            self.metrics.count_reload(Reload::ScanFailed);
         }
         is_new
     }
@@ -258,15 +256,6 @@ impl Reconciler {
             tracing::warn!(path = %oddity.path.display(), reason = %oddity.reason, "not a head; left alone");
         }
         self.oddities = now;
-    }
-
-    fn forget_lost_labels(&self, head: &Head) {
-        let table = self.registry.snapshot();
-        let old = table.get(&head.task).map(|old| &old.classes[..]).unwrap_or_default();
-        let is_kept = |label| head.classes.iter().any(|class| class.label == label);
-        for class in old.iter().filter(|class| !is_kept(class.label.clone())) {
-            self.metrics.forget_label(head.task.as_str(), &class.label);
-        }
     }
 
     fn push_refusal(
@@ -292,13 +281,9 @@ impl Reconciler {
         let (changes, begun): (Vec<_>, Vec<_>) = std::mem::take(&mut self.pending).into_iter().unzip();
         let installs = changes.iter().zip(&begun).filter(|(change, _)| matches!(change, Change::Install(_)));
         let installs: Vec<Instant> = installs.map(|(_, begun)| *begun).collect();
-        let withdrawn: Vec<TaskName> = changes.iter().filter_map(Change::withdraws).cloned().collect();
         self.retired.extend(self.registry.apply(changes, unix_ms()));
         for begun in installs {
-            self.metrics.head_install_duration.observe(begun.elapsed().as_secs_f64());
-        }
-        for task in withdrawn {
-            self.metrics.forget_task(task.as_str());
+            self.metrics.head_install_duration.record(begun.elapsed());
         }
     }
 }

@@ -175,3 +175,17 @@ fn finds_what_a_file_uses() {
     let text = "use crate::{\n    base::{Base, x::Y},\n    head::Head,\n};\nfn f() { crate::store::scan() }";
     assert_eq!(modules_used(text), ["base", "head", "store"]);
 }
+
+#[test]
+fn metrics_are_named_in_their_module_only() {
+    let library = fs_err::read_to_string(source().join("lib.rs")).unwrap();
+    for module in library.lines().filter_map(|line| line.strip_prefix("pub mod ")?.strip_suffix(';')) {
+        for (path, text) in files_of(module) {
+            let text = without_tests(&text);
+            // Behind a `b` it is a function's name in a library.
+            let is_metric = |(start, _): (usize, &str)| !text[..start].ends_with('b');
+            let names_one = text.match_indices("\"turret_").any(is_metric);
+            assert!(module == "metrics" || !names_one, "{} names a metric", path.display());
+        }
+    }
+}

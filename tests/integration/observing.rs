@@ -48,15 +48,39 @@ async fn requests_verdicts_heads_and_stages_are_counted() {
 }
 
 #[tokio::test]
-async fn series_go_with_their_head() {
+async fn counters_outlive_a_withdrawn_head_and_count_on_when_it_returns() {
     let builder = TestServer::builder();
     heads::publish(builder.heads(), &heads::draft("part", 0.0));
     let (server, _control) = builder.start_fake().await;
-    server.classifier().await.classify(request(&["part"], plain(250))).await.unwrap();
-    let series = async || server.get("/metrics").await.1.matches("task=\"part\"").count();
-    assert!(series().await >= 3);
+    let mut client = server.classifier().await;
+    let mut classify = async || client.classify(request(&["part"], plain(250))).await.unwrap();
+    let verdicts = async || {
+        server.metric("turret_verdicts_total{decision=\"PASS\",label=\"bright\",task=\"part\"}").await
+    };
+    let is_shown = async || server.get("/metrics").await.1.contains("turret_head_info{");
+    classify().await;
+    assert!(is_shown().await);
     fs_err::remove_file(heads::path_of(&server.heads, "part", 1)).unwrap();
-    eventually("no series of the task is left", async || series().await == 0).await;
+    eventually("the head is not shown any more", async || !is_shown().await).await;
+    assert_eq!(server.metric("turret_heads_serving").await, Some(0.0));
+    assert_eq!(verdicts().await, Some(1.0));
+    let published = heads::publish(&server.heads, &heads::draft("part", 0.0));
+    server.wait_for_serving("part", published.version).await;
+    classify().await;
+    assert_eq!(verdicts().await, Some(2.0));
+}
+
+#[tokio::test]
+async fn a_head_has_no_counters_until_it_is_asked() {
+    let builder = TestServer::builder();
+    for task in ["asked", "idle"] {
+        heads::publish(builder.heads(), &heads::draft(task, 0.0));
+    }
+    let (server, _control) = builder.start_fake().await;
+    server.classifier().await.classify(request(&["asked"], plain(250))).await.unwrap();
+    let (_, text) = server.get("/metrics").await;
+    assert_eq!(text.matches("task=\"idle\"").count(), 1, "nothing but turret_head_info");
+    assert_eq!(text.matches("task=\"asked\"").count(), 3);
 }
 
 #[tokio::test]

@@ -1,0 +1,90 @@
+//! The values of each label that has a closed list of them.
+
+/// An enum that indexes an array of handles, with the text of each value.
+macro_rules! label_values {
+    ($(#[$doc:meta])* $name:ident { $($value:ident = $text:literal,)+ }) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub enum $name {
+            $($value,)+
+        }
+
+        impl $name {
+            pub(super) const ALL: &'static [Self] = &[$(Self::$value,)+];
+
+            pub(super) const fn as_str(self) -> &'static str {
+                match self {
+                    $(Self::$value => $text,)+
+                }
+            }
+        }
+    };
+}
+
+label_values! {
+    /// A method of the protocol.
+    Rpc {
+        Classify = "Classify",
+        ClassifyStream = "ClassifyStream",
+        Embed = "Embed",
+        ListHeads = "ListHeads",
+        WatchHeads = "WatchHeads",
+    }
+}
+
+label_values! {
+    /// How a request ended, by the names of the gRPC specification.
+    Code {
+        Ok = "OK",
+        InvalidArgument = "INVALID_ARGUMENT",
+        OutOfRange = "OUT_OF_RANGE",
+        NotFound = "NOT_FOUND",
+        FailedPrecondition = "FAILED_PRECONDITION",
+        ResourceExhausted = "RESOURCE_EXHAUSTED",
+        DeadlineExceeded = "DEADLINE_EXCEEDED",
+        Cancelled = "CANCELLED",
+        Unavailable = "UNAVAILABLE",
+        Unimplemented = "UNIMPLEMENTED",
+        Internal = "INTERNAL",
+    }
+}
+
+label_values! {
+    /// Where an image spends its time.
+    Stage {
+        Decode = "decode",
+        Queue = "queue",
+        Forward = "forward",
+        Head = "head",
+    }
+}
+
+label_values! {
+    /// Why a request got no verdict for want of room or time.
+    Rejection {
+        QueueFull = "queue_full",
+        BytesFull = "bytes_full",
+        Deadline = "deadline",
+        Draining = "draining",
+        DeviceLost = "device_lost",
+    }
+}
+
+label_values! {
+    /// How a look at a head file ended.
+    Reload {
+        Installed = "installed",
+        Refused = "refused",
+        Withdrawn = "withdrawn",
+        ScanFailed = "scan_failed",
+    }
+}
+
+label_values! {
+    /// What a verdict says of the part.
+    Decision {
+        Pass = "PASS",
+        Reject = "REJECT",
+        Review = "REVIEW",
+    }
+}
