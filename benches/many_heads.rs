@@ -10,12 +10,12 @@ use turret::{
     base::{Base, BaseError, BaseIdentity, FeatureBatch, FeatureSet, FeatureWidths, Wanted},
     engine::{Engine, EngineConfig},
     head::{Class, DecisionRule, HeadContent, Linear, ReferenceSet},
+    ids::{Digest, TaskName},
     image::{PreparedImage, Preprocess},
     metrics::{Code, Decision, Metrics, Rpc},
     registry::Registry,
     reload::Reconciler,
     store::HeadStore,
-    task::{Digest, TaskName},
 };
 
 const HEADS: usize = 10_000;

@@ -40,3 +40,45 @@ pub trait Problem: std::error::Error {
         None
     }
 }
+
+/// A word that is none of those expected, in the command line, a file or a request.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("unknown {kind} {text:?}, expected {expected}")]
+pub struct ParseNameError {
+    /// What the word names, such as `solver`.
+    pub kind: &'static str,
+    pub text: String,
+    /// The words that are known, as they are shown.
+    pub expected: String,
+}
+
+impl ParseNameError {
+    /// Quotes the known words: `"lbfgs" or "adam"`.
+    pub fn new(kind: &'static str, text: &str, known: &[&str]) -> Self {
+        let quoted: Vec<String> = known.iter().map(|word| format!("{word:?}")).collect();
+        let expected = match &quoted[..] {
+            [] => "nothing".to_owned(),
+            [only] => only.clone(),
+            [first @ .., last] => format!("{} or {last}", first.join(", ")),
+        };
+        Self { kind, text: text.to_owned(), expected }
+    }
+
+    /// Describes words that follow a rule rather than a list.
+    pub fn expecting(kind: &'static str, text: &str, expected: impl Into<String>) -> Self {
+        Self { kind, text: text.to_owned(), expected: expected.into() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn unknown_name_is_quoted_beside_the_known_ones() {
+        let told = |known: &[&str]| ParseNameError::new("solver", "sgd", known).to_string();
+        assert_eq!(told(&["lbfgs", "adam"]), r#"unknown solver "sgd", expected "lbfgs" or "adam""#);
+        assert_eq!(told(&["a", "b", "c"]), r#"unknown solver "sgd", expected "a", "b" or "c""#);
+        assert_eq!(told(&["lbfgs"]), r#"unknown solver "sgd", expected "lbfgs""#);
+    }
+}

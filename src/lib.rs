@@ -5,7 +5,7 @@
 //!
 //! | layer | modules |
 //! |---|---|
-//! | 0 words | [`task`] [`error`] [`metrics`] [`tensor_file`] [`whole_file`] |
+//! | 0 words | [`ids`] [`error`] [`metrics`] [`tensor_file`] [`atomic_file`] |
 //! | 1 parts | [`image`], then [`base`], then [`head`] and `torch` |
 //! | 2 files | [`store`] |
 //! | 3 serving core | [`registry`], [`engine`] |
@@ -25,11 +25,11 @@
 //! can only be seen whole. The server looks at the whole folder whenever something may have changed ([`reload`]),
 //! checks what is new and installs it ([`registry`]): one pointer. What does not validate changes nothing.
 
+pub mod atomic_file;
 pub mod error;
+pub mod ids;
 pub mod metrics;
-pub mod task;
 pub mod tensor_file;
-pub mod whole_file;
 
 pub mod image;
 

@@ -11,7 +11,7 @@ use tokio::sync::broadcast;
 use crate::{
     base::Branch,
     head::{Class, Head},
-    task::{Digest, TaskName, Version},
+    ids::{Digest, TaskName, Version},
 };
 
 /// Events kept for a watcher that is slow; one that falls further behind is sent the whole state again.

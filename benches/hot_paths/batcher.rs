@@ -11,7 +11,7 @@ use turret::{
         BatchSizes, BatchTimes,
         batcher::{Batch, Batcher, Next},
     },
-    task::TaskName,
+    ids::TaskName,
 };
 
 use crate::made::task;

@@ -6,8 +6,8 @@ use rand_chacha::ChaCha8Rng;
 use turret::{
     base::FeatureSet,
     head::{Class, DecisionRule, Head, Linear},
+    ids::{Digest, TaskName, Version},
     image::Preprocess,
-    task::{Digest, TaskName, Version},
 };
 
 /// The width of ResNet34's `gap` features.

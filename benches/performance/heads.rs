@@ -14,12 +14,12 @@ use anyhow::{Result, anyhow};
 use rand::{RngExt as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
 use turret::{
+    atomic_file,
     base::{BaseIdentity, FeatureSet, FeatureWidths},
     head::{Class, DecisionRule, HeadContent, Linear, ReferenceSet},
+    ids::{TaskName, Version},
     image::{Preprocess, Resize},
     store::{HeadDraft, HeadStore},
-    task::{TaskName, Version},
-    whole_file,
 };
 
 const CLASSES: usize = 10;
@@ -73,7 +73,7 @@ impl Heads {
     pub(crate) fn swap_all(&mut self) -> Result<usize> {
         let files = self.next_version()?;
         for (path, bytes) in &files {
-            whole_file::write_new(path, bytes)?;
+            atomic_file::write_new(path, bytes)?;
         }
         Ok(files.len())
     }
@@ -95,7 +95,7 @@ impl Heads {
                 if stopped.load(Ordering::Relaxed) {
                     return Ok(number);
                 }
-                whole_file::write_new(path, bytes)?;
+                atomic_file::write_new(path, bytes)?;
             }
             Ok(files.len())
         };

@@ -9,10 +9,10 @@ use turret::{
     config::processors,
     engine::EngineConfig,
     grpc::GrpcLimits,
+    ids::Digest,
     image::PreparedImage,
     metrics::Metrics,
     server::{Server, ServerConfig},
-    task::Digest,
 };
 
 /// ResNet34's.

@@ -4,6 +4,7 @@ use std::{fmt, str::FromStr};
 
 use super::FeatureWidths;
 use super::layers::{self, ConvolutionPlan, Stage};
+use crate::error::ParseNameError;
 
 /// A network that torchvision has; the base is all of it but the classifier.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -14,12 +15,6 @@ pub enum Architecture {
     ResNet34,
     /// Simonyan and Zisserman 2015; its features are averaged over the last map, which torchvision's classifier does not do.
     Vgg16,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{text:?} is not an architecture that Turret knows: {} is wanted", Architecture::names())]
-pub struct UnknownArchitecture {
-    pub text: String,
 }
 
 impl Architecture {
@@ -65,13 +60,13 @@ impl fmt::Display for Architecture {
 }
 
 impl FromStr for Architecture {
-    type Err = UnknownArchitecture;
+    type Err = ParseNameError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         Self::ALL
             .into_iter()
             .find(|architecture| architecture.name() == text)
-            .ok_or_else(|| UnknownArchitecture { text: text.to_owned() })
+            .ok_or_else(|| ParseNameError::new("architecture", text, &Self::ALL.map(Self::name)))
     }
 }
 

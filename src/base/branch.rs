@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, fmt, str::FromStr};
 
 use super::Architecture;
+use crate::error::ParseNameError;
 
 /// The layer that deep heads may have for themselves, as torchvision names it: the last of a ResNet.
 const LAYER: &str = "layer4";
@@ -11,12 +12,6 @@ const LAYER: &str = "layer4";
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Branch {
     pub first_block: usize,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{text:?} is no place to branch off: {LAYER} or one of its blocks is wanted, such as {LAYER}.2")]
-pub struct UnknownBranch {
-    pub text: String,
 }
 
 impl fmt::Display for Branch {
@@ -29,7 +24,7 @@ impl fmt::Display for Branch {
 }
 
 impl FromStr for Branch {
-    type Err = UnknownBranch;
+    type Err = ParseNameError;
 
     /// Only what [`Display`](fmt::Display) writes.
     fn from_str(text: &str) -> Result<Self, Self::Err> {
@@ -38,10 +33,12 @@ impl FromStr for Branch {
             None => None,
             Some(digits) => digits.parse().ok(),
         });
-        block
-            .map(|first_block| Self { first_block })
-            .filter(|branch| branch.to_string() == text)
-            .ok_or_else(|| UnknownBranch { text: text.to_owned() })
+        block.map(|first_block| Self { first_block }).filter(|branch| branch.to_string() == text).ok_or_else(
+            || {
+                let expected = format!("{LAYER:?} or one of its blocks, such as \"{LAYER}.2\"");
+                ParseNameError::expecting("branch point", text, expected)
+            },
+        )
     }
 }
 
@@ -131,7 +128,8 @@ mod tests {
         for text in
             ["", "layer3", "layer4.", "layer4.0", "layer4.02", "layer42", "layer4.2.conv1", "layer4.-1"]
         {
-            assert_eq!(text.parse::<Branch>(), Err(UnknownBranch { text: text.to_owned() }), "{text}");
+            let error = text.parse::<Branch>().unwrap_err();
+            assert_eq!(error.text, text);
         }
     }
 }

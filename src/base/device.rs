@@ -2,6 +2,8 @@
 
 use std::{fmt, str::FromStr};
 
+use crate::error::ParseNameError;
+
 /// `auto`, `cpu` or `cuda:N`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Device {
@@ -14,8 +16,6 @@ pub enum Device {
 
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum DeviceError {
-    #[error("{text:?} is not a device: auto, cpu or cuda:N is wanted")]
-    Unknown { text: String },
     #[error(
         "no CUDA device: libtorch_cuda.so cannot be opened ({detail}); install the full torch 2.11.0 or use --device cpu"
     )]
@@ -57,10 +57,10 @@ impl fmt::Display for Device {
 }
 
 impl FromStr for Device {
-    type Err = DeviceError;
+    type Err = ParseNameError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let unknown = || DeviceError::Unknown { text: text.to_owned() };
+        let unknown = || ParseNameError::expecting("device", text, "\"auto\", \"cpu\" or \"cuda:N\"");
         match text {
             "auto" => Ok(Self::Auto),
             "cpu" => Ok(Self::Cpu),

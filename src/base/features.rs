@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use std::{fmt, str::FromStr};
 
-use crate::task::Digest;
+use crate::{error::ParseNameError, ids::Digest};
 
 /// Which numbers of a forward pass a head reads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -14,12 +14,6 @@ pub enum FeatureSet {
     /// The average, then the maximum, of every channel of layer1, layer2, layer3 and layer4, in that order.
     /// Small defects live in the early layers (Head2Toe, Evci et al. 2022).
     Pyramid,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{text:?} is not a feature set: gap or pyramid is wanted")]
-pub struct UnknownFeatureSet {
-    pub text: String,
 }
 
 impl FeatureSet {
@@ -40,13 +34,13 @@ impl fmt::Display for FeatureSet {
 }
 
 impl FromStr for FeatureSet {
-    type Err = UnknownFeatureSet;
+    type Err = ParseNameError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         Self::ALL
             .into_iter()
             .find(|set| set.name() == text)
-            .ok_or_else(|| UnknownFeatureSet { text: text.to_owned() })
+            .ok_or_else(|| ParseNameError::new("feature set", text, &Self::ALL.map(Self::name)))
     }
 }
 

@@ -20,11 +20,11 @@ mod seeded;
 mod weights;
 
 pub use activation_ranges::{ActivationRanges, Range};
-pub use architecture::{Architecture, UnknownArchitecture};
-pub use branch::{Branch, BranchError, BranchId, BranchTensor, BranchWeights, LoadedBranch, UnknownBranch};
+pub use architecture::Architecture;
+pub use branch::{Branch, BranchError, BranchId, BranchTensor, BranchWeights, LoadedBranch};
 pub use compressed::CompressedWeights;
 pub use device::{Device, DeviceError, DeviceId};
-pub use features::{BaseIdentity, FeatureSet, FeatureWidths, UnknownFeatureSet};
+pub use features::{BaseIdentity, FeatureSet, FeatureWidths};
 pub use forward::{Begun, BranchRows, BranchedFeatures, FeatureBatch, Split, Wanted};
 pub use precision::{Precision, PrecisionChoice, PrecisionError};
 pub use seeded::{BatchNormStatistics, SeededStream};

@@ -4,6 +4,8 @@ use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
+use crate::error::ParseNameError;
+
 /// In what the convolutions compute; features are always f32.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -23,8 +25,6 @@ pub struct PrecisionChoice(pub Option<Precision>);
 
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PrecisionError {
-    #[error("{text:?} is not a precision: auto, fp32, bf16, fp16 or int8 is wanted")]
-    Unknown { text: String },
     #[error("{precision} needs {needs}; use --precision auto")]
     NotHere { precision: Precision, needs: &'static str },
     #[error(
@@ -51,13 +51,13 @@ impl fmt::Display for Precision {
 }
 
 impl FromStr for PrecisionChoice {
-    type Err = PrecisionError;
+    type Err = ParseNameError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let all = [Precision::Fp32, Precision::Bf16, Precision::Fp16, Precision::Int8];
         match all.into_iter().find(|precision| precision.name() == text) {
             None if text == "auto" => Ok(Self(None)),
-            None => Err(PrecisionError::Unknown { text: text.to_owned() }),
+            None => Err(ParseNameError::new("precision", text, &["auto", "fp32", "bf16", "fp16", "int8"])),
             precision => Ok(Self(precision)),
         }
     }

@@ -6,14 +6,15 @@ use std::{
 };
 
 use super::{
-    ActivationRanges, Architecture, UnknownArchitecture,
+    ActivationRanges, Architecture,
     checkpoint::{CheckpointError, NamedTensor, read_checkpoint},
     compressed::{COMPRESSED_FORMAT, is_convolution, read_convolution, scale_of},
     layers::{IMAGE, Step},
 };
 use crate::{
     base::BaseIdentity,
-    task::{Digest, InvalidDigest},
+    error::ParseNameError,
+    ids::{Digest, InvalidDigest},
     tensor_file::{self, NewCodes, NewTensor, TensorFile, TensorFileError},
 };
 
@@ -51,7 +52,7 @@ pub enum WeightsError {
     #[error("{path}: {source}")]
     Tensors { path: PathBuf, source: TensorFileError },
     #[error("{path}: {source}")]
-    Architecture { path: PathBuf, source: UnknownArchitecture },
+    Architecture { path: PathBuf, source: ParseNameError },
     #[error("{path}: {source}")]
     Digest { path: PathBuf, source: InvalidDigest },
     #[error(
@@ -196,7 +197,7 @@ impl BaseWeights {
 }
 
 fn write_new(path: &Path, bytes: &[u8]) -> Result<(), WeightsError> {
-    crate::whole_file::write_new(path, bytes).map_err(|source| {
+    crate::atomic_file::write_new(path, bytes).map_err(|source| {
         let path = path.to_owned();
         if source.kind() == std::io::ErrorKind::AlreadyExists {
             WeightsError::Exists { path }

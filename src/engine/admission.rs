@@ -13,7 +13,7 @@ use std::{
 use tokio::sync::Notify;
 
 use super::{BatchTimes, EngineError, error::Unit, fair_queue::SAVINGS};
-use crate::{metrics::Metrics, task::TaskName};
+use crate::{ids::TaskName, metrics::Metrics};
 
 /// Forward passes that may fail in a row before the device counts as lost. It is tried again by the requests that are
 /// still queued, and counts as found with the first success.

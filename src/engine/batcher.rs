@@ -6,7 +6,7 @@ use super::{
     BatchTimes,
     fair_queue::{FairQueue, Waiting},
 };
-use crate::task::TaskName;
+use crate::ids::TaskName;
 
 /// What is ready for the device: images of different tasks share a batch, and the tasks take turns.
 #[derive(Debug)]

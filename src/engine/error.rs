@@ -4,9 +4,9 @@ use std::{fmt, time::Duration};
 
 use crate::{
     error::{ErrorKind, Problem},
+    ids::TaskName,
     image::ImageError,
     metrics::Rejection,
-    task::TaskName,
 };
 
 /// What the queue has a bounded room of.

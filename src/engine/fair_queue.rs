@@ -10,7 +10,7 @@
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
-use crate::task::TaskName;
+use crate::ids::TaskName;
 
 /// Images that a task which was quiet may have before one that had more than its share. With 16 the 99th percentile of
 /// the others' times does not rise by more than a tenth when one of 2 or 10 tasks sends ten times as much, at loads of

@@ -10,8 +10,8 @@ use tokio::sync::oneshot;
 use super::{EngineError, admission::Place};
 use crate::{
     head::{Head, Judgement},
+    ids::TaskName,
     image::{ImageSource, PreparedImage, Roi},
-    task::TaskName,
 };
 
 /// One picture that the heads of a [`Slot`](super::Slot) shall judge.

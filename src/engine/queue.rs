@@ -15,7 +15,7 @@ use super::{
     fair_queue::{FairQueue, Waiting},
     job::{Arrival, Job, Prepared},
 };
-use crate::task::TaskName;
+use crate::ids::TaskName;
 
 /// Both queues under one lock that is held for moments only: a job can be taken back from wherever it waits. In both
 /// the tasks take turns.

@@ -11,9 +11,9 @@ use super::{
     proto::{self, heads_server::Heads},
 };
 use crate::{
+    ids::{Digest, TaskName},
     metrics::{self, Rpc},
     registry::{HeadEntry, HeadEvent, HeadState},
-    task::{Digest, TaskName},
 };
 
 /// Events on their way to one watcher.

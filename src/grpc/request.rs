@@ -7,9 +7,9 @@ use crate::{
     engine::EngineError,
     error::{ErrorKind, Problem},
     head::Head,
+    ids::{Digest, InvalidTaskName, TaskName, Version},
     image::{ImageError, ImageSource, RawFrame, Roi},
     registry::HeadTable,
-    task::{Digest, InvalidTaskName, TaskName, Version},
 };
 
 /// Tasks of one request.

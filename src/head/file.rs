@@ -7,8 +7,8 @@ use serde::de::DeserializeOwned;
 use super::{Class, DecisionRule, Linear, MAX_REFERENCES, REFERENCE_SIDE, ReferenceSet};
 use crate::{
     base::{BaseIdentity, Branch, BranchTensor, BranchWeights, FeatureSet},
+    ids::{TaskName, Version},
     image::Preprocess,
-    task::{TaskName, Version},
     tensor_file::{self, Codes, NewCodes, NewTensor, TensorFile, TensorFileError},
 };
 
@@ -268,7 +268,7 @@ fn parsed<T: DeserializeOwned>(file: &TensorFile<'_>, key: &'static str) -> Resu
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::task::Digest;
+    use crate::ids::Digest;
 
     fn content() -> HeadContent {
         HeadContent {

@@ -24,9 +24,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     base::{BaseIdentity, BranchWeights, FeatureSet, FeatureWidths, LoadedBranch},
+    ids::{Digest, TaskName, Version},
     image::Preprocess,
     metrics::{HeadInfo, TaskCounters},
-    task::{Digest, TaskName, Version},
 };
 
 /// A class of a task. Its code is given when the task is first published and never moves or is reused.

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use crate::{
     head::ClassCodes,
+    ids::{Digest, Version},
     store::{Fingerprint, TaskFolder, VersionFile},
-    task::{Digest, Version},
 };
 
 /// What is known of a task from earlier looks.

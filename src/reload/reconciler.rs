@@ -14,10 +14,10 @@ use super::{
 use crate::{
     engine::{Engine, LoadBranchError},
     head::Head,
+    ids::{Digest, TaskName, Version},
     metrics::{Metrics, Reload},
     registry::{Change, Refusal, Registry},
     store::{HeadStore, Oddity, Scan, TaskFolder, VersionFile},
-    task::{Digest, TaskName, Version},
 };
 
 /// Changes that are made visible together; more at once would let the first wait for the last.

@@ -4,7 +4,7 @@ use crate::{
     base::Wanted,
     engine::{Engine, LoadBranchError},
     head::{ClassCodes, CodeConflict, Head, HeadError, ReferenceMismatch, ReferenceSet, ToInstall},
-    task::{TaskName, Version},
+    ids::{TaskName, Version},
 };
 
 /// Checks heads against the base of an engine, by asking the base itself.

@@ -16,7 +16,7 @@ use std::{
 
 use crate::{
     head::MAX_HEAD_FILE_BYTES,
-    task::{TaskName, Version},
+    ids::{TaskName, Version},
 };
 
 const SUFFIX: &str = ".safetensors";

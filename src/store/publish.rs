@@ -4,11 +4,11 @@ use std::{io, path::PathBuf};
 
 use super::{HeadStore, VersionFile};
 use crate::{
+    atomic_file,
     base::{BaseIdentity, BranchWeights, FeatureSet},
     head::{Class, ClassCodes, DecisionRule, HeadContent, HeadFileError, Linear, ReferenceSet},
+    ids::{Digest, TaskName, Version},
     image::Preprocess,
-    task::{Digest, TaskName, Version},
-    whole_file,
 };
 
 /// Publishers that take a version in the same moment try again with the next; so many times.
@@ -74,7 +74,7 @@ impl HeadStore {
             // Read back with the server's own eyes before anybody else can see it.
             HeadContent::from_bytes(&bytes)?;
             let path = self.version_path(&draft.task, next);
-            match whole_file::write_new(&path, &bytes) {
+            match atomic_file::write_new(&path, &bytes) {
                 Ok(()) => return Ok(Published { version: next, digest: Digest::of(&bytes), path }),
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
                 Err(error) => return Err(cannot(error)),

@@ -9,7 +9,7 @@ use std::{
 };
 
 use super::{HeadStore, StoreError, version_of};
-use crate::task::{TaskName, Version};
+use crate::ids::{TaskName, Version};
 
 /// A look at the folder that has begun.
 #[derive(Debug, Default)]

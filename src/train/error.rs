@@ -9,9 +9,9 @@ use super::{
 };
 use crate::{
     base::{BaseError, BaseIdentity},
+    ids::TaskName,
     image::ImageError,
     store::PublishError,
-    task::TaskName,
 };
 
 #[derive(Debug, thiserror::Error)]

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use crate::task::{Digest, Version};
+use crate::ids::{Digest, Version};
 
 /// A difference that chance alone makes in at least so many cases says nothing.
 pub(crate) const SIGNIFICANCE: f64 = 0.05;

@@ -20,18 +20,18 @@ mod progress;
 mod run;
 mod training_set;
 
-pub use data::{Augment, DatasetError, GroupBy, Part, UnknownAugment};
-pub use deep::{Because, DeepEpoch, FineTuneOptions, Gain, Strategy, StrategyChoice, UnknownStrategy};
+pub use data::{Augment, DatasetError, GroupBy, Part};
+pub use deep::{Because, DeepEpoch, FineTuneOptions, Gain, Strategy, StrategyChoice};
 pub use error::TrainError;
 pub use evaluate::{ClassEvaluation, Evaluation};
 pub use evaluate_head::{JudgeOptions, judge_head};
 pub use gate::{Comparison, Gate, GateDecision};
 pub use linear::{
     AdamFit, AdamOptions, Candidate, Choice, ClassWeight, Classifier, ConvexFit, ConvexProblem, Epoch,
-    Example, Examples, Folds, ImportError, L2_UNTRIED, Score, UnknownClassWeight, choose, fit_by_adam,
-    from_torch_linear, to_torch_linear,
+    Example, Examples, Folds, ImportError, L2_UNTRIED, Score, choose, fit_by_adam, from_torch_linear,
+    to_torch_linear,
 };
-pub use options::{Solver, TrainOptions, UnknownSolver};
+pub use options::{Solver, TrainOptions};
 pub use progress::{Event, Warning};
 pub use run::{Fitted, Outcome, train};
 

@@ -9,8 +9,9 @@ use super::{
 };
 use crate::{
     base::{BaseWeights, Branch, FeatureSet},
+    error::ParseNameError,
+    ids::TaskName,
     image::Preprocess,
-    task::TaskName,
 };
 
 /// What to train, from what, and how.
@@ -66,20 +67,14 @@ pub enum Solver {
     Adam,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{text:?} is no solver: lbfgs or adam is wanted")]
-pub struct UnknownSolver {
-    pub text: String,
-}
-
 impl FromStr for Solver {
-    type Err = UnknownSolver;
+    type Err = ParseNameError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         match text {
             "lbfgs" => Ok(Self::Lbfgs),
             "adam" => Ok(Self::Adam),
-            _ => Err(UnknownSolver { text: text.to_owned() }),
+            _ => Err(ParseNameError::new("solver", text, &["lbfgs", "adam"])),
         }
     }
 }

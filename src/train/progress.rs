@@ -10,7 +10,7 @@ use super::{
     gate::Gate,
     linear::{Choice, Epoch},
 };
-use crate::task::{Digest, Version};
+use crate::ids::{Digest, Version};
 
 /// What happens meanwhile, in this order: dataset, good, features, choice, epoch, maps, deep epoch, strategy, evaluated, gate,
 /// published; warnings at any time. Features come again for augmented views, epochs only with Adam, maps and deep epochs only

@@ -20,8 +20,8 @@ use super::{
 use crate::{
     base::Base,
     head::{DecisionRule, Linear},
+    ids::Digest,
     store::{HeadDraft, HeadStore, Published},
-    task::Digest,
 };
 
 /// Labels that pass when nothing else is said, in any case.

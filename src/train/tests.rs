@@ -7,8 +7,8 @@ use super::{features::cache::FeatureCache, *};
 use crate::{
     base::{Base, BaseError, BaseIdentity, FeatureBatch, FeatureSet, FeatureWidths, Wanted},
     head::{Decision, Head, HeadContent, MAX_REFERENCES, REFERENCE_SIDE},
+    ids::Digest,
     image::{PreparedImage, Preprocess},
-    task::Digest,
 };
 
 const WIDTHS: FeatureWidths = FeatureWidths { gap: 3, pyramid: 6 };

@@ -12,7 +12,7 @@ fn a_wrong_command_says_everything_that_is_wrong_and_exits_with_two() {
         "--heads DIR is missing",
         "--listen \"nowhere\"",
         "--max-batch \"0\"",
-        "\"int4\" is not a precision",
+        "unknown precision \"int4\"",
     ] {
         assert!(told.contains(part), "{part:?} is not in\n{told}");
     }

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-const WORDS: &[&str] = &["task", "error", "metrics", "tensor_file", "whole_file"];
+const WORDS: &[&str] = &["ids", "error", "metrics", "tensor_file", "atomic_file"];
 
 /// A module, what it may use of ours beside the words, and the crates it must never name.
 struct Layer {
@@ -20,11 +20,11 @@ const USES_TORCH: &str = "train/deep";
 const ASYNC: &[&str] = &["tokio", "tonic", "notify"];
 
 const LAYERS: &[Layer] = &[
-    Layer { module: "task", may_use: &[], never: ASYNC },
+    Layer { module: "ids", may_use: &[], never: ASYNC },
     Layer { module: "error", may_use: &[], never: ASYNC },
     Layer { module: "metrics", may_use: &[], never: ASYNC },
     Layer { module: "tensor_file", may_use: &[], never: ASYNC },
-    Layer { module: "whole_file", may_use: &[], never: ASYNC },
+    Layer { module: "atomic_file", may_use: &[], never: ASYNC },
     Layer { module: "image", may_use: &[], never: ASYNC },
     Layer { module: "base", may_use: &["image"], never: ASYNC },
     Layer { module: "head", may_use: &["image", "base"], never: ASYNC },

@@ -2,7 +2,7 @@
 
 use std::{io, path::PathBuf};
 
-use crate::task::Digest;
+use crate::ids::Digest;
 
 #[derive(Debug, thiserror::Error)]
 pub enum FetchError {

@@ -14,7 +14,7 @@ use std::{
 use download::{Download, Network};
 pub use error::FetchError;
 
-use crate::task::Digest;
+use crate::ids::Digest;
 
 /// A file of pretrained weights that is known by name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

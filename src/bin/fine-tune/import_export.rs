@@ -6,14 +6,14 @@ use anyhow::Context;
 use clap::ArgMatches;
 use serde_json::json;
 use turret::{
+    atomic_file,
     base::{BaseWeights, FeatureSet},
     config::settings::{ConfigMistakes, Reader, Setting},
     head::{DecisionRule, ReferenceSet},
+    ids::{Digest, TaskName},
     image::{Preprocess, Resize},
     store::{HeadDraft, HeadStore},
-    task::{Digest, TaskName},
     train::{from_torch_linear, to_torch_linear},
-    whole_file,
 };
 
 use crate::{base::BASE, evaluate::read_head, output::print_line};
@@ -47,7 +47,7 @@ impl ExportRun {
     pub(crate) fn execute(self) -> anyhow::Result<()> {
         let bytes = to_torch_linear(&read_head(&self.head)?)?;
         let out = self.out.display();
-        whole_file::write_new(&self.out, &bytes).with_context(|| format!("cannot write {out}"))?;
+        atomic_file::write_new(&self.out, &bytes).with_context(|| format!("cannot write {out}"))?;
         print_line(&format!("wrote {out}"));
         Ok(())
     }

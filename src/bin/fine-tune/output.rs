@@ -7,7 +7,10 @@ use std::{
 };
 
 use indicatif::{ProgressBar, ProgressStyle};
-use turret::train::{Event, Outcome, TrainOptions};
+use turret::{
+    error::ParseNameError,
+    train::{Event, Outcome, TrainOptions},
+};
 
 use crate::report;
 
@@ -23,21 +26,15 @@ pub(crate) enum OutputKind {
     Quiet,
 }
 
-#[derive(Debug, thiserror::Error)]
-#[error("{text:?} is no way to print: auto, text or json is wanted")]
-pub(crate) struct UnknownOutput {
-    text: String,
-}
-
 impl FromStr for OutputKind {
-    type Err = UnknownOutput;
+    type Err = ParseNameError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         match text {
             "auto" => Ok(Self::Auto),
             "text" => Ok(Self::Text),
             "json" => Ok(Self::Json),
-            _ => Err(UnknownOutput { text: text.to_owned() }),
+            _ => Err(ParseNameError::new("output", text, &["auto", "text", "json"])),
         }
     }
 }

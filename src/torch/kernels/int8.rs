@@ -14,8 +14,8 @@ use crate::{
         ActivationRanges, Range,
         layers::{IMAGE, MaxPool},
     },
+    ids::Digest,
     image::PreparedImage,
-    task::Digest,
     torch::{
         folding::FoldedConvolution,
         pooling::{self, Pooled},

@@ -7,7 +7,7 @@ use std::str::FromStr;
 use rand::{RngExt as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
 
-use crate::{image::PreparedImage, task::Digest};
+use crate::{error::ParseNameError, ids::Digest, image::PreparedImage};
 
 const LIGHT_VIEWS: u32 = 4;
 const MOST_DEGREES: f32 = 5.0;
@@ -28,20 +28,14 @@ pub enum Augment {
     Light,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{text:?} is no augmentation: none or light is wanted")]
-pub struct UnknownAugment {
-    pub text: String,
-}
-
 impl FromStr for Augment {
-    type Err = UnknownAugment;
+    type Err = ParseNameError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         match text {
             "none" => Ok(Self::None),
             "light" => Ok(Self::Light),
-            _ => Err(UnknownAugment { text: text.to_owned() }),
+            _ => Err(ParseNameError::new("augmentation", text, &["none", "light"])),
         }
     }
 }

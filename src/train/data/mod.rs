@@ -7,7 +7,7 @@ mod group;
 mod manifest;
 pub(crate) mod split;
 
-pub use augment::{Augment, UnknownAugment};
+pub use augment::Augment;
 pub use error::{DatasetError, Mistakes};
 pub use group::GroupBy;
 
@@ -20,8 +20,9 @@ use std::{
 use rayon::prelude::*;
 
 use crate::{
+    error::ParseNameError,
+    ids::Digest,
     image::{self, ImageLimits, ImageSource, Picture},
-    task::Digest,
     train::progress::Warning,
 };
 
@@ -49,20 +50,14 @@ impl Part {
     }
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{text:?} is no part of a data set: train, val or test is wanted")]
-pub struct UnknownPart {
-    pub text: String,
-}
-
 impl FromStr for Part {
-    type Err = UnknownPart;
+    type Err = ParseNameError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         Self::ALL
             .into_iter()
             .find(|part| part.name() == text)
-            .ok_or_else(|| UnknownPart { text: text.to_owned() })
+            .ok_or_else(|| ParseNameError::new("part of a data set", text, &Self::ALL.map(Self::name)))
     }
 }
 

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use sha2::Digest as _;
 
 use super::{DatasetError, Part, PictureFile};
-use crate::task::Digest;
+use crate::ids::Digest;
 
 /// Pictures that go together, and where.
 struct Group {

@@ -10,10 +10,10 @@ use std::{
 };
 
 use crate::{
+    atomic_file,
     base::{BaseError, BranchTensor},
     tensor_file::{self, NewTensor, TensorFile},
     torch::TrainableHead,
-    whole_file,
 };
 
 /// The tensors of a [`TrainableHead`] by name.
@@ -58,7 +58,7 @@ impl Checkpoints {
             .map(|(name, BranchTensor { shape, values })| NewTensor { name, shape, values })
             .collect();
         let bytes = tensor_file::to_bytes(&tensors, &BTreeMap::new()).map_err(io::Error::other)?;
-        whole_file::put(&self.folder.join(format!("{epochs_done:06}{SUFFIX}")), &bytes)?;
+        atomic_file::replace(&self.folder.join(format!("{epochs_done:06}{SUFFIX}")), &bytes)?;
         before
             .into_iter()
             .filter(|(epoch, _)| *epoch != epochs_done)

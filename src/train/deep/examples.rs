@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use super::tuner::{Lesson, LessonView};
 use crate::{
     base::{Base, Branch, FeatureSet, FeatureWidths},
-    task::Digest,
+    ids::Digest,
     train::{
         data::split,
         features::{cache::FeatureCache, extract::View},

@@ -14,8 +14,9 @@ use rayon::prelude::*;
 use tempfile::TempDir;
 
 use crate::{
+    atomic_file,
     base::{Architecture, BaseError, Branch},
-    task::Digest,
+    ids::Digest,
     tensor_file::{self, Codes, NewCodes, TensorFile},
     train::{
         context::TrainContext,
@@ -23,7 +24,6 @@ use crate::{
         features::extract::{View, in_batches},
         progress::Event,
     },
-    whole_file,
 };
 
 const PREFIX: &str = "maps-";
@@ -132,7 +132,7 @@ impl TrunkMaps {
         let codes = [NewCodes { name: MAP, shape: &self.shape, codes: Codes::Halves(&halves) }];
         let bytes =
             tensor_file::to_bytes_with_codes(&[], &codes, &BTreeMap::new()).map_err(io::Error::other)?;
-        whole_file::put(&self.entry(view), &bytes)
+        atomic_file::replace(&self.entry(view), &bytes)
     }
 }
 

@@ -25,7 +25,7 @@ mod tuner;
 mod linear_only;
 
 pub use gain::Gain;
-pub use strategy::{Because, Strategy, StrategyChoice, UnknownStrategy};
+pub use strategy::{Because, Strategy, StrategyChoice};
 
 #[cfg(feature = "torch")]
 pub(crate) use decide::{check, decide};

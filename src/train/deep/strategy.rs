@@ -5,6 +5,7 @@ use std::{fmt, str::FromStr};
 use serde::Serialize;
 
 use super::Gain;
+use crate::error::ParseNameError;
 
 /// What fine-tuning needs at the least: fewer pictures are learned by heart.
 pub(crate) const LEAST_PICTURES: usize = 150;
@@ -21,12 +22,6 @@ pub enum Strategy {
     FineTune,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{text:?} is no strategy: auto, feature-extraction or fine-tune is wanted")]
-pub struct UnknownStrategy {
-    pub text: String,
-}
-
 impl fmt::Display for Strategy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -38,13 +33,15 @@ impl fmt::Display for Strategy {
 }
 
 impl FromStr for Strategy {
-    type Err = UnknownStrategy;
+    type Err = ParseNameError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         [Self::Auto, Self::FeatureExtraction, Self::FineTune]
             .into_iter()
             .find(|strategy| strategy.to_string() == text)
-            .ok_or_else(|| UnknownStrategy { text: text.to_owned() })
+            .ok_or_else(|| {
+                ParseNameError::new("strategy", text, &["auto", "feature-extraction", "fine-tune"])
+            })
     }
 }
 

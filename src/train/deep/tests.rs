@@ -10,8 +10,8 @@ use crate::{
         Wanted,
     },
     head::HeadContent,
+    ids::Digest,
     image::PreparedImage,
-    task::Digest,
     torch::Network,
     train::{
         Augment, Event, JudgeOptions, Outcome, Part, Solver, TrainError, TrainOptions, judge_head,

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     base::{Architecture, BaseError, BranchWeights, FeatureSet},
-    task::Digest,
+    ids::Digest,
     torch::{LinearStart, Rates, Rows, TrainableHead},
     train::{
         context::TrainContext,

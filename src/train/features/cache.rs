@@ -9,11 +9,11 @@ use std::{
 };
 
 use crate::{
+    atomic_file,
     base::{BaseIdentity, FeatureSet, FeatureWidths},
+    ids::Digest,
     image::Preprocess,
-    task::Digest,
     tensor_file::{self, NewTensor, TensorFile},
-    whole_file,
 };
 
 /// Both feature sets of one picture; they come from the same forward pass.
@@ -78,7 +78,7 @@ impl FeatureCache {
         let tensors =
             tensors.each_ref().map(|(set, values, shape)| NewTensor { name: set.name(), shape, values });
         let bytes = tensor_file::to_bytes(&tensors, &BTreeMap::new()).map_err(io::Error::other)?;
-        whole_file::put(&self.entry(picture), &bytes)
+        atomic_file::replace(&self.entry(picture), &bytes)
     }
 }
 

@@ -10,8 +10,8 @@ use crate::{
         Base, BaseError, BranchId, BranchRows, BranchWeights, FeatureBatch, FeatureSet, FeatureWidths, Split,
         Wanted,
     },
+    ids::Digest,
     image::{PreparedImage, Preprocess},
-    task::Digest,
     train::{
         data::{
             PictureFile,

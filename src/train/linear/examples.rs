@@ -1,5 +1,7 @@
 //! What a classifier learns from: features, classes and weights.
 
+use crate::error::ParseNameError;
+
 /// How a class with few pictures counts beside one with many.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum ClassWeight {
@@ -10,20 +12,14 @@ pub enum ClassWeight {
     None,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{text:?} is no class weight: balanced or none is wanted")]
-pub struct UnknownClassWeight {
-    pub text: String,
-}
-
 impl std::str::FromStr for ClassWeight {
-    type Err = UnknownClassWeight;
+    type Err = ParseNameError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         match text {
             "balanced" => Ok(Self::Balanced),
             "none" => Ok(Self::None),
-            _ => Err(UnknownClassWeight { text: text.to_owned() }),
+            _ => Err(ParseNameError::new("class weight", text, &["balanced", "none"])),
         }
     }
 }

@@ -18,7 +18,7 @@ mod torch_linear;
 
 pub use adam_fit::{AdamFit, AdamOptions, Epoch, fit_by_adam};
 pub use cross_validation::{Folds, Score};
-pub use examples::{ClassWeight, Example, Examples, UnknownClassWeight};
+pub use examples::{ClassWeight, Example, Examples};
 pub use problem::{ConvexFit, ConvexProblem};
 pub use select::{Candidate, Choice, L2_UNTRIED, choose};
 pub use torch_linear::{ImportError, from_torch_linear, to_torch_linear};

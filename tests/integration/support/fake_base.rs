@@ -11,8 +11,8 @@ use turret::{
         Base, BaseError, BaseIdentity, Begun, BranchId, BranchWeights, BranchedFeatures, FeatureBatch,
         FeatureWidths, Split, Wanted,
     },
+    ids::Digest,
     image::PreparedImage,
-    task::Digest,
 };
 
 /// Name of the one tensor of a branch that this base takes: a number that its features have in place of the 1.

@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 use turret::{
     base::{BaseIdentity, Branch, BranchTensor, BranchWeights, FeatureSet},
     head::{Class, DecisionRule, HeadContent, Linear, ReferenceSet},
+    ids::Version,
     image::{Preprocess, Resize},
     store::{HeadDraft, HeadStore, Published},
-    task::Version,
 };
 
 use super::fake_base;
@@ -71,7 +71,7 @@ pub(crate) fn content(draft: &HeadDraft, version: Version) -> HeadContent {
 }
 
 pub(crate) fn other_base() -> BaseIdentity {
-    BaseIdentity { architecture: "fake".to_owned(), digest: turret::task::Digest::of(b"another base") }
+    BaseIdentity { architecture: "fake".to_owned(), digest: turret::ids::Digest::of(b"another base") }
 }
 
 pub(crate) fn path_of(root: &Path, task: &str, version: Version) -> PathBuf {
@@ -81,5 +81,5 @@ pub(crate) fn path_of(root: &Path, task: &str, version: Version) -> PathBuf {
 /// Puts bytes where a head belongs, seen whole.
 pub(crate) fn put(root: &Path, task: &str, version: Version, bytes: &[u8]) {
     fs_err::create_dir_all(root.join(task)).unwrap();
-    turret::whole_file::write_new(&path_of(root, task, version), bytes).unwrap();
+    turret::atomic_file::write_new(&path_of(root, task, version), bytes).unwrap();
 }
