@@ -17,7 +17,10 @@ use clap::Parser;
 use rand::{RngExt as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
 use turret::{
-    base::{Base, BaseWeights, Branch, BranchRows, BranchWeights, Device, PrecisionChoice, Split, Wanted},
+    base::{
+        Base, BaseWeights, BranchPoint, BranchRows, BranchWeights, Device, ForwardRequest, Outputs,
+        PrecisionChoice,
+    },
     config::processors,
     engine::{Engine, EngineConfig},
     image::{PreparedImage, Preprocess},
@@ -87,7 +90,10 @@ fn costs(weights: &BaseWeights, network: &mut Network, rounds: usize) -> Result<
             let rows = [BranchRows { branch: *id, images: (0..batch).collect() }];
             let mut pass = |own: bool, branches: &[BranchRows]| -> Result<Duration> {
                 let begun = Instant::now();
-                network.forward_branches(&images, Split { wanted: Wanted::default(), own, branches })?;
+                network.forward_branches(
+                    &images,
+                    ForwardRequest { outputs: Outputs::default(), own, branches },
+                )?;
                 Ok(begun.elapsed())
             };
             let (mut beside, mut instead) = (Vec::new(), Vec::new());
@@ -121,7 +127,7 @@ fn costs(weights: &BaseWeights, network: &mut Network, rounds: usize) -> Result<
 /// Loads one head's layers after the other while pictures go through those before.
 fn memory(weights: &BaseWeights, network: Network, swaps: u64) -> Result<serde_json::Value> {
     let engine = Engine::start(Box::new(network), &EngineConfig::default(), Arc::new(Metrics::new()?))?;
-    let last = weights.branch(Branch { first_block: 2 })?;
+    let last = weights.branch(BranchPoint { first_block: 2 })?;
     let changed = |version: u64| {
         let mut weights = BranchWeights { branch: last.branch, tensors: last.tensors.clone() };
         for tensor in weights.tensors.values_mut().filter(|tensor| tensor.shape.len() == 4) {
@@ -136,7 +142,7 @@ fn memory(weights: &BaseWeights, network: Network, swaps: u64) -> Result<serde_j
         move || -> Result<()> {
             let images = pictures(1);
             while !stop.load(Ordering::Relaxed) {
-                engine.features(images.clone(), Wanted::default(), None)?;
+                engine.features(images.clone(), Outputs::default(), None)?;
                 served.fetch_add(1, Ordering::Relaxed);
             }
             Ok(())
@@ -148,7 +154,7 @@ fn memory(weights: &BaseWeights, network: Network, swaps: u64) -> Result<serde_j
     let begun = Instant::now();
     for version in 1..=swaps {
         let next = engine.load_branch(changed(version))?;
-        let batch = engine.features(image.clone(), Wanted::default(), Some(next.id))?;
+        let batch = engine.features(image.clone(), Outputs::default(), Some(next.id))?;
         ensure!(batch.gap.iter().all(|value| value.is_finite()), "version {version} gives no numbers");
         serving = next;
         if version % (swaps / 10).max(1) == 0 {

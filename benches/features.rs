@@ -75,10 +75,10 @@ fn main() -> Result<()> {
             .iter_mut()
             .map(|network| set.classes.iter().map(|class| features_of(network, class)).collect())
             .collect::<Result<Vec<Vec<ClassFeatures>>>>()?;
-        for wanted in FeatureSet::ALL {
+        for outputs in FeatureSet::ALL {
             for &size in set.sizes {
                 let scores: Vec<String> =
-                    features.iter().map(|classes| score(classes, wanted, size, arguments.seeds)).collect();
+                    features.iter().map(|classes| score(classes, outputs, size, arguments.seeds)).collect();
                 println!("| {} | {size} | {wanted} |{}", set.name, table_cells(&scores));
             }
         }

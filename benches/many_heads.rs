@@ -7,7 +7,7 @@ use std::{path::Path, sync::Arc, time::Instant};
 
 use anyhow::{Context, ensure};
 use turret::{
-    base::{Base, BaseError, BaseIdentity, FeatureBatch, FeatureSet, FeatureWidths, Wanted},
+    base::{Base, BaseError, BaseIdentity, FeatureBatch, FeatureSet, FeatureWidths, Outputs},
     engine::{Engine, EngineConfig},
     head::{Class, DecisionRule, HeadContent, Linear, ReferenceSet},
     ids::{Digest, TaskName},
@@ -121,7 +121,7 @@ impl Base for NullBase {
         "fp32"
     }
 
-    fn forward(&mut self, _images: &[&PreparedImage], _wanted: Wanted) -> Result<FeatureBatch, BaseError> {
+    fn forward(&mut self, _images: &[&PreparedImage], _wanted: Outputs) -> Result<FeatureBatch, BaseError> {
         Ok(FeatureBatch::default())
     }
 }

@@ -9,7 +9,7 @@ use arc_swap::ArcSwap;
 use tokio::sync::broadcast;
 
 use crate::{
-    base::Branch,
+    base::BranchPoint,
     head::{Class, Head},
     ids::{Digest, TaskName, Version},
 };
@@ -60,7 +60,7 @@ pub struct HeadEntry {
     pub reason: String,
     pub classes: Box<[Class]>,
     /// Where it leaves the shared trunk; `None` for a linear head and for what does not serve.
-    pub branch: Option<Branch>,
+    pub branch: Option<BranchPoint>,
     pub size_bytes: u64,
     pub since_unix_ms: i64,
 }

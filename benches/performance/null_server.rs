@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anyhow::Result;
 use clap::Args;
 use turret::{
-    base::{Base, BaseError, BaseIdentity, FeatureBatch, FeatureWidths, Wanted},
+    base::{Base, BaseError, BaseIdentity, FeatureBatch, FeatureWidths, Outputs},
     config::processors,
     engine::EngineConfig,
     grpc::GrpcLimits,
@@ -46,10 +46,10 @@ impl Base for NullBase {
         ARCHITECTURE
     }
 
-    fn forward(&mut self, images: &[&PreparedImage], wanted: Wanted) -> Result<FeatureBatch, BaseError> {
+    fn forward(&mut self, images: &[&PreparedImage], outputs: Outputs) -> Result<FeatureBatch, BaseError> {
         let zeros =
-            |width: usize, wanted: bool| if wanted { vec![0.0; images.len() * width] } else { Vec::new() };
-        let (gap, pyramid) = (zeros(WIDTHS.gap, true), zeros(WIDTHS.pyramid, wanted.pyramid));
+            |width: usize, outputs: bool| if outputs { vec![0.0; images.len() * width] } else { Vec::new() };
+        let (gap, pyramid) = (zeros(WIDTHS.gap, true), zeros(WIDTHS.pyramid, outputs.pyramid));
         Ok(FeatureBatch { gap, pyramid, ..FeatureBatch::default() })
     }
 }

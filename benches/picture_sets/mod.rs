@@ -6,7 +6,7 @@ use anyhow::{Context, Result, ensure};
 use rand::{RngExt as _, SeedableRng as _, seq::SliceRandom as _};
 use rand_chacha::ChaCha8Rng;
 use turret::{
-    base::{Base, FeatureSet, Wanted},
+    base::{Base, FeatureSet, Outputs},
     image::{ImageLimits, ImageSource, Picture, PreparedImage, Preprocess, Roi, decode},
     train::{Classifier, Examples, Folds},
 };
@@ -159,7 +159,7 @@ pub(crate) fn features_of(network: &mut dyn Base, class: &ClassPictures) -> Resu
         let mut all = Vec::new();
         for batch in pictures.chunks(BATCH_IMAGES) {
             let batch: Vec<&PreparedImage> = batch.iter().collect();
-            let features = network.forward(&batch, Wanted { pyramid: true, map: false })?;
+            let features = network.forward(&batch, Outputs { pyramid: true, map: false })?;
             for picture in 0..batch.len() {
                 let row = |set| features.row(set, picture, widths).map(<[f32]>::to_vec);
                 let (gap, pyramid) =

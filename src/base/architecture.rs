@@ -3,7 +3,7 @@
 use std::{fmt, str::FromStr};
 
 use super::FeatureWidths;
-use super::layers::{self, ConvolutionPlan, Stage};
+use super::layers::{self, ConvSpec, Stage};
 use crate::error::ParseNameError;
 
 /// A network that torchvision has; the base is all of it but the classifier.
@@ -33,7 +33,7 @@ impl Architecture {
         Self::ALL.map(Self::name).join(", ")
     }
 
-    pub(crate) fn stages(self) -> Vec<Stage<ConvolutionPlan>> {
+    pub(crate) fn stages(self) -> Vec<Stage<ConvSpec>> {
         match self {
             Self::ResNet18 => layers::resnet([2, 2, 2, 2]),
             Self::ResNet34 => layers::resnet([3, 4, 6, 3]),

@@ -10,11 +10,11 @@ const LAYER: &str = "layer4";
 
 /// The first block of `layer4` that a deep head has for itself: `layer4` is all of them, `layer4.2` the third and later.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Branch {
+pub struct BranchPoint {
     pub first_block: usize,
 }
 
-impl fmt::Display for Branch {
+impl fmt::Display for BranchPoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.first_block {
             0 => f.write_str(LAYER),
@@ -23,7 +23,7 @@ impl fmt::Display for Branch {
     }
 }
 
-impl FromStr for Branch {
+impl FromStr for BranchPoint {
     type Err = ParseNameError;
 
     /// Only what [`Display`](fmt::Display) writes.
@@ -45,7 +45,7 @@ impl FromStr for Branch {
 /// The private layers of a deep head: every convolution and BatchNorm under torchvision's name.
 #[derive(Debug, Clone, PartialEq)]
 pub struct BranchWeights {
-    pub branch: Branch,
+    pub branch: BranchPoint,
     pub tensors: BTreeMap<String, BranchTensor>,
 }
 
@@ -69,14 +69,14 @@ pub struct BranchId(pub u64);
 
 /// A branch on a device, there for as long as this lives.
 pub struct LoadedBranch {
-    pub branch: Branch,
+    pub branch: BranchPoint,
     pub id: BranchId,
     release: Option<Box<dyn FnOnce() + Send + Sync>>,
 }
 
 impl LoadedBranch {
     /// `release` is called once, when this is dropped.
-    pub fn new(branch: Branch, id: BranchId, release: impl FnOnce() + Send + Sync + 'static) -> Self {
+    pub fn new(branch: BranchPoint, id: BranchId, release: impl FnOnce() + Send + Sync + 'static) -> Self {
         Self { branch, id, release: Some(Box::new(release)) }
     }
 }
@@ -98,7 +98,7 @@ impl fmt::Debug for LoadedBranch {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BranchError {
     #[error("{architecture} has no {branch} to branch off at; {} are there", .known.join(", "))]
-    NoSuchPlace { architecture: Architecture, branch: Branch, known: Vec<String> },
+    NoSuchPlace { architecture: Architecture, branch: BranchPoint, known: Vec<String> },
     #[error(
         "{architecture} has no blocks that a head could have for itself; take a ResNet, or strategy feature-extraction"
     )]
@@ -122,13 +122,13 @@ mod tests {
     #[test]
     fn a_branch_has_one_name() {
         for (text, first_block) in [("layer4", 0), ("layer4.1", 1), ("layer4.2", 2)] {
-            assert_eq!(text.parse(), Ok(Branch { first_block }));
-            assert_eq!(Branch { first_block }.to_string(), text);
+            assert_eq!(text.parse(), Ok(BranchPoint { first_block }));
+            assert_eq!(BranchPoint { first_block }.to_string(), text);
         }
         for text in
             ["", "layer3", "layer4.", "layer4.0", "layer4.02", "layer42", "layer4.2.conv1", "layer4.-1"]
         {
-            let error = text.parse::<Branch>().unwrap_err();
+            let error = text.parse::<BranchPoint>().unwrap_err();
             assert_eq!(error.text, text);
         }
     }

@@ -1,35 +1,35 @@
 //! The private layers of a deep head, as part of the network that they are copied from.
 
 use super::{
-    Architecture, BaseWeights, Branch, BranchError, BranchTensor, BranchWeights,
-    layers::{ConvolutionPlan, Stage, Step},
+    Architecture, BaseWeights, BranchError, BranchPoint, BranchTensor, BranchWeights,
+    layers::{ConvSpec, Stage, Step},
 };
 
 impl Architecture {
     /// The blocks from the branch on, as one stage.
-    pub(crate) fn branch_stage(self, branch: Branch) -> Result<Stage<ConvolutionPlan>, BranchError> {
+    pub(crate) fn branch_stage(self, branch: BranchPoint) -> Result<Stage<ConvSpec>, BranchError> {
         let stage = self.last_stage_of_blocks()?;
         if branch.first_block >= stage.steps.len() {
-            let known = self.branches().iter().map(Branch::to_string).collect();
+            let known = self.branches().iter().map(BranchPoint::to_string).collect();
             return Err(BranchError::NoSuchPlace { architecture: self, branch, known });
         }
         Ok(Stage { steps: stage.steps[branch.first_block..].to_vec(), ..stage })
     }
 
-    fn last_stage_of_blocks(self) -> Result<Stage<ConvolutionPlan>, BranchError> {
+    fn last_stage_of_blocks(self) -> Result<Stage<ConvSpec>, BranchError> {
         let are_blocks =
             |stage: &Stage<_>| stage.steps.iter().all(|step| matches!(step, Step::Residual { .. }));
         self.stages().pop().filter(are_blocks).ok_or(BranchError::NoBlocks { architecture: self })
     }
 
     /// Every place where a head may branch off, the earliest first; none where there are no blocks.
-    pub fn branches(self) -> Vec<Branch> {
+    pub fn branches(self) -> Vec<BranchPoint> {
         let blocks = self.last_stage_of_blocks().map_or(0, |stage| stage.steps.len());
-        (0..blocks).map(|first_block| Branch { first_block }).collect()
+        (0..blocks).map(|first_block| BranchPoint { first_block }).collect()
     }
 
     /// Channels, height and width of the map that the branch reads, for a picture of this side.
-    pub fn branch_map(self, branch: Branch, side: u32) -> Result<[usize; 3], BranchError> {
+    pub fn branch_map(self, branch: BranchPoint, side: u32) -> Result<[usize; 3], BranchError> {
         let stage = self.branch_stage(branch)?;
         let inputs = first_plan(&stage).map_or(0, |plan| plan.inputs);
         // Halved by the stem, its pooling, and the first block of each layer behind the first.
@@ -39,10 +39,10 @@ impl Architecture {
     }
 
     /// Multiply-adds from the branch on, as a share of a whole forward pass of a picture of 224 pixels.
-    pub fn branch_share(self, branch: Branch) -> Result<f64, BranchError> {
+    pub fn branch_share(self, branch: BranchPoint) -> Result<f64, BranchError> {
         let own = self.branch_stage(branch)?.steps.len();
         let mut side = 224;
-        let cost = |step: &Step<ConvolutionPlan>| {
+        let cost = |step: &Step<ConvSpec>| {
             let cost = step.multiply_adds(side);
             side = step.side_after(side);
             cost
@@ -53,18 +53,18 @@ impl Architecture {
     }
 
     /// Every tensor of the private layers with its shape.
-    pub fn branch_parameters(self, branch: Branch) -> Result<Vec<(String, Vec<usize>)>, BranchError> {
+    pub fn branch_parameters(self, branch: BranchPoint) -> Result<Vec<(String, Vec<usize>)>, BranchError> {
         Ok(self.branch_stage(branch)?.parameters())
     }
 }
 
-pub(crate) fn first_plan(stage: &Stage<ConvolutionPlan>) -> Option<&ConvolutionPlan> {
+pub(crate) fn first_plan(stage: &Stage<ConvSpec>) -> Option<&ConvSpec> {
     stage.steps.first().and_then(|step| step.convolutions().first().copied())
 }
 
 impl BaseWeights {
     /// The base's own layers from the branch on: where a deep head's training starts.
-    pub fn branch(&self, branch: Branch) -> Result<BranchWeights, BranchError> {
+    pub fn branch(&self, branch: BranchPoint) -> Result<BranchWeights, BranchError> {
         let parameters = self.architecture().branch_parameters(branch)?.into_iter();
         let tensors = parameters.map(|(name, shape)| {
             let values = self.tensor(&name).to_vec();

@@ -20,8 +20,8 @@ pub enum DeviceError {
         "no CUDA device: libtorch_cuda.so cannot be opened ({detail}); install the full torch 2.11.0 or use --device cpu"
     )]
     NoCudaLibrary { detail: String },
-    #[error("cuda:{wanted} does not exist: {found} CUDA devices are here")]
-    NoSuchCudaDevice { wanted: usize, found: i64 },
+    #[error("cuda:{number} does not exist, found {found} CUDA devices")]
+    NoSuchCudaDevice { number: usize, found: i64 },
 }
 
 /// A device that is there: what [`Device`] resolves to.

@@ -4,13 +4,13 @@ use super::{BranchId, FeatureSet, FeatureWidths};
 
 /// What a forward pass should bring back beside `gap`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Wanted {
+pub struct Outputs {
     pub pyramid: bool,
     /// The last map before pooling, 512x7x7 for a 224x224 image.
     pub map: bool,
 }
 
-impl Wanted {
+impl Outputs {
     pub fn for_sets(sets: impl IntoIterator<Item = FeatureSet>) -> Self {
         let pyramid = sets.into_iter().any(|set| matches!(set, FeatureSet::Pyramid));
         Self { pyramid, map: false }
@@ -50,8 +50,8 @@ pub struct BranchRows {
 
 /// What a forward pass of a mixed batch is to bring.
 #[derive(Debug, Clone, Copy)]
-pub struct Split<'a> {
-    pub wanted: Wanted,
+pub struct ForwardRequest<'a> {
+    pub outputs: Outputs,
     /// Whether the base's own features are wanted: without them the trunk ends where the last branch begins.
     pub own: bool,
     pub branches: &'a [BranchRows],
@@ -59,7 +59,7 @@ pub struct Split<'a> {
 
 /// The features of a mixed batch.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub struct BranchedFeatures {
+pub struct ForwardOutput {
     /// Those of the base itself, a row for every image; empty unless wanted.
     pub own: FeatureBatch,
     /// One for each of the [`BranchRows`], a row for each of its images.
@@ -68,9 +68,9 @@ pub struct BranchedFeatures {
 
 /// A forward pass that was begun.
 #[derive(Debug)]
-pub enum Begun {
+pub enum PassStatus {
     /// There was nothing to wait for.
-    Done(BranchedFeatures),
+    Done(ForwardOutput),
     /// On this lane of the device.
     Running(usize),
 }

@@ -5,7 +5,7 @@ pub(crate) const IMAGE: &str = "image";
 
 /// A convolution by the names of its tensors, with its place among the others.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct ConvolutionPlan {
+pub(crate) struct ConvSpec {
     /// Its weight is `<name>.weight`.
     pub(crate) name: String,
     /// Its BatchNorm, whose parts are `<norm>.weight` and so on; without one it has `<name>.bias`.
@@ -21,7 +21,7 @@ pub(crate) struct ConvolutionPlan {
     pub(crate) adds: Option<String>,
 }
 
-impl ConvolutionPlan {
+impl ConvSpec {
     pub(crate) fn weight_shape(&self) -> [usize; 4] {
         [self.outputs, self.inputs, self.side, self.side]
     }
@@ -62,7 +62,7 @@ pub(crate) struct Stage<C> {
     pub(crate) in_pyramid: bool,
 }
 
-impl Stage<ConvolutionPlan> {
+impl Stage<ConvSpec> {
     /// Every tensor that it needs, with its shape.
     pub(crate) fn parameters(&self) -> Vec<(String, Vec<usize>)> {
         let mut all = Vec::new();
@@ -80,12 +80,12 @@ impl Stage<ConvolutionPlan> {
     }
 }
 
-impl Step<ConvolutionPlan> {
+impl Step<ConvSpec> {
     /// Multiply-adds for an input of this side.
     pub(crate) fn multiply_adds(&self, side: usize) -> u64 {
         let after = self.side_after(side);
         let of_plan =
-            |plan: &ConvolutionPlan| (plan.weight_shape().iter().product::<usize>() * after * after) as u64;
+            |plan: &ConvSpec| (plan.weight_shape().iter().product::<usize>() * after * after) as u64;
         self.convolutions().into_iter().map(of_plan).sum()
     }
 
@@ -111,7 +111,7 @@ impl<C> Step<C> {
 }
 
 /// ResNet18 and ResNet34 (He et al. 2016): a stem, then four layers of so many basic blocks.
-pub(crate) fn resnet(blocks_per_layer: [usize; 4]) -> Vec<Stage<ConvolutionPlan>> {
+pub(crate) fn resnet(blocks_per_layer: [usize; 4]) -> Vec<Stage<ConvSpec>> {
     const CHANNELS: [usize; 4] = [64, 128, 256, 512];
     let stem = plan("conv1", Some("bn1"), [CHANNELS[0], 3, 7], 2, IMAGE);
     let mut last = stem.name.clone();
@@ -132,7 +132,7 @@ pub(crate) fn resnet(blocks_per_layer: [usize; 4]) -> Vec<Stage<ConvolutionPlan>
                 plan(&conv, Some(&norm), [outputs, inputs, 1], stride, &last)
             });
             let added = around.as_ref().map_or(&last, |around| &around.name).clone();
-            let conv2 = ConvolutionPlan {
+            let conv2 = ConvSpec {
                 adds: Some(added),
                 ..plan(&part("conv2"), Some(&part("bn2")), [outputs, outputs, 3], 1, &conv1.name)
             };
@@ -147,7 +147,7 @@ pub(crate) fn resnet(blocks_per_layer: [usize; 4]) -> Vec<Stage<ConvolutionPlan>
 
 /// VGG16 without BatchNorm (Simonyan and Zisserman 2015, configuration D), as torchvision names it: five stages, each
 /// closed by a pooling, whose place counts among the names.
-pub(crate) fn vgg16() -> Vec<Stage<ConvolutionPlan>> {
+pub(crate) fn vgg16() -> Vec<Stage<ConvSpec>> {
     let (mut number, mut inputs, mut last) = (0, 3, IMAGE.to_owned());
     let mut stages = Vec::new();
     for (outputs, count) in [(64, 2), (128, 2), (256, 3), (512, 3), (512, 3)] {
@@ -172,16 +172,16 @@ fn plan(
     [outputs, inputs, side]: [usize; 3],
     stride: usize,
     reads: &str,
-) -> ConvolutionPlan {
+) -> ConvSpec {
     let (name, norm, reads) = (name.to_owned(), norm.map(str::to_owned), reads.to_owned());
-    ConvolutionPlan { name, norm, outputs, inputs, side, stride, reads, adds: None }
+    ConvSpec { name, norm, outputs, inputs, side, stride, reads, adds: None }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn plans(stages: &[Stage<ConvolutionPlan>]) -> Vec<&ConvolutionPlan> {
+    fn plans(stages: &[Stage<ConvSpec>]) -> Vec<&ConvSpec> {
         stages.iter().flat_map(|stage| &stage.steps).flat_map(Step::convolutions).collect()
     }
 

@@ -9,25 +9,25 @@ mod architecture;
 mod branch;
 pub(crate) mod branch_layers;
 pub mod checkpoint;
-mod compressed;
 mod device;
 mod features;
 pub mod fetch;
 mod forward;
+mod int8_storage;
 pub(crate) mod layers;
 mod precision;
-mod seeded;
+mod random_weights;
 mod weights;
 
 pub use activation_ranges::{ActivationRanges, Range};
 pub use architecture::Architecture;
-pub use branch::{Branch, BranchError, BranchId, BranchTensor, BranchWeights, LoadedBranch};
-pub use compressed::CompressedWeights;
+pub use branch::{BranchError, BranchId, BranchPoint, BranchTensor, BranchWeights, LoadedBranch};
 pub use device::{Device, DeviceError, DeviceId};
 pub use features::{BaseIdentity, FeatureSet, FeatureWidths};
-pub use forward::{Begun, BranchRows, BranchedFeatures, FeatureBatch, Split, Wanted};
+pub use forward::{BranchRows, FeatureBatch, ForwardOutput, ForwardRequest, Outputs, PassStatus};
+pub use int8_storage::Int8Weights;
 pub use precision::{Precision, PrecisionChoice, PrecisionError};
-pub use seeded::{BatchNormStatistics, SeededStream};
+pub use random_weights::{BatchNormStatistics, SplitMix64};
 pub use weights::{BaseWeights, WeightsError};
 
 use crate::image::PreparedImage;
@@ -45,7 +45,7 @@ pub trait Base: Send {
     ///
     /// # Errors
     /// [`BaseError`] if the device fails; the base can be asked again.
-    fn forward(&mut self, images: &[&PreparedImage], wanted: Wanted) -> Result<FeatureBatch, BaseError>;
+    fn forward(&mut self, images: &[&PreparedImage], outputs: Outputs) -> Result<FeatureBatch, BaseError>;
 
     /// One forward pass of the trunk, and of each branch for its own images.
     ///
@@ -54,29 +54,33 @@ pub trait Base: Send {
     fn forward_branches(
         &mut self,
         images: &[&PreparedImage],
-        split: Split<'_>,
-    ) -> Result<BranchedFeatures, BaseError> {
+        split: ForwardRequest<'_>,
+    ) -> Result<ForwardOutput, BaseError> {
         if !split.branches.is_empty() {
             return Err(BranchError::NotHere.into());
         }
-        Ok(BranchedFeatures { own: self.forward(images, split.wanted)?, branches: Vec::new() })
+        Ok(ForwardOutput { own: self.forward(images, split.outputs)?, branches: Vec::new() })
     }
 
-    /// Begins such a pass. One that is [`Begun::Running`] must be [finished](Self::finish); no more than
+    /// Begins such a pass. One that is [`PassStatus::Running`] must be [finished](Self::finish); no more than
     /// [`in_flight`](Self::in_flight) may be.
     ///
     /// # Errors
     /// As [`forward_branches`](Self::forward_branches).
-    fn begin(&mut self, images: &[&PreparedImage], split: Split<'_>) -> Result<Begun, BaseError> {
-        Ok(Begun::Done(self.forward_branches(images, split)?))
+    fn begin(
+        &mut self,
+        images: &[&PreparedImage],
+        split: ForwardRequest<'_>,
+    ) -> Result<PassStatus, BaseError> {
+        Ok(PassStatus::Done(self.forward_branches(images, split)?))
     }
 
     /// Waits for a pass that is running and brings what it found; it may bring more than was wanted.
     ///
     /// # Errors
     /// If the device fails, or none runs there.
-    fn finish(&mut self, lane: usize) -> Result<BranchedFeatures, BaseError> {
-        Err(BaseError::NothingRuns { lane })
+    fn finish(&mut self, stream: usize) -> Result<ForwardOutput, BaseError> {
+        Err(BaseError::NothingRuns { stream })
     }
 
     /// Passes that may run at a time. With two, the device goes on to the next while the one before is read and answered.
@@ -88,7 +92,11 @@ pub trait Base: Send {
     ///
     /// # Errors
     /// As [`forward`](Self::forward), and if nothing can branch off there.
-    fn trunk_maps(&mut self, _images: &[&PreparedImage], _branch: Branch) -> Result<Vec<f32>, BaseError> {
+    fn trunk_maps(
+        &mut self,
+        _images: &[&PreparedImage],
+        _branch: BranchPoint,
+    ) -> Result<Vec<f32>, BaseError> {
         Err(BranchError::NotHere.into())
     }
 
@@ -108,8 +116,8 @@ pub trait Base: Send {
 pub enum BaseError {
     #[error("the images of one batch must have one side, found {first} and {other}")]
     MixedSides { first: u32, other: u32 },
-    #[error("no forward pass runs on lane {lane}")]
-    NothingRuns { lane: usize },
+    #[error("no forward pass runs on stream {stream}")]
+    NothingRuns { stream: usize },
     #[error(transparent)]
     Branch(#[from] BranchError),
     #[error("the device failed: {detail}")]

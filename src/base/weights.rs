@@ -8,7 +8,7 @@ use std::{
 use super::{
     ActivationRanges, Architecture,
     checkpoint::{CheckpointError, NamedTensor, read_checkpoint},
-    compressed::{COMPRESSED_FORMAT, is_convolution, read_convolution, scale_of},
+    int8_storage::{INT8_FORMAT, is_convolution, read_convolution, scale_of},
     layers::{IMAGE, Step},
 };
 use crate::{
@@ -111,9 +111,9 @@ impl BaseWeights {
             file.metadata.get(key).ok_or_else(missing)
         };
         let format = text("format")?;
-        let compressed = format == COMPRESSED_FORMAT;
+        let compressed = format == INT8_FORMAT;
         if format != FORMAT && !compressed {
-            let detail = format!("its format is {format:?}, expected {FORMAT:?} or {COMPRESSED_FORMAT:?}");
+            let detail = format!("its format is {format:?}, expected {FORMAT:?} or {INT8_FORMAT:?}");
             return Err(WeightsError::NotABase { path: at(), detail });
         }
         let architecture: Architecture = text("architecture")?

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::job::Prepared;
 use crate::{
-    base::{BaseError, BranchId, BranchRows, BranchedFeatures, FeatureBatch, FeatureWidths, Wanted},
+    base::{BaseError, BranchId, BranchRows, FeatureBatch, FeatureWidths, ForwardOutput, Outputs},
     head::Head,
 };
 
@@ -43,7 +43,7 @@ impl Readers {
 /// What the forward passes of a batch gave, and where each job's images are in it.
 pub(super) struct Features {
     widths: FeatureWidths,
-    wanted: Wanted,
+    outputs: Outputs,
     passes: Vec<Pass>,
     rows_of_jobs: Vec<Vec<Row>>,
 }
@@ -60,15 +60,15 @@ struct Row {
 }
 
 impl Features {
-    pub(super) fn new(widths: FeatureWidths, wanted: Wanted, batch: &[Prepared]) -> Self {
+    pub(super) fn new(widths: FeatureWidths, outputs: Outputs, batch: &[Prepared]) -> Self {
         let rows_of_jobs = batch.iter().map(|prepared| vec![Row::default(); prepared.images.len()]).collect();
-        Self { widths, wanted, passes: Vec::new(), rows_of_jobs }
+        Self { widths, outputs, passes: Vec::new(), rows_of_jobs }
     }
 
     /// Takes in a pass over these (job, image). A base that gives too little has failed; no head may read it.
     pub(super) fn add(
         &mut self,
-        found: BranchedFeatures,
+        found: ForwardOutput,
         rows: &[(usize, usize)],
         readers: Readers,
     ) -> Result<(), BaseError> {
@@ -93,7 +93,7 @@ impl Features {
 
     fn check(&self, features: &FeatureBatch, rows: usize) -> Result<(), BaseError> {
         let found = (features.gap.len(), features.pyramid.len());
-        let pyramid = if self.wanted.pyramid { rows * self.widths.pyramid } else { found.1 };
+        let pyramid = if self.outputs.pyramid { rows * self.widths.pyramid } else { found.1 };
         let expected = (rows * self.widths.gap, pyramid);
         if found == expected {
             return Ok(());

@@ -17,7 +17,7 @@ use super::{
     queue::{Queue, Work, lock},
 };
 use crate::{
-    base::{Base, BaseError, Begun, Split, Wanted},
+    base::{Base, BaseError, ForwardRequest, Outputs, PassStatus},
     head::{Head, judge_by_all},
     image::{PreparedImage, Preprocess},
     metrics::{Metrics, Stage},
@@ -48,7 +48,7 @@ pub(super) fn warm_up(base: &mut dyn Base, sizes: BatchSizes) -> Result<BatchTim
     let passes = if base.in_flight() > 1 { 3 } else { 2 };
     let mut pass = |images: &[&PreparedImage]| -> Result<Duration, BaseError> {
         let begun = Instant::now();
-        base.forward(images, Wanted { pyramid: true, map: false })?;
+        base.forward(images, Outputs { pyramid: true, map: false })?;
         Ok(begun.elapsed())
     };
     BatchTimes::measured(sizes, |size| {
@@ -88,7 +88,7 @@ struct Pass {
     rows: Vec<(usize, usize)>,
     readers: Readers,
     begun_at: Instant,
-    begun: Begun,
+    begun: PassStatus,
 }
 
 /// If the thread ends by a panic of its own, nobody waits for it in vain.
@@ -153,7 +153,7 @@ impl DeviceThread {
 
     /// Images of one side share a forward pass: nearly always there is one side.
     fn begin_passes(&mut self, batch: &[Prepared], passes: &mut Vec<Pass>) -> Result<(), BaseError> {
-        let wanted = wanted(batch);
+        let outputs = outputs(batch);
         let mut rows_by_side: BTreeMap<u32, Vec<(usize, usize)>> = BTreeMap::new();
         for (job, prepared) in batch.iter().enumerate() {
             for (number, image) in prepared.images.iter().enumerate() {
@@ -165,7 +165,7 @@ impl DeviceThread {
             for size in parts {
                 let (rows, behind) = rest.split_at(size);
                 rest = behind;
-                passes.push(self.begin_pass(batch, rows, wanted)?);
+                passes.push(self.begin_pass(batch, rows, outputs)?);
             }
         }
         Ok(())
@@ -175,15 +175,15 @@ impl DeviceThread {
         &mut self,
         batch: &[Prepared],
         rows: &[(usize, usize)],
-        wanted: Wanted,
+        outputs: Outputs,
     ) -> Result<Pass, BaseError> {
         let begun_at = Instant::now();
         let images: Vec<&PreparedImage> =
             rows.iter().map(|&(job, number)| &batch[job].images[number]).collect();
         let readers = Readers::of(batch, rows);
-        let split = Split { wanted, own: readers.own, branches: &readers.branches };
+        let split = ForwardRequest { outputs, own: readers.own, branches: &readers.branches };
         let begun = self.base.begin(&images, split)?;
-        if matches!(begun, Begun::Done(_)) {
+        if matches!(begun, PassStatus::Done(_)) {
             self.observe_pass(rows.len(), begun_at);
         }
         Ok(Pass { rows: rows.to_vec(), readers, begun_at, begun })
@@ -212,13 +212,13 @@ impl DeviceThread {
         passes: Vec<Pass>,
         mut failure: Option<BaseError>,
     ) -> Result<Features, BaseError> {
-        let mut features = Features::new(self.base.widths(), wanted(batch), batch);
+        let mut features = Features::new(self.base.widths(), outputs(batch), batch);
         // Also after a failure every lane is waited for: it must be free for the next.
         for Pass { rows, readers, begun_at, begun } in passes {
             let found = match begun {
-                Begun::Done(found) => Ok(found),
-                Begun::Running(lane) => {
-                    let found = self.base.finish(lane);
+                PassStatus::Done(found) => Ok(found),
+                PassStatus::Running(stream) => {
+                    let found = self.base.finish(stream);
                     self.observe_pass(rows.len(), begun_at);
                     found
                 }
@@ -247,7 +247,7 @@ impl DeviceThread {
                 .map(|(head, image)| (head.as_ref(), features.of(number, *image, head)))
                 .collect();
             let judgements = judge_by_all(&heads);
-            let wanted_features = if job.want_features {
+            let features_wanted = if job.want_features {
                 heads.iter().map(|(_, features)| features.to_vec()).collect()
             } else {
                 Vec::new()
@@ -262,7 +262,7 @@ impl DeviceThread {
             for (stage, time) in [(Stage::Queue, times.queue), (Stage::Head, times.head)] {
                 self.metrics.observe_stage(stage, time);
             }
-            job.answer(Ok(Answer { judgements, features: wanted_features, times }));
+            job.answer(Ok(Answer { judgements, features: features_wanted, times }));
         }
     }
 
@@ -277,13 +277,13 @@ impl DeviceThread {
 
 impl InFlight {
     fn is_running(&self) -> bool {
-        self.passes.iter().any(|pass| matches!(pass.begun, Begun::Running(_)))
+        self.passes.iter().any(|pass| matches!(pass.begun, PassStatus::Running(_)))
     }
 }
 
 /// What the heads of a batch read together.
-fn wanted(batch: &[Prepared]) -> Wanted {
-    Wanted::for_sets(batch.iter().flat_map(|prepared| &prepared.job.heads).map(|head| head.features))
+fn outputs(batch: &[Prepared]) -> Outputs {
+    Outputs::for_sets(batch.iter().flat_map(|prepared| &prepared.job.heads).map(|head| head.features))
 }
 
 fn or_panicked<T>(work: impl FnOnce() -> Result<T, BaseError>) -> Result<T, BaseError> {

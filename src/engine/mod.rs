@@ -57,7 +57,7 @@ use tokio::sync::oneshot;
 use crate::{
     base::{
         Base, BaseError, BaseIdentity, BranchId, BranchRows, BranchWeights, FeatureBatch, FeatureSet,
-        FeatureWidths, LoadedBranch, Split, Wanted,
+        FeatureWidths, ForwardRequest, LoadedBranch, Outputs,
     },
     head::Head,
     image::{ImageLimits, PreparedImage},
@@ -199,15 +199,15 @@ impl Engine {
     pub fn features(
         &self,
         pictures: Vec<PreparedImage>,
-        wanted: Wanted,
+        outputs: Outputs,
         branch: Option<BranchId>,
     ) -> Result<FeatureBatch, EngineError> {
         let compute = move |base: &mut dyn Base| {
             let pictures: Vec<&PreparedImage> = pictures.iter().collect();
-            let Some(branch) = branch else { return base.forward(&pictures, wanted) };
+            let Some(branch) = branch else { return base.forward(&pictures, outputs) };
             let rows = [BranchRows { branch, images: (0..pictures.len()).collect() }];
             let mut features =
-                base.forward_branches(&pictures, Split { wanted, own: false, branches: &rows })?;
+                base.forward_branches(&pictures, ForwardRequest { outputs, own: false, branches: &rows })?;
             Ok(features.branches.pop().unwrap_or_default())
         };
         let (aside, answer) = Aside::new(compute);
@@ -220,7 +220,7 @@ impl Engine {
     /// # Errors
     /// As [`features`](Self::features).
     pub fn embed(&self, picture: PreparedImage) -> Result<Vec<f32>, EngineError> {
-        Ok(self.features(vec![picture], Wanted::for_sets([FeatureSet::Pyramid]), None)?.pyramid)
+        Ok(self.features(vec![picture], Outputs::for_sets([FeatureSet::Pyramid]), None)?.pyramid)
     }
 
     /// Takes a deep head's private layers onto the device, between two batches. Blocks.

@@ -6,7 +6,7 @@ use serde::de::DeserializeOwned;
 
 use super::{Class, DecisionRule, Linear, MAX_REFERENCES, REFERENCE_SIDE, ReferenceSet};
 use crate::{
-    base::{BaseIdentity, Branch, BranchTensor, BranchWeights, FeatureSet},
+    base::{BaseIdentity, BranchPoint, BranchTensor, BranchWeights, FeatureSet},
     ids::{TaskName, Version},
     image::Preprocess,
     tensor_file::{self, Codes, NewCodes, NewTensor, TensorFile, TensorFileError},
@@ -195,7 +195,7 @@ fn branch(file: &TensorFile<'_>) -> Result<Option<BranchWeights>, HeadFileError>
         file.refuse_others(is_known)?;
         return Ok(None);
     }
-    let branch: Branch = word(file, "branch")?;
+    let branch: BranchPoint = word(file, "branch")?;
     let mut tensors = BTreeMap::new();
     for name in file.names().into_iter().filter(|name| !is_known(name)) {
         let shape = file.shape(&name).unwrap_or_default();
@@ -318,7 +318,7 @@ mod tests {
     fn a_deep_head_keeps_its_layers_and_a_linear_one_has_none() {
         let tensor = BranchTensor { shape: vec![2, 1], values: vec![1.5, -2.0] };
         let tensors = BTreeMap::from([("layer4.2.conv1.weight".to_owned(), tensor)]);
-        let branch = BranchWeights { branch: Branch { first_block: 2 }, tensors };
+        let branch = BranchWeights { branch: BranchPoint { first_block: 2 }, tensors };
         let deep = HeadContent { branch: Some(branch), ..content() };
         let bytes = deep.to_bytes().unwrap();
         assert_eq!(HeadContent::from_bytes(&bytes).unwrap(), deep);
@@ -342,7 +342,7 @@ mod tests {
             |head| head.decision.thresholds = vec![0.5].into(),
             |head| head.decision.thresholds = vec![0.5, 1.5].into(),
             |head| {
-                let branch = Branch { first_block: 2 };
+                let branch = BranchPoint { first_block: 2 };
                 head.branch = Some(BranchWeights { branch, tensors: BTreeMap::new() });
             },
         ];

@@ -1,7 +1,7 @@
 //! The base as a head sees it before it is installed.
 
 use crate::{
-    base::Wanted,
+    base::Outputs,
     engine::{Engine, LoadBranchError},
     head::{ClassCodes, CodeConflict, Head, HeadError, ReferenceMismatch, ReferenceSet, ToInstall},
     ids::{TaskName, Version},
@@ -62,7 +62,7 @@ impl ServingBase {
         let count = pictures.len();
         let branch = head.branch.as_ref().map(|branch| branch.id);
         let batch = engine
-            .features(pictures, Wanted::for_sets([head.features]), branch)
+            .features(pictures, Outputs::for_sets([head.features]), branch)
             .map_err(|error| Unfit::NoReference { reason: error.to_string() })?;
         let rows = (0..count).filter_map(|image| batch.row(head.features, image, engine.widths()));
         let found: Vec<f32> = rows.flatten().copied().collect();

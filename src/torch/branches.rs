@@ -11,12 +11,12 @@ use super::{
     pooling::Pooled,
 };
 use crate::base::{
-    Architecture, BaseError, Branch, BranchError, BranchId, BranchWeights, branch_layers::first_plan,
+    Architecture, BaseError, BranchError, BranchId, BranchPoint, BranchWeights, branch_layers::first_plan,
     layers::Step,
 };
 
 /// The convolution whose result the branch reads.
-pub(super) fn reads(architecture: Architecture, branch: Branch) -> Result<String, BranchError> {
+pub(super) fn reads(architecture: Architecture, branch: BranchPoint) -> Result<String, BranchError> {
     let stage = architecture.branch_stage(branch)?;
     Ok(first_plan(&stage).map(|plan| plan.reads.clone()).unwrap_or_default())
 }
@@ -49,7 +49,7 @@ pub(super) struct Branches {
 
 #[derive(Debug)]
 struct LoadedSteps {
-    branch: Branch,
+    branch: BranchPoint,
     steps: Vec<Step<Box<dyn Convolution>>>,
 }
 
@@ -90,7 +90,7 @@ impl Branches {
     }
 
     /// Where the branch leaves the trunk.
-    pub(super) fn place(&self, id: BranchId) -> Result<Branch, BaseError> {
+    pub(super) fn place(&self, id: BranchId) -> Result<BranchPoint, BaseError> {
         self.loaded(id).map(|loaded| loaded.branch)
     }
 

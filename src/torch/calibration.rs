@@ -16,8 +16,8 @@ use super::{
 };
 use crate::{
     base::{
-        ActivationRanges, Base, BaseError, BaseWeights, Device, DeviceId, FeatureBatch, Precision,
-        PrecisionChoice, Range, Wanted,
+        ActivationRanges, Base, BaseError, BaseWeights, Device, DeviceId, FeatureBatch, Outputs, Precision,
+        PrecisionChoice, Range,
         layers::{IMAGE, MaxPool},
     },
     image::PreparedImage,
@@ -96,7 +96,7 @@ fn features(
 ) -> Result<Vec<f32>, BaseError> {
     let mut features = Vec::new();
     for batch in pictures.chunks(BATCH) {
-        let FeatureBatch { pyramid, .. } = network.forward(batch, Wanted { pyramid: true, map: false })?;
+        let FeatureBatch { pyramid, .. } = network.forward(batch, Outputs { pyramid: true, map: false })?;
         features.extend(pyramid);
         progress(batch.len());
     }

@@ -25,7 +25,7 @@ fn cuda_device(number: usize) -> Result<DeviceId, DeviceError> {
     if i64::try_from(number).is_ok_and(|number| number < found) {
         Ok(DeviceId::Cuda(number))
     } else {
-        Err(DeviceError::NoSuchCudaDevice { wanted: number, found })
+        Err(DeviceError::NoSuchCudaDevice { number, found })
     }
 }
 

@@ -1,6 +1,6 @@
 //! BatchNorm folded into convolutions: `gamma (W x - mean) / sqrt(var + eps) + beta` is a convolution again.
 
-use crate::base::layers::ConvolutionPlan;
+use crate::base::layers::ConvSpec;
 
 /// torch.nn.BatchNorm2d's default, which torchvision's ResNets keep.
 pub(super) const BATCH_NORM_EPSILON: f64 = 1e-5;
@@ -8,7 +8,7 @@ pub(super) const BATCH_NORM_EPSILON: f64 = 1e-5;
 /// A convolution of one weight and one bias.
 #[derive(Debug, Clone)]
 pub(super) struct FoldedConvolution {
-    pub(super) plan: ConvolutionPlan,
+    pub(super) plan: ConvSpec,
     /// `[outputs, inputs, side, side]`
     pub(super) weight: Vec<f32>,
     /// `[outputs]`
@@ -17,7 +17,7 @@ pub(super) struct FoldedConvolution {
 
 impl FoldedConvolution {
     /// `tensor` gives the values under torchvision's names.
-    pub(super) fn new<'a>(plan: &ConvolutionPlan, tensor: &impl Fn(&str) -> &'a [f32]) -> Self {
+    pub(super) fn new<'a>(plan: &ConvSpec, tensor: &impl Fn(&str) -> &'a [f32]) -> Self {
         let weight = tensor(&format!("{}.weight", plan.name));
         let Some(norm) = &plan.norm else {
             let bias = tensor(&format!("{}.bias", plan.name)).to_vec();

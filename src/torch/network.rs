@@ -4,16 +4,16 @@ use tch::{TchError, Tensor, no_grad_guard};
 
 use super::{
     branches::{self, Branches},
-    cuda::{Lanes, Pixels, Reduced, Shape},
+    cuda::{GraphStreams, Pixels, Reduced, Shape},
     folding::FoldedConvolution,
     kernels::{self, Convolution, Cudnn, Kernels},
     pooling::Pooled,
 };
 use crate::{
     base::{
-        Architecture, Base, BaseError, BaseIdentity, BaseWeights, Begun, Branch, BranchId, BranchWeights,
-        BranchedFeatures, Device, DeviceError, DeviceId, FeatureBatch, FeatureWidths, Precision,
-        PrecisionChoice, PrecisionError, Split, Wanted, layers::Stage,
+        Architecture, Base, BaseError, BaseIdentity, BaseWeights, BranchId, BranchPoint, BranchWeights,
+        Device, DeviceError, DeviceId, FeatureBatch, FeatureWidths, ForwardOutput, ForwardRequest, Outputs,
+        PassStatus, Precision, PrecisionChoice, PrecisionError, layers::Stage,
     },
     image::PreparedImage,
 };
@@ -33,7 +33,7 @@ pub struct Network {
     kernels: Box<dyn Kernels>,
     branches: Branches,
     /// None but on a CUDA device.
-    lanes: Lanes,
+    graph_streams: GraphStreams,
     stages: Vec<Stage<Box<dyn Convolution>>>,
 }
 
@@ -86,7 +86,7 @@ impl Network {
         let (identity, widths) = (weights.identity(), architecture.widths());
         let arithmetic = kernels.arithmetic();
         let branches = Branches::new(kernels::float_kernels(device, precision));
-        let lanes = Lanes::open(device);
+        let graph_streams = GraphStreams::open(device);
         Ok(Self {
             architecture,
             identity,
@@ -96,7 +96,7 @@ impl Network {
             arithmetic,
             kernels,
             branches,
-            lanes,
+            graph_streams,
             stages,
         })
     }
@@ -123,57 +123,61 @@ impl Base for Network {
         &self.arithmetic
     }
 
-    fn forward(&mut self, images: &[&PreparedImage], wanted: Wanted) -> Result<FeatureBatch, BaseError> {
-        let split = Split { wanted, own: true, branches: &[] };
+    fn forward(&mut self, images: &[&PreparedImage], outputs: Outputs) -> Result<FeatureBatch, BaseError> {
+        let split = ForwardRequest { outputs, own: true, branches: &[] };
         Ok(self.forward_branches(images, split)?.own)
     }
 
     fn forward_branches(
         &mut self,
         images: &[&PreparedImage],
-        split: Split<'_>,
-    ) -> Result<BranchedFeatures, BaseError> {
-        let lane = match self.begin(images, split)? {
-            Begun::Done(features) => return Ok(features),
-            Begun::Running(lane) => lane,
+        split: ForwardRequest<'_>,
+    ) -> Result<ForwardOutput, BaseError> {
+        let stream = match self.begin(images, split)? {
+            PassStatus::Done(features) => return Ok(features),
+            PassStatus::Running(stream) => stream,
         };
-        let mut features = self.finish(lane)?;
-        if !split.wanted.pyramid {
+        let mut features = self.finish(stream)?;
+        if !split.outputs.pyramid {
             features.own.pyramid.clear();
         }
         Ok(features)
     }
 
-    fn begin(&mut self, images: &[&PreparedImage], split: Split<'_>) -> Result<Begun, BaseError> {
+    fn begin(
+        &mut self,
+        images: &[&PreparedImage],
+        split: ForwardRequest<'_>,
+    ) -> Result<PassStatus, BaseError> {
         let _no_grad = no_grad_guard();
         check_sides(images)?;
         if let Some(cudnn) = self.kernels.recordable()
             && split.own
-            && !split.wanted.map
+            && !split.outputs.map
             && split.branches.is_empty()
         {
             let pass = |pixels: &Pixels| whole_pass(cudnn, &self.stages, pixels);
-            if let Some(lane) = self.lanes.begin(images, pass)? {
-                return Ok(Begun::Running(lane));
+            if let Some(stream) = self.graph_streams.begin(images, pass)? {
+                return Ok(PassStatus::Running(stream));
             }
         }
-        Ok(Begun::Done(self.compute(images, split)?))
+        Ok(PassStatus::Done(self.compute(images, split)?))
     }
 
-    fn finish(&mut self, lane: usize) -> Result<BranchedFeatures, BaseError> {
-        let found = self.lanes.finish(lane)?.ok_or(BaseError::NothingRuns { lane })?;
+    fn finish(&mut self, stream: usize) -> Result<ForwardOutput, BaseError> {
+        let found = self.graph_streams.finish(stream)?.ok_or(BaseError::NothingRuns { stream })?;
         let (Shape { images, .. }, mut pooled) = found;
-        let (channels, last) = pooled.pop().ok_or(BaseError::NothingRuns { lane })?;
+        let (channels, last) = pooled.pop().ok_or(BaseError::NothingRuns { stream })?;
         let images: Vec<usize> = (0..images).collect();
-        let own = gathered(Wanted { pyramid: true, map: false }, &pooled, channels, last, &images);
-        Ok(BranchedFeatures { own, branches: Vec::new() })
+        let own = gathered(Outputs { pyramid: true, map: false }, &pooled, channels, last, &images);
+        Ok(ForwardOutput { own, branches: Vec::new() })
     }
 
     fn in_flight(&self) -> usize {
-        self.lanes.in_flight()
+        self.graph_streams.in_flight()
     }
 
-    fn trunk_maps(&mut self, images: &[&PreparedImage], branch: Branch) -> Result<Vec<f32>, BaseError> {
+    fn trunk_maps(&mut self, images: &[&PreparedImage], branch: BranchPoint) -> Result<Vec<f32>, BaseError> {
         let _no_grad = no_grad_guard();
         check_sides(images)?;
         let reads = self.read_by(branch)?;
@@ -200,21 +204,25 @@ impl Base for Network {
 
 impl Network {
     /// A forward pass from its beginning to its end.
-    fn compute(&self, images: &[&PreparedImage], split: Split<'_>) -> Result<BranchedFeatures, BaseError> {
-        let wanted = split.wanted;
+    fn compute(
+        &self,
+        images: &[&PreparedImage],
+        split: ForwardRequest<'_>,
+    ) -> Result<ForwardOutput, BaseError> {
+        let outputs = split.outputs;
         let places = split.branches.iter().map(|rows| self.branches.place(rows.branch));
-        let places = places.collect::<Result<Vec<Branch>, _>>()?;
-        let Some((last, stages)) = self.stages.split_last() else { return Ok(BranchedFeatures::default()) };
+        let places = places.collect::<Result<Vec<BranchPoint>, _>>()?;
+        let Some((last, stages)) = self.stages.split_last() else { return Ok(ForwardOutput::default()) };
         let mut x = self.kernels.input(images)?;
         let mut trunk = Vec::new();
         for stage in stages {
             x = stage.run(x, self.kernels.as_ref())?;
-            if wanted.pyramid && stage.in_pyramid {
+            if outputs.pyramid && stage.in_pyramid {
                 trunk.push((stage.channels, self.kernels.pooled(&x, &stage.output)?));
             }
         }
         let mut features =
-            BranchedFeatures { branches: vec![FeatureBatch::default(); places.len()], ..Default::default() };
+            ForwardOutput { branches: vec![FeatureBatch::default(); places.len()], ..Default::default() };
         let last_place = places.iter().map(|place| place.first_block).max();
         for (number, step) in last.steps.iter().enumerate() {
             // Before the step: it may write over what it reads.
@@ -222,7 +230,7 @@ impl Network {
                 if places[index].first_block == number {
                     let map = branches::rows_of(&self.branch_input(&x, places[index])?, &rows.images)?;
                     let pooled = self.branches.run(rows.branch, map)?;
-                    features.branches[index] = gathered(wanted, &trunk, last.channels, pooled, &rows.images);
+                    features.branches[index] = gathered(outputs, &trunk, last.channels, pooled, &rows.images);
                 }
             }
             if !split.own && last_place.is_none_or(|place| place <= number) {
@@ -232,20 +240,20 @@ impl Network {
         }
         let pooled = self.kernels.pooled(&x, &last.output)?;
         let all: Vec<usize> = (0..images.len()).collect();
-        features.own = gathered(wanted, &trunk, last.channels, pooled, &all);
-        if wanted.map {
+        features.own = gathered(outputs, &trunk, last.channels, pooled, &all);
+        if outputs.map {
             features.own.map = self.kernels.values(&x, &last.output)?;
         }
         Ok(features)
     }
 
     /// The trunk's map before the branch's first block, in the numbers that branches compute with.
-    fn branch_input(&self, map: &Tensor, branch: Branch) -> Result<Tensor, BaseError> {
+    fn branch_input(&self, map: &Tensor, branch: BranchPoint) -> Result<Tensor, BaseError> {
         Ok(self.kernels.branch_input(map, &self.read_by(branch)?)?)
     }
 
     /// Name of the convolution whose result the branch reads.
-    fn read_by(&self, branch: Branch) -> Result<String, BaseError> {
+    fn read_by(&self, branch: BranchPoint) -> Result<String, BaseError> {
         Ok(branches::reads(self.architecture, branch)?)
     }
 }
@@ -280,14 +288,14 @@ fn whole_pass(
 
 /// The features of some images: the trunk's stages, and a last one that has a row for each of them.
 fn gathered(
-    wanted: Wanted,
+    outputs: Outputs,
     trunk: &[(usize, Pooled)],
     channels: usize,
     last: Pooled,
     images: &[usize],
 ) -> FeatureBatch {
     let mut batch = FeatureBatch::default();
-    if wanted.pyramid {
+    if outputs.pyramid {
         for (own, &image) in images.iter().enumerate() {
             let of_trunk = trunk.iter().map(|(channels, pooled)| (*channels, pooled, image));
             for (channels, Pooled { average, maximum }, image) in of_trunk.chain([(channels, &last, own)]) {

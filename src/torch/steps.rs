@@ -3,15 +3,15 @@
 use tch::{TchError, Tensor};
 
 use super::kernels::{Convolution, Kernels};
-use crate::base::layers::{ConvolutionPlan, Stage, Step};
+use crate::base::layers::{ConvSpec, Stage, Step};
 
-impl Step<ConvolutionPlan> {
+impl Step<ConvSpec> {
     /// The step with every plan made into something that runs. `prepare` is told the side of the map that the
     /// convolution reads; `side` is that of the step's input before and of its output after.
     pub(super) fn prepared<C, E>(
         &self,
         side: &mut usize,
-        prepare: &mut impl FnMut(&ConvolutionPlan, usize) -> Result<C, E>,
+        prepare: &mut impl FnMut(&ConvSpec, usize) -> Result<C, E>,
     ) -> Result<Step<C>, E> {
         let before = *side;
         *side = self.side_after(before);

@@ -5,13 +5,13 @@ use std::collections::BTreeMap;
 use tch::{TchError, Tensor};
 
 use super::{branches::check, folding::BATCH_NORM_EPSILON};
-use crate::base::{Architecture, BaseError, Branch, BranchTensor, BranchWeights, layers::Step};
+use crate::base::{Architecture, BaseError, BranchPoint, BranchTensor, BranchWeights, layers::Step};
 
 /// Convolutions that learn, from the weights that they are given. BatchNorm's statistics, scale and shift stay as they are,
 /// so that the same function is learnt as served.
 #[derive(Debug)]
 pub(super) struct TrainableBranch {
-    branch: Branch,
+    branch: BranchPoint,
     steps: Vec<Step<TrainableConvolution>>,
     /// Every tensor at the start; those of BatchNorm also at the end.
     start: BTreeMap<String, BranchTensor>,

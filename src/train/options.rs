@@ -8,7 +8,7 @@ use super::{
     linear::{AdamOptions, ClassWeight},
 };
 use crate::{
-    base::{BaseWeights, Branch, FeatureSet},
+    base::{BaseWeights, BranchPoint, FeatureSet},
     error::ParseNameError,
     ids::TaskName,
     image::Preprocess,
@@ -25,7 +25,7 @@ pub struct TrainOptions {
     pub heads: PathBuf,
     pub strategy: Strategy,
     /// From where layers learn; `None`: all of the last layer.
-    pub unfreeze: Option<Branch>,
+    pub unfreeze: Option<BranchPoint>,
     /// The base's weights, from which layers start to learn; without them every head is linear.
     pub layers: Option<Arc<BaseWeights>>,
     pub fine_tune: FineTuneOptions,

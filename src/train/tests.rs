@@ -5,7 +5,7 @@ use serde_json::json;
 
 use super::{features::cache::FeatureCache, *};
 use crate::{
-    base::{Base, BaseError, BaseIdentity, FeatureBatch, FeatureSet, FeatureWidths, Wanted},
+    base::{Base, BaseError, BaseIdentity, FeatureBatch, FeatureSet, FeatureWidths, Outputs},
     head::{Decision, Head, HeadContent, MAX_REFERENCES, REFERENCE_SIDE},
     ids::Digest,
     image::{PreparedImage, Preprocess},
@@ -46,7 +46,7 @@ impl Base for MeanColour {
         WIDTHS
     }
 
-    fn forward(&mut self, images: &[&PreparedImage], wanted: Wanted) -> Result<FeatureBatch, BaseError> {
+    fn forward(&mut self, images: &[&PreparedImage], outputs: Outputs) -> Result<FeatureBatch, BaseError> {
         // The small ones are references, which are computed every time.
         self.images_seen += images.iter().filter(|image| image.side > REFERENCE_SIDE).count();
         if self.broken {
@@ -56,7 +56,7 @@ impl Base for MeanColour {
         let pyramid = colours.iter().flat_map(|colour| [*colour, *colour].concat());
         Ok(FeatureBatch {
             gap: colours.concat(),
-            pyramid: if wanted.pyramid { pyramid.collect() } else { Vec::new() },
+            pyramid: if outputs.pyramid { pyramid.collect() } else { Vec::new() },
             map: Vec::new(),
         })
     }
@@ -159,7 +159,7 @@ fn a_trained_head_judges_as_the_folders_say() {
     let reference = to_install.reference;
     assert!(!reference.is_empty() && reference.len() <= MAX_REFERENCES);
     let pictures = reference.pictures(&head.preprocess);
-    let batch = workshop.base.forward(&pictures.iter().collect::<Vec<_>>(), Wanted::default()).unwrap();
+    let batch = workshop.base.forward(&pictures.iter().collect::<Vec<_>>(), Outputs::default()).unwrap();
     assert_eq!(head.check_references(&reference, &batch.gap, "exact"), Ok(()));
     assert!(head.check_references(&reference, &vec![0.0; batch.gap.len()], "exact").is_err());
 }

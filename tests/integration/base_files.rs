@@ -5,7 +5,7 @@ use std::path::Path;
 use turret::base::{Architecture, BaseWeights, BatchNormStatistics, WeightsError};
 
 fn seeded() -> BaseWeights {
-    BaseWeights::seeded(Architecture::ResNet18, 3, BatchNormStatistics::Random)
+    BaseWeights::random(Architecture::ResNet18, 3, BatchNormStatistics::Random)
 }
 
 /// What becomes of a tensor's shape; `None` leaves the tensor out.

@@ -5,7 +5,7 @@ use anyhow::Context;
 use tokio::runtime::Runtime;
 use tonic::transport::Channel;
 use turret::{
-    base::{Base, BaseError, BaseIdentity, FeatureBatch, FeatureWidths, Wanted},
+    base::{Base, BaseError, BaseIdentity, FeatureBatch, FeatureWidths, Outputs},
     grpc::proto::{self, classifier_client::ClassifierClient},
     image::{PreparedImage, Preprocess, Resize},
 };
@@ -65,7 +65,7 @@ impl Base for RemoteBase {
         &self.arithmetic
     }
 
-    fn forward(&mut self, images: &[&PreparedImage], wanted: Wanted) -> Result<FeatureBatch, BaseError> {
+    fn forward(&mut self, images: &[&PreparedImage], outputs: Outputs) -> Result<FeatureBatch, BaseError> {
         let device = |detail: String| BaseError::Device { detail };
         let requests = images.iter().enumerate().map(|(number, image)| request(number, image)).collect();
         let answers = self.runtime.block_on(ask(self.client.clone(), requests));
@@ -82,7 +82,7 @@ impl Base for RemoteBase {
             }
             // The last stage: averages, then maxima.
             batch.gap.extend(&answer.embedding[pyramid - 2 * gap..pyramid - gap]);
-            if wanted.pyramid {
+            if outputs.pyramid {
                 batch.pyramid.extend(answer.embedding);
             }
         }
@@ -115,9 +115,9 @@ async fn ask(
     mut client: ClassifierClient<Channel>,
     requests: Vec<proto::EmbedRequest>,
 ) -> anyhow::Result<Vec<proto::EmbedResponse>> {
-    let wanted = requests.len();
+    let outputs = requests.len();
     let mut stream = client.embed(tokio_stream::iter(requests)).await?.into_inner();
-    let mut answers: Vec<Option<proto::EmbedResponse>> = vec![None; wanted];
+    let mut answers: Vec<Option<proto::EmbedResponse>> = vec![None; outputs];
     while let Some(answer) = stream.message().await? {
         if let Some(error) = answer.error {
             anyhow::bail!("{}: {}", error.reason, error.message);

@@ -5,7 +5,7 @@ use std::{path::PathBuf, sync::Arc, time::SystemTime};
 use bytesize::ByteSize;
 use clap::ArgMatches;
 use turret::{
-    base::{Branch, FeatureSet},
+    base::{BranchPoint, FeatureSet},
     config::settings::{ConfigMistakes, Reader, Setting},
     image::{Preprocess, Resize},
     train::{AdamOptions, FineTuneOptions, TrainOptions, train},
@@ -80,7 +80,7 @@ impl TrainRun {
         let base = BaseRun::read(&mut reader);
         let heads = reader.get("heads");
         let strategy = reader.get("strategy");
-        let unfreeze = reader.get::<Auto<Branch>>("unfreeze");
+        let unfreeze = reader.get::<Auto<BranchPoint>>("unfreeze");
         let fine_tune_epochs = reader.get_where("fine-tune-epochs", "1 or more", at_least_one);
         let fine_tune_rate = reader
             .get_where("fine-tune-rate", "a number above 0", |rate: &f64| rate.is_finite() && *rate > 0.0);

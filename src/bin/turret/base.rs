@@ -136,7 +136,7 @@ pub(crate) fn run(command: BaseCommand) -> anyhow::Result<ExitCode> {
         BaseCommand::Random { architecture, seed, output, random_statistics } => {
             let statistics =
                 if random_statistics { BatchNormStatistics::Random } else { BatchNormStatistics::Identity };
-            write(&BaseWeights::seeded(architecture, seed, statistics), &output)?;
+            write(&BaseWeights::random(architecture, seed, statistics), &output)?;
         }
         BaseCommand::Inspect { file, json } => inspect(&file, json)?,
         #[cfg(feature = "torch")]

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 use indicatif::ProgressBar;
 use turret::{
-    base::{Base, BaseWeights, Device, FeatureSet, PrecisionChoice, Wanted},
+    base::{Base, BaseWeights, Device, FeatureSet, Outputs, PrecisionChoice},
     config::processors,
     image::{ImageLimits, ImageSource, PreparedImage, Preprocess, decode},
     torch::{Network, calibrate, set_cpu_threads},
@@ -80,7 +80,7 @@ pub(crate) fn features(
         if let Some(folder) = dump {
             dump_pixels(folder, path, &prepared)?;
         }
-        let batch = base.forward(&[&prepared], Wanted { pyramid: true, map: false })?;
+        let batch = base.forward(&[&prepared], Outputs { pyramid: true, map: false })?;
         let row = |set| batch.row(set, 0, widths).unwrap_or_default();
         let (gap, pyramid) = (row(FeatureSet::Gap), row(FeatureSet::Pyramid));
         println!("{}", serde_json::json!({ "path": path, "gap": gap, "pyramid": pyramid }));

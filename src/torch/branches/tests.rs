@@ -1,8 +1,8 @@
 use super::*;
 use crate::{
     base::{
-        Base, BaseWeights, BranchError, BranchRows, Device, DeviceId, FeatureBatch, Precision,
-        PrecisionChoice, SeededStream, Split, Wanted,
+        Base, BaseWeights, BranchError, BranchRows, Device, DeviceId, FeatureBatch, ForwardRequest, Outputs,
+        Precision, PrecisionChoice, SplitMix64,
     },
     image::PreparedImage,
     torch::{
@@ -15,9 +15,9 @@ use crate::{
     },
 };
 
-const LAST: Branch = Branch { first_block: 1 };
-const ALL: Branch = Branch { first_block: 0 };
-const WANTED: Wanted = Wanted { pyramid: true, map: false };
+const LAST: BranchPoint = BranchPoint { first_block: 1 };
+const ALL: BranchPoint = BranchPoint { first_block: 0 };
+const WANTED: Outputs = Outputs { pyramid: true, map: false };
 
 fn network(weights: &BaseWeights, precision: &str) -> Network {
     let precision: PrecisionChoice = precision.parse().unwrap();
@@ -25,9 +25,9 @@ fn network(weights: &BaseWeights, precision: &str) -> Network {
 }
 
 /// As a training would leave them: every convolution a little off.
-fn trained(weights: &BaseWeights, branch: Branch) -> BranchWeights {
+fn trained(weights: &BaseWeights, branch: BranchPoint) -> BranchWeights {
     let mut weights = weights.branch(branch).unwrap();
-    let mut stream = SeededStream::new(7, "training");
+    let mut stream = SplitMix64::new(7, "training");
     for (name, tensor) in &mut weights.tensors {
         if name.contains("conv") {
             tensor.values.iter_mut().for_each(|value| *value *= 0.8 + 0.4 * stream.next_unit());
@@ -49,8 +49,9 @@ fn mixed(
     let branches: Vec<BranchRows> =
         ids.iter().map(|id| BranchRows { branch: *id, images: rows_of(*id) }).collect();
     let own = of.contains(&None);
-    let features =
-        network.forward_branches(images, Split { wanted: WANTED, own, branches: &branches }).unwrap();
+    let features = network
+        .forward_branches(images, ForwardRequest { outputs: WANTED, own, branches: &branches })
+        .unwrap();
     let widths = network.widths();
     let row = |batch: &FeatureBatch, row: usize| {
         let of = |values: &[f32], width: usize| values[row * width..(row + 1) * width].to_vec();
@@ -70,20 +71,22 @@ fn mixed(
 #[test]
 fn places_are_the_blocks_of_the_last_layer_and_vgg_has_none() {
     let names = |architecture: Architecture| {
-        architecture.branches().iter().map(Branch::to_string).collect::<Vec<_>>()
+        architecture.branches().iter().map(BranchPoint::to_string).collect::<Vec<_>>()
     };
     assert_eq!(names(Architecture::ResNet34), ["layer4", "layer4.1", "layer4.2"]);
     assert_eq!(names(Architecture::ResNet18), ["layer4", "layer4.1"]);
     assert!(names(Architecture::Vgg16).is_empty());
     assert!(matches!(Architecture::Vgg16.branch_stage(ALL), Err(BranchError::NoBlocks { .. })));
-    let too_deep = Architecture::ResNet18.branch_stage(Branch { first_block: 2 }).unwrap_err();
+    let too_deep = Architecture::ResNet18.branch_stage(BranchPoint { first_block: 2 }).unwrap_err();
     assert!(too_deep.to_string().contains("layer4, layer4.1 are there"), "{too_deep}");
     assert_eq!(Architecture::ResNet34.branch_map(ALL, 224), Ok([256, 14, 14]));
-    assert_eq!(Architecture::ResNet34.branch_map(Branch { first_block: 2 }, 224), Ok([512, 7, 7]));
+    assert_eq!(Architecture::ResNet34.branch_map(BranchPoint { first_block: 2 }, 224), Ok([512, 7, 7]));
     assert_eq!(Architecture::ResNet34.branch_map(ALL, 33), Ok([256, 3, 3]));
     // 3.664 billion multiply-adds in all, 115.6 million a convolution of 512 by 512 channels.
     let share = |branch| Architecture::ResNet34.branch_share(branch).unwrap();
-    assert!((share(Branch { first_block: 2 }) - 0.0631).abs() < 5e-4 && (share(ALL) - 0.175).abs() < 5e-3);
+    assert!(
+        (share(BranchPoint { first_block: 2 }) - 0.0631).abs() < 5e-4 && (share(ALL) - 0.175).abs() < 5e-3
+    );
 }
 
 #[test]
@@ -199,7 +202,7 @@ fn layers_that_are_not_the_bases_are_refused_by_name() {
     assert!(surplus.contains("layer4.0.x belongs to none"), "{surplus}");
     let shape = refused(&|weights| weights.tensors.get_mut("layer4.1.bn1.weight").unwrap().shape = vec![256]);
     assert!(shape.contains("[256], expected [512]"), "{shape}");
-    let elsewhere = refused(&|weights| weights.branch = Branch { first_block: 2 });
+    let elsewhere = refused(&|weights| weights.branch = BranchPoint { first_block: 2 });
     assert!(elsewhere.contains("has no layer4.2"), "{elsewhere}");
 }
 
@@ -213,6 +216,6 @@ fn an_unloaded_branch_is_gone_and_its_number_is_not_given_again() {
     assert_ne!(network.load_branch(&own).unwrap(), first);
     let image = &pictures(1, 32)[0];
     let rows = [BranchRows { branch: first, images: vec![0] }];
-    let split = Split { wanted: WANTED, own: false, branches: &rows };
+    let split = ForwardRequest { outputs: WANTED, own: false, branches: &rows };
     assert!(network.forward_branches(&[image], split).is_err());
 }

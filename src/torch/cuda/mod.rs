@@ -1,9 +1,9 @@
 //! CUDA: its library, opened when it is wanted, and forward passes that are recorded once and replayed.
 
+mod graph_streams;
 mod graphs;
-mod lane;
 pub(super) mod library;
 mod pixels;
 
-pub(super) use lane::Lanes;
 pub(super) use pixels::{Pixels, Reduced, Shape};
+pub(super) use stream::GraphStreams;

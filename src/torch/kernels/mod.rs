@@ -2,9 +2,9 @@
 
 mod cudnn;
 mod dispatcher;
+mod eager;
 mod int8;
 mod onednn;
-mod plain;
 
 use std::fmt::Debug;
 
@@ -106,7 +106,7 @@ pub(super) fn float_kernels(device: DeviceId, precision: Precision) -> Box<dyn K
         (DeviceId::Cuda(_), _) => Box::new(Cudnn::new(device.into(), Kind::Float)),
         (_, Precision::Bf16) => Box::new(onednn::OneDnn::new(Kind::BFloat16)),
         _ if has_fused_convolutions() => Box::new(onednn::OneDnn::new(Kind::Float)),
-        _ => Box::new(plain::Plain),
+        _ => Box::new(plain::Eager),
     }
 }
 

@@ -2,14 +2,14 @@
 
 use super::*;
 use crate::{
-    base::{Architecture, Base, BaseWeights, BatchNormStatistics, FeatureBatch, SeededStream, Wanted},
+    base::{Architecture, Base, BaseWeights, BatchNormStatistics, FeatureBatch, Outputs, SplitMix64},
     torch::{Network, calibrate},
 };
 
 /// Smooth pictures: noise alone has no structure that a network could be wrong about.
 pub(in crate::torch) fn pictures(count: usize, side: u32) -> Vec<PreparedImage> {
     let picture = |number: usize| {
-        let mut stream = SeededStream::new(number as u64, "picture");
+        let mut stream = SplitMix64::new(number as u64, "picture");
         let waves: [(f32, f32, f32); 4] = std::array::from_fn(|_| {
             (0.3 * stream.next_unit(), 0.3 * stream.next_unit(), 6.3 * stream.next_unit())
         });
@@ -32,7 +32,7 @@ pub(in crate::torch) fn pictures(count: usize, side: u32) -> Vec<PreparedImage> 
 fn run(weights: &BaseWeights, kernels: Box<dyn Kernels>, images: &[PreparedImage]) -> FeatureBatch {
     let mut network = Network::with_kernels(weights, kernels, Precision::Fp32, DeviceId::Cpu).unwrap();
     let images: Vec<&PreparedImage> = images.iter().collect();
-    network.forward(&images, Wanted { pyramid: true, map: true }).unwrap()
+    network.forward(&images, Outputs { pyramid: true, map: true }).unwrap()
 }
 
 pub(in crate::torch) fn error(found: &[f32], expected: &[f32]) -> f32 {
@@ -43,7 +43,7 @@ pub(in crate::torch) fn error(found: &[f32], expected: &[f32]) -> f32 {
 }
 
 pub(in crate::torch) fn resnet18() -> BaseWeights {
-    BaseWeights::seeded(Architecture::ResNet18, 2, BatchNormStatistics::Random)
+    BaseWeights::random(Architecture::ResNet18, 2, BatchNormStatistics::Random)
 }
 
 #[test]
@@ -52,7 +52,7 @@ fn fused_convolutions_give_what_plain_ones_give_for_any_batch_and_side() {
     let weights = resnet18();
     for (count, side) in [(1, 224), (3, 96), (5, 33)] {
         let images = pictures(count, side);
-        let plain = run(&weights, Box::new(plain::Plain), &images);
+        let plain = run(&weights, Box::new(plain::Eager), &images);
         let fused = run(&weights, Box::new(onednn::OneDnn::new(Kind::Float)), &images);
         assert!(error(&fused.gap, &plain.gap) < 1e-5);
         assert!(error(&fused.pyramid, &plain.pyramid) < 1e-5);
@@ -106,6 +106,6 @@ fn pictures_of_two_sides_are_no_batch() {
     let (small, large) = (pictures(1, 32), pictures(1, 64));
     let kernels = Box::new(onednn::OneDnn::new(Kind::Float));
     let mut network = Network::with_kernels(&resnet18(), kernels, Precision::Fp32, DeviceId::Cpu).unwrap();
-    let result = network.forward(&[&small[0], &large[0]], Wanted::default());
+    let result = network.forward(&[&small[0], &large[0]], Outputs::default());
     assert!(matches!(result, Err(crate::base::BaseError::MixedSides { first: 32, other: 64 })));
 }

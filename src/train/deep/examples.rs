@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use super::tuner::{Lesson, LessonView};
 use crate::{
-    base::{Base, Branch, FeatureSet, FeatureWidths},
+    base::{Base, BranchPoint, FeatureSet, FeatureWidths},
     ids::Digest,
     train::{
         data::split,
@@ -99,7 +99,7 @@ impl Material<'_> {
         &self,
         options: &TrainOptions,
         (features, l2): (FeatureSet, f64),
-        branch: Branch,
+        branch: BranchPoint,
         base: &dyn Base,
     ) -> Option<PathBuf> {
         let mut everything = format!(

@@ -15,7 +15,7 @@ use tempfile::TempDir;
 
 use crate::{
     atomic_file,
-    base::{Architecture, BaseError, Branch},
+    base::{Architecture, BaseError, BranchPoint},
     ids::Digest,
     tensor_file::{self, Codes, NewCodes, TensorFile},
     train::{
@@ -54,7 +54,7 @@ impl TrunkMaps {
     pub(crate) fn gather(
         context: &mut TrainContext<'_>,
         place: Place<'_>,
-        (architecture, branch): (Architecture, Branch),
+        (architecture, branch): (Architecture, BranchPoint),
         views: &[View<'_>],
     ) -> Result<Self, TrainError> {
         let TrainContext { options, base, observer } = context;

@@ -6,8 +6,8 @@ use std::{
 use super::*;
 use crate::{
     base::{
-        Architecture, Base, BaseWeights, BatchNormStatistics, Branch, Device, FeatureSet, PrecisionChoice,
-        Wanted,
+        Architecture, Base, BaseWeights, BatchNormStatistics, BranchPoint, Device, FeatureSet, Outputs,
+        PrecisionChoice,
     },
     head::HeadContent,
     ids::Digest,
@@ -29,7 +29,7 @@ struct DeepWorkshop {
 
 impl DeepWorkshop {
     fn new() -> Self {
-        let weights = BaseWeights::seeded(Architecture::ResNet18, 2, BatchNormStatistics::Random);
+        let weights = BaseWeights::random(Architecture::ResNet18, 2, BatchNormStatistics::Random);
         let base = Network::new(&weights, Device::Cpu, PrecisionChoice::default()).unwrap();
         let workshop = Workshop::empty();
         for number in 0..12 {
@@ -44,7 +44,7 @@ impl DeepWorkshop {
         TrainOptions {
             strategy: Strategy::FineTune,
             // The last block alone: a third of the numbers to learn, keep and write.
-            unfreeze: Some(Branch { first_block: 1 }),
+            unfreeze: Some(BranchPoint { first_block: 1 }),
             layers: Some(self.weights.clone()),
             fine_tune: FineTuneOptions { epochs: 3, batch_size: 8, ..FineTuneOptions::default() },
             ..self.workshop.options()
@@ -72,7 +72,7 @@ fn a_fine_tuned_head_has_layers_that_learned_and_the_base_stays_as_it_was() {
     let mut workshop = DeepWorkshop::new();
     let grey =
         PreparedImage { side: 64, pixels: vec![90; 64 * 64 * 3].into(), mean: [0.5; 3], std: [0.5; 3] };
-    let before = workshop.base.forward(&[&grey], Wanted::default()).unwrap();
+    let before = workshop.base.forward(&[&grey], Outputs::default()).unwrap();
     for (unfreeze, blocks) in [(None, "layer4"), (Some("layer4.1".parse().unwrap()), "layer4.1")] {
         let outcome = workshop.train(&TrainOptions { unfreeze, ..workshop.options() }).unwrap();
         assert_eq!(outcome.strategy.branch.as_deref(), Some(blocks));
@@ -90,7 +90,7 @@ fn a_fine_tuned_head_has_layers_that_learned_and_the_base_stays_as_it_was() {
         }
         assert_eq!(workshop.judged(&head), outcome.evaluation.accuracy, "any head, judged as it is served");
     }
-    assert_eq!(workshop.base.forward(&[&grey], Wanted::default()).unwrap(), before);
+    assert_eq!(workshop.base.forward(&[&grey], Outputs::default()).unwrap(), before);
 }
 
 #[test]

@@ -7,8 +7,8 @@ use rayon::prelude::*;
 use super::cache::{FeatureCache, PictureFeatures};
 use crate::{
     base::{
-        Base, BaseError, BranchId, BranchRows, BranchWeights, FeatureBatch, FeatureSet, FeatureWidths, Split,
-        Wanted,
+        Base, BaseError, BranchId, BranchRows, BranchWeights, FeatureBatch, FeatureSet, FeatureWidths,
+        ForwardRequest, Outputs,
     },
     ids::Digest,
     image::{PreparedImage, Preprocess},
@@ -72,11 +72,11 @@ impl<'a> Reader<'a> {
     pub(crate) fn forward(
         &mut self,
         images: &[&PreparedImage],
-        wanted: Wanted,
+        outputs: Outputs,
     ) -> Result<FeatureBatch, BaseError> {
-        let Some(branch) = self.branch else { return self.base.forward(images, wanted) };
+        let Some(branch) = self.branch else { return self.base.forward(images, outputs) };
         let rows = [BranchRows { branch, images: (0..images.len()).collect() }];
-        let split = Split { wanted, own: false, branches: &rows };
+        let split = ForwardRequest { outputs, own: false, branches: &rows };
         Ok(self.base.forward_branches(images, split)?.branches.pop().unwrap_or_default())
     }
 }
@@ -122,7 +122,7 @@ pub(crate) fn features_of(
 /// out after a warning. `take` is told how many of the wanted are done with this batch.
 pub(crate) fn in_batches(
     views: &[View<'_>],
-    wanted: &[usize],
+    outputs: &[usize],
     preprocess: &Preprocess,
     observer: &mut dyn FnMut(Event<'_>),
     mut take: impl FnMut(usize, &[usize], &[&PreparedImage], &mut dyn FnMut(Event<'_>)) -> Result<(), TrainError>,
@@ -130,7 +130,7 @@ pub(crate) fn in_batches(
     thread::scope(|scope| {
         let (decoded, batches) = sync_channel::<Vec<Prepared>>(BATCHES_AHEAD);
         scope.spawn(move || {
-            for batch in wanted.chunks(BATCH_IMAGES) {
+            for batch in outputs.chunks(BATCH_IMAGES) {
                 let prepared = batch.par_iter().map(|&index| prepare(&views[index], preprocess)).collect();
                 // Nobody listens any more: the base failed.
                 if decoded.send(prepared).is_err() {
@@ -139,7 +139,7 @@ pub(crate) fn in_batches(
             }
         });
         let mut done = 0;
-        for (indices, prepared) in wanted.chunks(BATCH_IMAGES).zip(batches) {
+        for (indices, prepared) in outputs.chunks(BATCH_IMAGES).zip(batches) {
             let mut readable = Vec::with_capacity(indices.len());
             let mut images = Vec::with_capacity(indices.len());
             for (&index, prepared) in indices.iter().zip(&prepared) {
@@ -178,7 +178,7 @@ fn compute(reader: &mut Reader<'_>, images: &[&PreparedImage]) -> Result<Vec<Pic
     }
     let widths = reader.base.widths();
     // The cache keeps both sets, so that trying the other one later costs nothing.
-    let batch = reader.forward(images, Wanted::for_sets(FeatureSet::ALL))?;
+    let batch = reader.forward(images, Outputs::for_sets(FeatureSet::ALL))?;
     let rows = (0..images.len()).map(|image| row(&batch, image, widths).ok_or(TrainError::FeaturesMissing));
     rows.collect()
 }

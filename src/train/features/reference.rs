@@ -4,7 +4,7 @@ use rayon::prelude::*;
 
 use super::extract::{Reader, View, prepare};
 use crate::{
-    base::{FeatureSet, Wanted},
+    base::{FeatureSet, Outputs},
     head::{Linear, MAX_REFERENCES, REFERENCE_SIDE, ReferenceSet},
     image::Preprocess,
     train::{data::PictureFile, error::TrainError},
@@ -30,7 +30,7 @@ pub(crate) fn choose(
     if prepared.is_empty() {
         return Ok(ReferenceSet::default());
     }
-    let batch = reader.forward(&prepared.iter().collect::<Vec<_>>(), Wanted::for_sets([set]))?;
+    let batch = reader.forward(&prepared.iter().collect::<Vec<_>>(), Outputs::for_sets([set]))?;
     let widths = reader.base.widths();
     let row = |image| batch.row(set, image, widths).ok_or(TrainError::FeaturesMissing);
     let mut ranking = Vec::with_capacity(prepared.len());

@@ -18,7 +18,7 @@ use crate::support::{
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_batch_of_eight_mixed_tasks_equals_eight_single_answers() {
-    let weights = BaseWeights::seeded(Architecture::ResNet18, 7, BatchNormStatistics::Identity);
+    let weights = BaseWeights::random(Architecture::ResNet18, 7, BatchNormStatistics::Identity);
     let base = Network::new(&weights, Device::Cpu, PrecisionChoice(Some(Precision::Fp32))).unwrap();
     let widths = base.widths();
     let builder = TestServer::builder();

@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 
 use turret::{
     base::{
-        Architecture, Base, BaseWeights, BatchNormStatistics, Device, Precision, PrecisionChoice,
-        SeededStream, Wanted,
+        Architecture, Base, BaseWeights, BatchNormStatistics, Device, Outputs, Precision, PrecisionChoice,
+        SplitMix64,
     },
     image::{PreparedImage, Preprocess},
     tensor_file::TensorFile,
@@ -24,7 +24,7 @@ fn golden(name: &str) -> PathBuf {
 
 /// Bytes of the stream `image/0`, as `tools/parity/seeded.py` draws them.
 fn seeded_bytes(count: usize) -> Vec<u8> {
-    let mut stream = SeededStream::new(SEED, "image/0");
+    let mut stream = SplitMix64::new(SEED, "image/0");
     std::iter::repeat_with(|| (stream.next_u64() >> 56) as u8).take(count).collect()
 }
 
@@ -57,11 +57,11 @@ fn features_are_torchvisions() {
     for architecture in Architecture::ALL {
         let bytes = fs_err::read(golden(&format!("{architecture}.safetensors"))).unwrap();
         let expected = TensorFile::parse(&bytes).unwrap();
-        let weights = BaseWeights::seeded(architecture, SEED, BatchNormStatistics::Random);
+        let weights = BaseWeights::random(architecture, SEED, BatchNormStatistics::Random);
         let mut base = Network::new(&weights, Device::Cpu, PrecisionChoice(Some(Precision::Fp32))).unwrap();
         let widths = base.widths();
         let images = [noise(), smooth()];
-        let wanted = Wanted { pyramid: true, map: true };
+        let wanted = Outputs { pyramid: true, map: true };
         // Both in one batch: rows must not mix.
         let batch = base.forward(&[&images[0], &images[1]], wanted).unwrap();
         for (row, name) in ["noise", "smooth"].into_iter().enumerate() {
@@ -91,13 +91,13 @@ fn features_are_torchvisions() {
 
 #[test]
 fn a_forward_pass_never_changes_the_base() {
-    let weights = BaseWeights::seeded(Architecture::ResNet18, SEED, BatchNormStatistics::Random);
+    let weights = BaseWeights::random(Architecture::ResNet18, SEED, BatchNormStatistics::Random);
     let mut base = Network::new(&weights, Device::Cpu, PrecisionChoice(Some(Precision::Fp32))).unwrap();
     let image = smooth();
-    let first = base.forward(&[&image], Wanted { pyramid: true, map: false }).unwrap();
+    let first = base.forward(&[&image], Outputs { pyramid: true, map: false }).unwrap();
     for _ in 0..3 {
-        base.forward(&[&image, &noise()], Wanted::default()).unwrap();
+        base.forward(&[&image, &noise()], Outputs::default()).unwrap();
     }
-    let last = base.forward(&[&image], Wanted { pyramid: true, map: false }).unwrap();
+    let last = base.forward(&[&image], Outputs { pyramid: true, map: false }).unwrap();
     assert_eq!(first, last);
 }

@@ -8,8 +8,8 @@ use std::{
 
 use turret::{
     base::{
-        Base, BaseError, BaseIdentity, Begun, BranchId, BranchWeights, BranchedFeatures, FeatureBatch,
-        FeatureWidths, Split, Wanted,
+        Base, BaseError, BaseIdentity, BranchId, BranchWeights, FeatureBatch, FeatureWidths, ForwardOutput,
+        ForwardRequest, Outputs, PassStatus,
     },
     ids::Digest,
     image::PreparedImage,
@@ -26,7 +26,7 @@ pub(crate) struct FakeBase {
     pass_takes: Duration,
     next_branch: u64,
     /// What the passes in flight will find.
-    lanes: Vec<Option<BranchedFeatures>>,
+    streams: Vec<Option<ForwardOutput>>,
     control: Arc<Control>,
 }
 
@@ -75,7 +75,7 @@ impl FakeBase {
             gap_width,
             pass_takes: Duration::ZERO,
             next_branch: 0,
-            lanes: Vec::new(),
+            streams: Vec::new(),
             control: control.clone(),
         };
         (base, control)
@@ -88,11 +88,11 @@ impl FakeBase {
 
     /// A device that takes so many passes at a time. Each is held, fails or panics when it is finished.
     pub(crate) fn with_in_flight(self, count: usize) -> Self {
-        Self { lanes: vec![None; count], ..self }
+        Self { streams: vec![None; count], ..self }
     }
 
     /// What a pass would find, told to the test at once.
-    fn begun(&self, images: &[&PreparedImage], wanted: Wanted) -> FeatureBatch {
+    fn begun(&self, images: &[&PreparedImage], outputs: Outputs) -> FeatureBatch {
         let means: Vec<[f32; 3]> = images.iter().map(|image| mean_colour(image)).collect();
         let reds = means.iter().map(|mean| (mean[0] * 255.0).round() as u8).collect();
         self.control.state.lock().unwrap().passes.push(reds);
@@ -101,7 +101,7 @@ impl FakeBase {
             let mut row = vec![red, green, blue, 1.0];
             row.resize(self.gap_width, 0.0);
             batch.gap.extend(&row);
-            if wanted.pyramid {
+            if outputs.pyramid {
                 batch.pyramid.extend(row.iter().chain(&row));
             }
         }
@@ -182,30 +182,34 @@ impl Base for FakeBase {
         FeatureWidths { gap: self.gap_width, pyramid: 2 * self.gap_width }
     }
 
-    fn forward(&mut self, images: &[&PreparedImage], wanted: Wanted) -> Result<FeatureBatch, BaseError> {
+    fn forward(&mut self, images: &[&PreparedImage], outputs: Outputs) -> Result<FeatureBatch, BaseError> {
         std::thread::sleep(self.pass_takes);
-        let batch = self.begun(images, wanted);
+        let batch = self.begun(images, outputs);
         self.control.wait()?;
         Ok(batch)
     }
 
     fn in_flight(&self) -> usize {
-        self.lanes.len().max(1)
+        self.streams.len().max(1)
     }
 
-    fn begin(&mut self, images: &[&PreparedImage], split: Split<'_>) -> Result<Begun, BaseError> {
-        match self.lanes.iter().position(Option::is_none) {
-            Some(lane) => {
-                let own = self.begun(images, split.wanted);
-                self.lanes[lane] = Some(BranchedFeatures { own, branches: Vec::new() });
-                Ok(Begun::Running(lane))
+    fn begin(
+        &mut self,
+        images: &[&PreparedImage],
+        split: ForwardRequest<'_>,
+    ) -> Result<PassStatus, BaseError> {
+        match self.streams.iter().position(Option::is_none) {
+            Some(stream) => {
+                let own = self.begun(images, split.outputs);
+                self.streams[stream] = Some(ForwardOutput { own, branches: Vec::new() });
+                Ok(PassStatus::Running(stream))
             }
-            None => Ok(Begun::Done(self.forward_branches(images, split)?)),
+            None => Ok(PassStatus::Done(self.forward_branches(images, split)?)),
         }
     }
 
-    fn finish(&mut self, lane: usize) -> Result<BranchedFeatures, BaseError> {
-        let found = self.lanes[lane].take().ok_or(BaseError::NothingRuns { lane })?;
+    fn finish(&mut self, stream: usize) -> Result<ForwardOutput, BaseError> {
+        let found = self.streams[stream].take().ok_or(BaseError::NothingRuns { stream })?;
         self.control.wait()?;
         Ok(found)
     }
@@ -213,14 +217,14 @@ impl Base for FakeBase {
     fn forward_branches(
         &mut self,
         images: &[&PreparedImage],
-        split: Split<'_>,
-    ) -> Result<BranchedFeatures, BaseError> {
-        let own = self.forward(images, split.wanted)?;
+        split: ForwardRequest<'_>,
+    ) -> Result<ForwardOutput, BaseError> {
+        let own = self.forward(images, split.outputs)?;
         let offsets = self.control.state.lock().unwrap().branches.clone();
         let branches = split.branches.iter();
         let branches =
             branches.map(|rows| gathered(&own, &rows.images, self.gap_width, offsets[&rows.branch]));
-        Ok(BranchedFeatures { branches: branches.collect(), own })
+        Ok(ForwardOutput { branches: branches.collect(), own })
     }
 
     fn load_branch(&mut self, weights: &BranchWeights) -> Result<BranchId, BaseError> {

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use turret::{
-    base::{BaseIdentity, Branch, BranchTensor, BranchWeights, FeatureSet},
+    base::{BaseIdentity, BranchPoint, BranchTensor, BranchWeights, FeatureSet},
     head::{Class, DecisionRule, HeadContent, Linear, ReferenceSet},
     ids::Version,
     image::{Preprocess, Resize},
@@ -38,7 +38,7 @@ pub(crate) fn deep_draft(task: &str, mark: f32, offset: f32) -> HeadDraft {
     let tensor = BranchTensor { shape: vec![1], values: vec![offset] };
     let tensors = [(fake_base::BRANCH_TENSOR.to_owned(), tensor)].into();
     HeadDraft {
-        branch: Some(BranchWeights { branch: Branch { first_block: 2 }, tensors }),
+        branch: Some(BranchWeights { branch: BranchPoint { first_block: 2 }, tensors }),
         ..draft(task, mark)
     }
 }

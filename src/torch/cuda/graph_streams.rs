@@ -1,4 +1,4 @@
-//! Forward passes in flight on a CUDA device: each lane has a stream of its own and whole passes recorded on it.
+//! Forward passes in flight on a CUDA device: each stream has a stream of its own and whole passes recorded on it.
 
 use std::collections::{HashMap, HashSet};
 
@@ -11,7 +11,7 @@ use super::{
 use crate::{base::DeviceId, image::PreparedImage, torch::pooling::Pooled};
 
 /// While one pass computes, the next one's pixels are copied and its kernels queued; a third would only wait.
-const LANES: usize = 2;
+const STREAMS: usize = 2;
 /// Each recording keeps the memory of a whole pass, and there are but a few sizes of batches.
 const MOST_SHAPES: usize = 16;
 
@@ -19,20 +19,20 @@ const MOST_SHAPES: usize = 16;
 pub(in crate::torch) type Found = (Shape, Vec<(usize, Pooled)>);
 
 /// Guarantees:
-/// 1. A lane runs one pass at a time, and is not given another before that one was waited for: nothing writes the pixels that
+/// 1. A stream runs one pass at a time, and is not given another before that one was waited for: nothing writes the pixels that
 ///    a pass still reads, and nothing overwrites features that were not read.
-/// 2. A shape is recorded when it comes the second time, on every lane at once: what comes only once is not worth it, and
+/// 2. A shape is recorded when it comes the second time, on every stream at once: what comes only once is not worth it, and
 ///    after a warm-up nothing is recorded while requests wait.
 /// 3. Where recording fails, no other is tried; what was recorded before goes on.
 #[derive(Debug, Default)]
-pub(in crate::torch) struct Lanes {
-    lanes: Vec<Lane>,
+pub(in crate::torch) struct GraphStreams {
+    streams: Vec<GraphStream>,
     seen: HashSet<Shape>,
     gave_up: bool,
 }
 
 #[derive(Debug)]
-struct Lane {
+struct GraphStream {
     functions: &'static Functions,
     device: tch::Device,
     stream: Stream,
@@ -47,19 +47,19 @@ struct Recording {
     graph: Graph,
 }
 
-impl Lanes {
+impl GraphStreams {
     /// None where the device is no CUDA device or the program cannot record.
     pub(in crate::torch) fn open(device: DeviceId) -> Self {
         let DeviceId::Cuda(number) = device else { return Self::default() };
         let opened = Functions::open().map_err(|error| error.to_string()).and_then(|functions| {
-            let lanes = (0..LANES).map(|_| Lane::new(functions, number)).collect::<Result<_, _>>();
-            lanes.map_err(|error| error.to_string())
+            let streams = (0..STREAMS).map(|_| GraphStream::new(functions, number)).collect::<Result<_, _>>();
+            streams.map_err(|error| error.to_string())
         });
         match opened {
-            Ok(lanes) => {
+            Ok(streams) => {
                 // The weights were laid out on another stream.
                 tch::Cuda::synchronize(number as i64);
-                Self { lanes, ..Self::default() }
+                Self { streams, ..Self::default() }
             }
             Err(error) => {
                 tracing::warn!(%error, "forward passes are not recorded as CUDA graphs");
@@ -70,10 +70,10 @@ impl Lanes {
 
     /// Passes that may run at a time.
     pub(in crate::torch) fn in_flight(&self) -> usize {
-        self.lanes.len().max(1)
+        self.streams.len().max(1)
     }
 
-    /// Begins a pass on a free lane and says on which; `None` if it is not, or cannot be, a recorded one. `pass` starts the
+    /// Begins a pass on a free stream and says on which; `None` if it is not, or cannot be, a recorded one. `pass` starts the
     /// work of a pass.
     pub(in crate::torch) fn begin(
         &mut self,
@@ -82,18 +82,22 @@ impl Lanes {
     ) -> Result<Option<usize>, TchError> {
         let side = images.first().map_or(0, |image| image.side);
         let shape = Shape { images: images.len(), side };
-        let Some(free) = self.lanes.iter().position(|lane| lane.running.is_none()) else { return Ok(None) };
-        if !self.lanes.iter().all(|lane| lane.recordings.contains_key(&shape)) {
+        let Some(free) = self.streams.iter().position(|stream| stream.running.is_none()) else {
+            return Ok(None);
+        };
+        if !self.streams.iter().all(|stream| stream.recordings.contains_key(&shape)) {
             if !self.is_worth_recording(shape) {
                 return Ok(None);
             }
-            if let Err(error) = self.lanes.iter_mut().try_for_each(|lane| lane.record(shape, images, &pass)) {
+            if let Err(error) =
+                self.streams.iter_mut().try_for_each(|stream| stream.record(shape, images, &pass))
+            {
                 tracing::warn!(%error, ?shape, "a forward pass cannot be recorded as a CUDA graph; no other is tried");
                 self.gave_up = true;
                 return Ok(None);
             }
         }
-        self.lanes[free].begin(shape, images)?;
+        self.streams[free].begin(shape, images)?;
         Ok(Some(free))
     }
 
@@ -105,13 +109,13 @@ impl Lanes {
         comes_again && !self.gave_up
     }
 
-    /// Waits for the pass on a lane; `None` if none runs there.
-    pub(in crate::torch) fn finish(&mut self, lane: usize) -> Result<Option<Found>, TchError> {
-        self.lanes.get_mut(lane).map_or(Ok(None), Lane::finish)
+    /// Waits for the pass on a stream; `None` if none runs there.
+    pub(in crate::torch) fn finish(&mut self, stream: usize) -> Result<Option<Found>, TchError> {
+        self.streams.get_mut(stream).map_or(Ok(None), GraphStream::finish)
     }
 }
 
-impl Lane {
+impl GraphStream {
     fn new(functions: &'static Functions, number: usize) -> Result<Self, TchError> {
         let (device, stream) = (tch::Device::Cuda(number), Stream::new(functions, number)?);
         Ok(Self { functions, device, stream, recordings: HashMap::new(), running: None })
@@ -161,24 +165,24 @@ mod tests {
 
     #[test]
     fn a_shape_is_worth_recording_when_it_comes_again_and_there_are_not_too_many() {
-        let mut lanes = Lanes::default();
+        let mut streams = GraphStreams::default();
         let shape = |images| Shape { images, side: 224 };
-        assert!(!lanes.is_worth_recording(shape(1)));
-        assert!(lanes.is_worth_recording(shape(1)));
+        assert!(!streams.is_worth_recording(shape(1)));
+        assert!(streams.is_worth_recording(shape(1)));
         for images in 2..100 {
-            lanes.is_worth_recording(shape(images));
+            streams.is_worth_recording(shape(images));
         }
-        assert!(lanes.is_worth_recording(shape(MOST_SHAPES)) && !lanes.is_worth_recording(shape(99)));
-        lanes.gave_up = true;
-        assert!(!lanes.is_worth_recording(shape(1)), "one could not be recorded");
+        assert!(streams.is_worth_recording(shape(MOST_SHAPES)) && !streams.is_worth_recording(shape(99)));
+        streams.gave_up = true;
+        assert!(!streams.is_worth_recording(shape(1)), "one could not be recorded");
     }
 
     #[test]
     fn without_a_cuda_device_nothing_is_in_flight() {
-        let mut lanes = Lanes::open(DeviceId::Cpu);
-        assert_eq!(lanes.in_flight(), 1);
+        let mut streams = GraphStreams::open(DeviceId::Cpu);
+        assert_eq!(streams.in_flight(), 1);
         let image = PreparedImage { side: 1, pixels: vec![1, 2, 3].into(), mean: [0.0; 3], std: [1.0; 3] };
-        let begun = lanes.begin(&[&image], |_| Ok(Vec::new()));
-        assert!(matches!(begun, Ok(None)) && matches!(lanes.finish(0), Ok(None)));
+        let begun = streams.begin(&[&image], |_| Ok(Vec::new()));
+        assert!(matches!(begun, Ok(None)) && matches!(streams.finish(0), Ok(None)));
     }
 }

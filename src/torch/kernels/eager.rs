@@ -6,17 +6,17 @@ use super::{Convolution, Kernels, stacked, tensors, through_tables};
 use crate::{base::Precision, image::PreparedImage, torch::folding::FoldedConvolution};
 
 #[derive(Debug)]
-pub(super) struct Plain;
+pub(super) struct Eager;
 
 #[derive(Debug)]
-struct PlainConvolution {
+struct EagerConvolution {
     weight: Tensor,
     bias: Tensor,
     stride: i64,
     padding: i64,
 }
 
-impl Kernels for Plain {
+impl Kernels for Eager {
     fn arithmetic(&self) -> String {
         Precision::Fp32.to_string()
     }
@@ -28,7 +28,7 @@ impl Kernels for Plain {
     ) -> Result<Box<dyn Convolution>, TchError> {
         let (weight, bias) = tensors(folded)?;
         let (stride, padding) = (folded.plan.stride as i64, folded.plan.side as i64 / 2);
-        Ok(Box::new(PlainConvolution { weight, bias, stride, padding }))
+        Ok(Box::new(EagerConvolution { weight, bias, stride, padding }))
     }
 
     fn input(&self, images: &[&PreparedImage]) -> Result<Tensor, TchError> {
@@ -36,7 +36,7 @@ impl Kernels for Plain {
     }
 }
 
-impl Convolution for PlainConvolution {
+impl Convolution for EagerConvolution {
     fn linear(&self, x: &Tensor) -> Result<Tensor, TchError> {
         let (stride, padding) = ([self.stride; 2], [self.padding; 2]);
         x.f_conv2d(&self.weight, Some(&self.bias), stride, padding, [1, 1], 1)

@@ -8,11 +8,11 @@ use super::{Architecture, BaseWeights};
 
 /// A stream of SplitMix64 (Steele et al. 2014), one for each name.
 #[derive(Debug, Clone)]
-pub struct SeededStream {
+pub struct SplitMix64 {
     state: u64,
 }
 
-impl SeededStream {
+impl SplitMix64 {
     /// The streams of two names are unrelated: the name's FNV-1a hash moves the start.
     pub fn new(seed: u64, name: &str) -> Self {
         let hash = name.bytes().fold(0xcbf2_9ce4_8422_2325u64, |hash, byte| {
@@ -45,7 +45,7 @@ pub enum BatchNormStatistics {
 
 impl BaseWeights {
     /// Kaiming-uniform convolutions (He et al. 2015): `(2u - 1) sqrt(6 / fan_in)`.
-    pub fn seeded(architecture: Architecture, seed: u64, statistics: BatchNormStatistics) -> Self {
+    pub fn random(architecture: Architecture, seed: u64, statistics: BatchNormStatistics) -> Self {
         let tensors: BTreeMap<String, Vec<f32>> = architecture
             .parameters()
             .into_iter()
@@ -60,7 +60,7 @@ impl BaseWeights {
 }
 
 fn seeded_tensor(name: &str, shape: &[usize], seed: u64, statistics: BatchNormStatistics) -> Vec<f32> {
-    let mut stream = SeededStream::new(seed, name);
+    let mut stream = SplitMix64::new(seed, name);
     let count = shape.iter().product();
     let part = name.rsplit('.').next().unwrap_or(name);
     if let [_, inputs, height, width] = *shape {

@@ -8,7 +8,7 @@ use super::{BaseWeights, WeightsError};
 use crate::tensor_file::{Codes, NewCodes, NewTensor, TensorFile, TensorFileError};
 
 /// A base file whose convolutions are i8, each with a tensor `<name>.scale [outputs] f32`.
-pub(super) const COMPRESSED_FORMAT: &str = "turret-base-int8/1";
+pub(super) const INT8_FORMAT: &str = "turret-base-int8/1";
 /// A code of -127..=127 stands for `code * scale`; -128 is not used.
 const LARGEST_CODE: f32 = 127.0;
 
@@ -43,7 +43,7 @@ impl QuantisedTensor {
 
 /// Weights whose convolutions have been rounded to 8 bits: a quarter of the size on disk.
 #[derive(Debug)]
-pub struct CompressedWeights {
+pub struct Int8Weights {
     convolutions: BTreeMap<String, QuantisedTensor>,
     /// What a server that reads the file computes with.
     expanded: BaseWeights,
@@ -52,7 +52,7 @@ pub struct CompressedWeights {
 impl BaseWeights {
     /// Rounds the convolutions to 8 bits per output channel; BatchNorm keeps its f32. The result is another base with
     /// another digest: its features differ a little.
-    pub fn compressed(&self) -> CompressedWeights {
+    pub fn compressed(&self) -> Int8Weights {
         let mut tensors = self.tensors.clone();
         let mut convolutions = BTreeMap::new();
         for (name, shape) in self.architecture.parameters() {
@@ -63,11 +63,11 @@ impl BaseWeights {
             }
         }
         let origin = format!("{}, compressed to 8 bits", self.origin);
-        CompressedWeights { convolutions, expanded: Self::new(self.architecture, tensors, origin) }
+        Int8Weights { convolutions, expanded: Self::new(self.architecture, tensors, origin) }
     }
 }
 
-impl CompressedWeights {
+impl Int8Weights {
     /// What [`BaseWeights::load`] gives for the saved file.
     pub fn expanded(&self) -> &BaseWeights {
         &self.expanded
@@ -100,7 +100,7 @@ impl CompressedWeights {
                 Some(NewCodes { name, shape, codes: Codes::Signed(&self.convolutions.get(name)?.codes) })
             })
             .collect();
-        self.expanded.write(path, COMPRESSED_FORMAT, &tensors, &codes)
+        self.expanded.write(path, INT8_FORMAT, &tensors, &codes)
     }
 }
 
@@ -149,7 +149,7 @@ mod tests {
     fn a_compressed_file_reads_back_as_the_base_it_was_announced_as() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("base.safetensors");
-        let weights = BaseWeights::seeded(Architecture::ResNet18, 1, BatchNormStatistics::Random);
+        let weights = BaseWeights::random(Architecture::ResNet18, 1, BatchNormStatistics::Random);
         let compressed = weights.compressed();
         compressed.save(&path).unwrap();
         let read = BaseWeights::load(&path).unwrap();
@@ -164,7 +164,7 @@ mod tests {
     fn refuses_a_compressed_file_with_a_changed_scale() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("base.safetensors");
-        let weights = BaseWeights::seeded(Architecture::ResNet18, 1, BatchNormStatistics::Random);
+        let weights = BaseWeights::random(Architecture::ResNet18, 1, BatchNormStatistics::Random);
         let mut compressed = weights.compressed();
         compressed.convolutions.get_mut("conv1.weight").unwrap().scales[3] *= 2.0;
         compressed.save(&path).unwrap();
