@@ -36,7 +36,7 @@ fn main() -> anyhow::Result<()> {
 
     let before = resident_bytes()?;
     let begun = Instant::now();
-    reconciler.look();
+    reconciler.scan();
     let load = begun.elapsed();
     let added = resident_bytes()?.saturating_sub(before);
     let table = registry.snapshot();
@@ -50,14 +50,14 @@ fn main() -> anyhow::Result<()> {
     let judge = begun.elapsed() / HEADS as u32;
 
     let begun = Instant::now();
-    reconciler.look();
+    reconciler.scan();
     let idle_look = begun.elapsed();
 
     let mut swap = std::time::Duration::ZERO;
     for number in 0..SWAPS {
         write_head(folder.path(), number, 2)?;
         let begun = Instant::now();
-        reconciler.look();
+        reconciler.scan();
         swap += begun.elapsed();
     }
     let swapped = registry.snapshot().heads().filter(|head| head.version == 2).count();

@@ -23,7 +23,7 @@ pub struct HeadTable {
     /// Counts the changes: of two tables the one with the higher generation is the newer.
     pub generation: u64,
     serving: HashMap<TaskName, Serving>,
-    refused: BTreeMap<(TaskName, Version), Refusal>,
+    rejected: BTreeMap<(TaskName, Listing), Rejection>,
 }
 
 #[derive(Debug, Clone)]
@@ -32,9 +32,18 @@ struct Serving {
     since_unix_ms: i64,
 }
 
-/// A head file that does not serve, and why.
+/// What is listed under a task's name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Listing {
+    /// The task's folder as a whole, when it cannot be read.
+    Folder,
+    /// One head file.
+    Head(Version),
+}
+
+/// A head file, or a folder, that does not serve, and why.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Refusal {
+pub struct Rejection {
     pub reason: String,
     /// Absent if the file could not be read whole.
     pub digest: Option<Digest>,
@@ -54,7 +63,7 @@ pub enum HeadState {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HeadEntry {
     pub task: TaskName,
-    pub version: Version,
+    pub listing: Listing,
     pub digest: Option<Digest>,
     pub state: HeadState,
     pub reason: String,
@@ -77,9 +86,9 @@ pub enum Change {
     /// The head answers for its task from now on.
     Install(Head),
     /// The file is listed with the reason; what serves goes on serving.
-    Refuse { task: TaskName, version: Version, refusal: Refusal },
-    /// A refused file is gone or valid now: it is no longer listed.
-    Forgive { task: TaskName, version: Version },
+    Reject { task: TaskName, listing: Listing, rejection: Rejection },
+    /// A rejected file is gone or valid now: it is no longer listed.
+    ClearRejection { task: TaskName, listing: Listing },
     /// The task has no head from now on.
     Withdraw { task: TaskName },
 }
@@ -158,20 +167,20 @@ impl HeadTable {
         self.serving.values().map(|serving| &serving.head)
     }
 
-    pub fn refusal(&self, task: &TaskName, version: Version) -> Option<&Refusal> {
-        self.refused.get(&(task.clone(), version))
+    pub fn rejection(&self, task: &TaskName, listing: Listing) -> Option<&Rejection> {
+        self.rejected.get(&(task.clone(), listing))
     }
 
-    /// The heads that serve and the files that are refused, by task and version.
+    /// The heads that serve and the files that are rejected, by task and version.
     pub fn entries(&self, only: Option<&TaskName>) -> Vec<HeadEntry> {
         let wanted = |task: &TaskName| only.is_none_or(|only| only == task);
         let serving = self.serving.values().filter(|serving| wanted(&serving.head.task));
         let serving = serving.map(|s| HeadEntry::of_head(&s.head, HeadState::Serving, s.since_unix_ms));
-        let refused = self.refused.iter().filter(|((task, _), _)| wanted(task));
-        let refused =
-            refused.map(|((task, version), refusal)| HeadEntry::of_refusal(task, *version, refusal));
-        let mut entries: Vec<HeadEntry> = serving.chain(refused).collect();
-        entries.sort_by(|a, b| (&a.task, a.version).cmp(&(&b.task, b.version)));
+        let rejected = self.rejected.iter().filter(|((task, _), _)| wanted(task));
+        let rejected =
+            rejected.map(|((task, listing), rejection)| HeadEntry::of_rejection(task, *listing, rejection));
+        let mut entries: Vec<HeadEntry> = serving.chain(rejected).collect();
+        entries.sort_by(|a, b| (&a.task, a.listing).cmp(&(&b.task, b.listing)));
         entries
     }
 
@@ -181,21 +190,21 @@ impl HeadTable {
             Change::Install(head) => {
                 let head = Arc::new(head);
                 entries.push(HeadEntry::of_head(&head, HeadState::Serving, now));
-                self.refused.remove(&(head.task.clone(), head.version));
+                self.rejected.remove(&(head.task.clone(), Listing::Head(head.version)));
                 let serving = Serving { head: head.clone(), since_unix_ms: now };
                 self.serving.insert(head.task.clone(), serving).map(|old| old.head)
             }
-            Change::Refuse { task, version, refusal } => {
-                entries.push(HeadEntry::of_refusal(&task, version, &refusal));
-                self.refused.insert((task, version), refusal);
+            Change::Reject { task, listing, rejection } => {
+                entries.push(HeadEntry::of_rejection(&task, listing, &rejection));
+                self.rejected.insert((task, listing), rejection);
                 None
             }
-            Change::Forgive { task, version } => {
-                self.refused.remove(&(task, version));
+            Change::ClearRejection { task, listing } => {
+                self.rejected.remove(&(task, listing));
                 None
             }
             Change::Withdraw { task } => {
-                self.refused.retain(|(refused, _), _| *refused != task);
+                self.rejected.retain(|(rejected, _), _| *rejected != task);
                 self.serving.remove(&task).map(|old| old.head)
             }
         }
@@ -206,7 +215,7 @@ impl HeadEntry {
     fn of_head(head: &Head, state: HeadState, since_unix_ms: i64) -> Self {
         Self {
             task: head.task.clone(),
-            version: head.version,
+            listing: Listing::Head(head.version),
             digest: Some(head.digest),
             state,
             reason: String::new(),
@@ -217,17 +226,17 @@ impl HeadEntry {
         }
     }
 
-    fn of_refusal(task: &TaskName, version: Version, refusal: &Refusal) -> Self {
+    fn of_rejection(task: &TaskName, listing: Listing, rejection: &Rejection) -> Self {
         Self {
             task: task.clone(),
-            version,
-            digest: refusal.digest,
+            listing,
+            digest: rejection.digest,
             state: HeadState::Rejected,
-            reason: refusal.reason.clone(),
+            reason: rejection.reason.clone(),
             classes: Box::default(),
             branch: None,
-            size_bytes: refusal.size_bytes,
-            since_unix_ms: refusal.since_unix_ms,
+            size_bytes: rejection.size_bytes,
+            since_unix_ms: rejection.since_unix_ms,
         }
     }
 }
@@ -274,15 +283,21 @@ mod tests {
     fn a_refused_version_is_listed_beside_the_one_that_serves() {
         let registry = Registry::default();
         registry.apply(vec![Change::Install(head("a", 1))], 0);
-        let refusal =
-            Refusal { reason: "cut short".to_owned(), digest: None, size_bytes: 3, since_unix_ms: 5 };
-        registry.apply(vec![Change::Refuse { task: "a".parse().unwrap(), version: 2, refusal }], 5);
+        let rejection =
+            Rejection { reason: "cut short".to_owned(), digest: None, size_bytes: 3, since_unix_ms: 5 };
+        registry.apply(
+            vec![Change::Reject { task: "a".parse().unwrap(), listing: Listing::Head(2), rejection }],
+            5,
+        );
         let states = |registry: &Registry| {
-            registry.snapshot().entries(None).iter().map(|e| (e.version, e.state)).collect::<Vec<_>>()
+            registry.snapshot().entries(None).iter().map(|e| (e.listing, e.state)).collect::<Vec<_>>()
         };
-        assert_eq!(states(&registry), [(1, HeadState::Serving), (2, HeadState::Rejected)]);
+        assert_eq!(
+            states(&registry),
+            [(Listing::Head(1), HeadState::Serving), (Listing::Head(2), HeadState::Rejected)]
+        );
         registry.apply(vec![Change::Install(head("a", 2))], 6);
-        assert_eq!(states(&registry), [(2, HeadState::Serving)]);
+        assert_eq!(states(&registry), [(Listing::Head(2), HeadState::Serving)]);
     }
 
     #[test]
@@ -295,9 +310,12 @@ mod tests {
         let mut seen = Vec::new();
         while let Ok(event) = events.try_recv() {
             assert!(event.generation > state.generation);
-            seen.push((event.entry.version, event.entry.state));
+            seen.push((event.entry.listing, event.entry.state));
         }
-        assert_eq!(seen, [(2, HeadState::Serving), (1, HeadState::Retired), (2, HeadState::Retired)]);
+        let head = Listing::Head;
+        let expected =
+            [(head(2), HeadState::Serving), (head(1), HeadState::Retired), (head(2), HeadState::Retired)];
+        assert_eq!(seen, expected);
         assert_eq!(registry.snapshot().heads().len(), 0);
     }
 }

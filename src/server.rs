@@ -239,8 +239,8 @@ fn start_serving(
     );
     // Set once, here.
     let _first = edge.engine.set(engine);
-    let after_look = move |reconciler: &Reconciler| {
-        if reconciler.has_looked_well() {
+    let after_scan = move |reconciler: &Reconciler| {
+        if reconciler.first_scan_done() {
             phase.send_if_modified(|phase| {
                 let becomes_ready = *phase == Phase::Starting;
                 if becomes_ready {
@@ -250,7 +250,7 @@ fn start_serving(
             });
         }
     };
-    Reloader::start(reconciler, config.rescan, after_look)
+    Reloader::start(reconciler, config.rescan, after_scan)
         .map_err(|source| ServerError::Ended { what: "starting the reload thread", source })
 }
 

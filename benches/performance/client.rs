@@ -99,7 +99,7 @@ impl Connection {
             (parts.headers, answer)
         };
         let bytes = read(&mut answer).await?;
-        // A refusal may come in the headers alone.
+        // A rejection may come in the headers alone.
         let code = match code_of(&headers) {
             Some(code) => code,
             None => {

@@ -12,7 +12,7 @@ use std::{
 
 use tokio::sync::Notify;
 
-use super::{BatchTimes, EngineError, error::Unit, fair_queue::SAVINGS};
+use super::{BatchTimes, EngineError, error::Unit, fair_queue::MAX_CREDIT};
 use crate::{ids::TaskName, metrics::Metrics};
 
 /// Forward passes that may fail in a row before the device counts as lost. It is tried again by the requests that are
@@ -54,7 +54,7 @@ struct Held {
 
 /// What somebody asks a place for.
 #[derive(Debug)]
-pub(super) struct Wish<'a> {
+pub(super) struct ReserveRequest<'a> {
     pub(super) task: &'a TaskName,
     pub(super) images: usize,
     pub(super) bytes: usize,
@@ -63,7 +63,7 @@ pub(super) struct Wish<'a> {
 
 /// A share of the bounds, given back when dropped.
 #[derive(Debug)]
-pub(super) struct Place {
+pub(super) struct Permit {
     admission: Arc<Admission>,
     task: TaskName,
     images: usize,
@@ -79,11 +79,11 @@ impl Admission {
 
     pub(super) fn try_reserve(
         self: &Arc<Self>,
-        wish: &Wish<'_>,
+        request: &ReserveRequest<'_>,
         times: &BatchTimes,
         now: Instant,
-    ) -> Result<Place, EngineError> {
-        let &Wish { task, images, bytes, deadline } = wish;
+    ) -> Result<Permit, EngineError> {
+        let &ReserveRequest { task, images, bytes, deadline } = request;
         for (needed, limit, unit) in
             [(images, self.max_images, Unit::Images), (bytes, self.max_bytes, Unit::Bytes)]
         {
@@ -111,7 +111,7 @@ impl Admission {
             held.bytes += bytes;
         });
         self.show(&usage);
-        Ok(Place { admission: self.clone(), task: task.clone(), images, bytes, waits: true })
+        Ok(Permit { admission: self.clone(), task: task.clone(), images, bytes, waits: true })
     }
 
     pub(super) fn stop_accepting(&self) {
@@ -229,12 +229,12 @@ impl Usage {
             return Err(EngineError::DeadlinePassed);
         }
         let own = self.by_task.get(task).map_or(0, |held| held.waiting);
-        let turns = own.saturating_sub(SAVINGS + 1);
+        let turns = own.saturating_sub(MAX_CREDIT + 1);
         let others = self.by_task.iter().filter(|(other, _)| *other != task);
-        let before = |waiting: usize| waiting.min(if waiting <= SAVINGS { own + images } else { turns });
+        let before = |waiting: usize| waiting.min(if waiting <= MAX_CREDIT { own + images } else { turns });
         let ahead = own + others.map(|(_, held)| before(held.waiting)).sum::<usize>();
         let busy = self.device_busy_until.map_or(Duration::ZERO, |end| end.saturating_duration_since(now));
-        let (own_pass, wait) = (times.at_least(images, now), times.in_all_likelihood(ahead, now));
+        let (own_pass, wait) = (times.lower_bound(images, now), times.conservative(ahead, now));
         let needed = busy.saturating_add(wait).saturating_add(own_pass);
         if needed > left {
             return Err(EngineError::DeadlineTooNear { needed, left, ahead });
@@ -243,7 +243,7 @@ impl Usage {
     }
 }
 
-impl Place {
+impl Permit {
     pub(super) fn images(&self) -> usize {
         self.images
     }
@@ -261,7 +261,7 @@ impl Place {
     }
 }
 
-impl Drop for Place {
+impl Drop for Permit {
     fn drop(&mut self) {
         let mut usage = self.admission.usage();
         let (images, bytes, waiting) = (self.images, self.bytes, if self.waits { self.images } else { 0 });

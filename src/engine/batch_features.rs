@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::job::Prepared;
+use super::job::ReadyJob;
 use crate::{
     base::{BaseError, BranchId, BranchRows, FeatureBatch, FeatureWidths, ForwardOutput, Outputs},
     head::Head,
@@ -10,19 +10,19 @@ use crate::{
 
 /// Whose features a forward pass must bring.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Readers {
+pub(super) struct FeatureDemand {
     /// Whether any head reads the base's own.
     pub(super) own: bool,
     pub(super) branches: Vec<BranchRows>,
 }
 
-impl Readers {
+impl FeatureDemand {
     /// Of a pass over these (job, image).
-    pub(super) fn of(batch: &[Prepared], rows: &[(usize, usize)]) -> Self {
+    pub(super) fn of(batch: &[ReadyJob], rows: &[(usize, usize)]) -> Self {
         let mut own = false;
         let mut images_of: BTreeMap<BranchId, Vec<usize>> = BTreeMap::new();
         for (row, &(job, image)) in rows.iter().enumerate() {
-            let Prepared { job, image_of_head, .. } = &batch[job];
+            let ReadyJob { job, image_of_head, .. } = &batch[job];
             let heads = job.heads.iter().zip(image_of_head).filter(|(_, of_head)| **of_head == image);
             for (head, _) in heads {
                 let Some(branch) = &head.branch else {
@@ -44,11 +44,11 @@ impl Readers {
 pub(super) struct Features {
     widths: FeatureWidths,
     outputs: Outputs,
-    passes: Vec<Pass>,
+    passes: Vec<PassFeatures>,
     rows_of_jobs: Vec<Vec<Row>>,
 }
 
-struct Pass {
+struct PassFeatures {
     own: FeatureBatch,
     branches: BTreeMap<BranchId, (Vec<usize>, FeatureBatch)>,
 }
@@ -60,7 +60,7 @@ struct Row {
 }
 
 impl Features {
-    pub(super) fn new(widths: FeatureWidths, outputs: Outputs, batch: &[Prepared]) -> Self {
+    pub(super) fn new(widths: FeatureWidths, outputs: Outputs, batch: &[ReadyJob]) -> Self {
         let rows_of_jobs = batch.iter().map(|prepared| vec![Row::default(); prepared.images.len()]).collect();
         Self { widths, outputs, passes: Vec::new(), rows_of_jobs }
     }
@@ -70,7 +70,7 @@ impl Features {
         &mut self,
         found: ForwardOutput,
         rows: &[(usize, usize)],
-        readers: Readers,
+        readers: FeatureDemand,
     ) -> Result<(), BaseError> {
         if readers.own {
             self.check(&found.own, rows.len())?;
@@ -87,7 +87,7 @@ impl Features {
         for (row, &(job, number)) in rows.iter().enumerate() {
             self.rows_of_jobs[job][number] = Row { pass: self.passes.len(), row };
         }
-        self.passes.push(Pass { own: found.own, branches });
+        self.passes.push(PassFeatures { own: found.own, branches });
         Ok(())
     }
 
@@ -105,7 +105,7 @@ impl Features {
     /// What a head of this job reads of one of the job's images.
     pub(super) fn of(&self, job: usize, image: usize, head: &Head) -> &[f32] {
         let Row { pass, row } = self.rows_of_jobs[job][image];
-        let Pass { own, branches } = &self.passes[pass];
+        let PassFeatures { own, branches } = &self.passes[pass];
         let features = match &head.branch {
             None => own.row(head.features, row, self.widths),
             Some(branch) => branches.get(&branch.id).and_then(|(images, features)| {

@@ -34,11 +34,11 @@ const STALE_AFTER: Duration = Duration::from_secs(20);
 #[derive(Debug, Clone)]
 pub struct BatchTimes {
     sizes: BatchSizes,
-    passes: Box<[Pass]>,
+    passes: Box<[PassTiming]>,
 }
 
 #[derive(Debug, Clone, Copy)]
-struct Pass {
+struct PassTiming {
     /// A lower envelope.
     takes: Duration,
     mean: Duration,
@@ -46,7 +46,7 @@ struct Pass {
     measured_at: Instant,
 }
 
-impl Pass {
+impl PassTiming {
     fn first(takes: Duration, measured_at: Instant) -> Self {
         Self { takes, mean: takes, deviation: Duration::ZERO, measured_at }
     }
@@ -62,7 +62,7 @@ impl Pass {
     }
 
     /// What it takes with some caution.
-    fn in_all_likelihood(&self) -> Duration {
+    fn conservative(&self) -> Duration {
         self.mean.saturating_add(self.deviation.max(self.mean / LEAST_DEVIATION) * DEVIATIONS)
     }
 
@@ -82,7 +82,7 @@ impl BatchTimes {
     ) -> Result<Self, E> {
         let times = sizes.iter().map(measure).collect::<Result<Vec<Duration>, E>>()?;
         let measured_at = Instant::now();
-        let passes = times.into_iter().map(|takes| Pass::first(takes, measured_at)).collect();
+        let passes = times.into_iter().map(|takes| PassTiming::first(takes, measured_at)).collect();
         Ok(Self { sizes, passes })
     }
 
@@ -108,7 +108,7 @@ impl BatchTimes {
 
     /// The least that so many images can take in whatever batches, also together with others; zero if nothing is known
     /// any more.
-    pub fn at_least(&self, images: usize, now: Instant) -> Duration {
+    pub fn lower_bound(&self, images: usize, now: Instant) -> Duration {
         if self.knows_nothing(now) {
             return Duration::ZERO;
         }
@@ -119,9 +119,9 @@ impl BatchTimes {
 
     /// What the passes for so many images take in all likelihood when many more wait, in batches of the best rate; zero if
     /// nothing is known any more.
-    pub fn in_all_likelihood(&self, images: usize, now: Instant) -> Duration {
+    pub fn conservative(&self, images: usize, now: Instant) -> Duration {
         let fresh = self.sizes.iter().zip(&self.passes).filter(|(_, pass)| !pass.is_stale(now));
-        let rates = fresh.map(|(size, pass)| pass.in_all_likelihood().as_secs_f64() / size as f64);
+        let rates = fresh.map(|(size, pass)| pass.conservative().as_secs_f64() / size as f64);
         let best_rate = rates.reduce(f64::min).unwrap_or_default();
         Duration::try_from_secs_f64(best_rate * images as f64).unwrap_or_default()
     }
@@ -187,9 +187,9 @@ mod tests {
         let close = |found: Duration, expected: u32| {
             assert!(found.abs_diff(expected * MS) < MS / 10, "{found:?}, expected {expected} ms");
         };
-        close(times.in_all_likelihood(8, now), 400);
+        close(times.conservative(8, now), 400);
         times.observe(1, 10_000 * MS, now);
-        assert!(times.in_all_likelihood(8, now) < 8 * 100 * MS, "one hiccup");
+        assert!(times.conservative(8, now) < 8 * 100 * MS, "one hiccup");
         for (least, most) in [(40, 40), (30, 50)] {
             for _ in 0..100 {
                 for size in [1, 2, 4, 8] {
@@ -197,7 +197,7 @@ mod tests {
                     times.observe(size, size as u32 * most * MS, now);
                 }
             }
-            let (caution, found) = (10.max(2 * (most - least)), times.in_all_likelihood(10, now));
+            let (caution, found) = (10.max(2 * (most - least)), times.conservative(10, now));
             assert!(
                 found.abs_diff(10 * (40 + caution) * MS) < 50 * MS,
                 "{found:?} with {caution} of caution"
@@ -215,8 +215,8 @@ mod tests {
     fn the_least_time_is_that_of_the_best_rate_and_of_one_pass() {
         let now = Instant::now();
         let times = times([10, 12, 16, 24]);
-        assert_eq!(times.at_least(1, now), 10 * MS, "no pass is quicker");
-        assert_eq!(times.at_least(100, now), 300 * MS, "eight images in 24 ms");
+        assert_eq!(times.lower_bound(1, now), 10 * MS, "no pass is quicker");
+        assert_eq!(times.lower_bound(100, now), 300 * MS, "eight images in 24 ms");
     }
 
     #[test]
@@ -239,10 +239,10 @@ mod tests {
         let now = Instant::now();
         let mut times = times([45, 90, 180, 360]);
         let later = now + STALE_AFTER + MS + Duration::from_secs(60);
-        assert_eq!((times.of(1, later), times.at_least(9, later)), (Duration::ZERO, Duration::ZERO));
-        assert_eq!(times.in_all_likelihood(9, later), Duration::ZERO);
+        assert_eq!((times.of(1, later), times.lower_bound(9, later)), (Duration::ZERO, Duration::ZERO));
+        assert_eq!(times.conservative(9, later), Duration::ZERO);
         times.observe(1, 40 * MS, later);
-        assert_eq!(times.at_least(2, later), 80 * MS, "one fresh size is enough to know the device");
+        assert_eq!(times.lower_bound(2, later), 80 * MS, "one fresh size is enough to know the device");
         assert_eq!(times.best_size(1, later), 1);
         assert_eq!(times.best_size(2, later), 2, "not tried for long");
         for size in [2, 4, 8] {

@@ -101,7 +101,7 @@ impl<T> Batcher<T> {
             let takes = times.of(first.images.max(size), now);
             let Ready { deadline, ref item, .. } = first.item;
             if !is_wanted(item) || deadline.is_some_and(|deadline| deadline < now + takes) {
-                let dropped = self.ready.dismiss_first();
+                let dropped = self.ready.drop_next();
                 batch.dropped.extend(dropped.map(|waiting| (waiting.item.item, takes)));
                 continue;
             }
@@ -109,7 +109,7 @@ impl<T> Batcher<T> {
                 break;
             }
             room = room.saturating_sub(first.images);
-            batch.items.extend(self.ready.serve_first().map(|waiting| waiting.item.item));
+            batch.items.extend(self.ready.pop().map(|waiting| waiting.item.item));
         }
         batch
     }

@@ -11,9 +11,9 @@ use std::{
 use super::{
     Answer, BatchSizes, BatchTimes, EngineError,
     admission::Admission,
-    batch_features::{Features, Readers},
-    job::Prepared,
-    prepare::spawn_named,
+    batch_features::{FeatureDemand, Features},
+    decode::spawn_named,
+    job::ReadyJob,
     queue::{Queue, Work, lock},
 };
 use crate::{
@@ -75,29 +75,29 @@ struct DeviceThread {
 
 /// A batch whose forward passes were begun.
 struct InFlight {
-    batch: Vec<Prepared>,
+    batch: Vec<ReadyJob>,
     begun_at: Instant,
     /// One for all as a rule; several where images have different sides or are more than the largest size.
-    passes: Vec<Pass>,
+    passes: Vec<RunningPass>,
     /// Why not all of them could be begun.
     failure: Option<BaseError>,
 }
 
-struct Pass {
+struct RunningPass {
     /// (job, image)
     rows: Vec<(usize, usize)>,
-    readers: Readers,
+    readers: FeatureDemand,
     begun_at: Instant,
     begun: PassStatus,
 }
 
 /// If the thread ends by a panic of its own, nobody waits for it in vain.
-struct NobodyWaitsInVain {
+struct FailPendingOnExit {
     queue: Arc<Queue>,
     admission: Arc<Admission>,
 }
 
-impl Drop for NobodyWaitsInVain {
+impl Drop for FailPendingOnExit {
     fn drop(&mut self) {
         self.admission.device_is_gone();
         self.queue.close_with(|| EngineError::DeviceLost);
@@ -108,7 +108,7 @@ impl DeviceThread {
     /// Begins batches as long as the device takes them, then waits for the oldest.
     fn run(mut self) {
         let queue = self.queue.clone();
-        let _guard = NobodyWaitsInVain { queue: queue.clone(), admission: self.admission.clone() };
+        let _guard = FailPendingOnExit { queue: queue.clone(), admission: self.admission.clone() };
         let mut in_flight = VecDeque::new();
         loop {
             if in_flight.len() < self.base.in_flight() {
@@ -123,9 +123,9 @@ impl DeviceThread {
                         }
                         continue;
                     }
-                    Work::Aside(aside) => {
+                    Work::BackgroundJob(background) => {
                         in_flight.drain(..).for_each(|batch| self.finish(batch));
-                        aside.run(self.base.as_mut());
+                        background.run(self.base.as_mut());
                         continue;
                     }
                     Work::NothingYet => {}
@@ -139,7 +139,7 @@ impl DeviceThread {
         in_flight.into_iter().for_each(|batch| self.finish(batch));
     }
 
-    fn begin(&mut self, mut batch: Vec<Prepared>) -> InFlight {
+    fn begin(&mut self, mut batch: Vec<ReadyJob>) -> InFlight {
         let begun_at = Instant::now();
         let images = batch.iter().map(|prepared| prepared.images.len()).sum();
         let takes = lock(&self.times).of(images, begun_at);
@@ -152,7 +152,7 @@ impl DeviceThread {
     }
 
     /// Images of one side share a forward pass: nearly always there is one side.
-    fn begin_passes(&mut self, batch: &[Prepared], passes: &mut Vec<Pass>) -> Result<(), BaseError> {
+    fn begin_passes(&mut self, batch: &[ReadyJob], passes: &mut Vec<RunningPass>) -> Result<(), BaseError> {
         let outputs = outputs(batch);
         let mut rows_by_side: BTreeMap<u32, Vec<(usize, usize)>> = BTreeMap::new();
         for (job, prepared) in batch.iter().enumerate() {
@@ -173,20 +173,20 @@ impl DeviceThread {
 
     fn begin_pass(
         &mut self,
-        batch: &[Prepared],
+        batch: &[ReadyJob],
         rows: &[(usize, usize)],
         outputs: Outputs,
-    ) -> Result<Pass, BaseError> {
+    ) -> Result<RunningPass, BaseError> {
         let begun_at = Instant::now();
         let images: Vec<&PreparedImage> =
             rows.iter().map(|&(job, number)| &batch[job].images[number]).collect();
-        let readers = Readers::of(batch, rows);
+        let readers = FeatureDemand::of(batch, rows);
         let split = ForwardRequest { outputs, own: readers.own, branches: &readers.branches };
         let begun = self.base.begin(&images, split)?;
         if matches!(begun, PassStatus::Done(_)) {
             self.observe_pass(rows.len(), begun_at);
         }
-        Ok(Pass { rows: rows.to_vec(), readers, begun_at, begun })
+        Ok(RunningPass { rows: rows.to_vec(), readers, begun_at, begun })
     }
 
     fn finish(&mut self, InFlight { batch, begun_at, passes, failure }: InFlight) {
@@ -208,13 +208,13 @@ impl DeviceThread {
     /// Waits for the passes and gathers the features of every image of every job.
     fn features(
         &mut self,
-        batch: &[Prepared],
-        passes: Vec<Pass>,
+        batch: &[ReadyJob],
+        passes: Vec<RunningPass>,
         mut failure: Option<BaseError>,
     ) -> Result<Features, BaseError> {
         let mut features = Features::new(self.base.widths(), outputs(batch), batch);
         // Also after a failure every lane is waited for: it must be free for the next.
-        for Pass { rows, readers, begun_at, begun } in passes {
+        for RunningPass { rows, readers, begun_at, begun } in passes {
             let found = match begun {
                 PassStatus::Done(found) => Ok(found),
                 PassStatus::Running(stream) => {
@@ -238,10 +238,10 @@ impl DeviceThread {
         self.device_free_at = now;
     }
 
-    fn answer(&self, batch: Vec<Prepared>, features: &Features, begun_at: Instant, forward: Duration) {
+    fn answer(&self, batch: Vec<ReadyJob>, features: &Features, begun_at: Instant, forward: Duration) {
         let batch_size = batch.iter().map(|prepared| prepared.images.len()).sum();
         for (number, prepared) in batch.into_iter().enumerate() {
-            let Prepared { mut job, image_of_head, ready_at, .. } = prepared;
+            let ReadyJob { mut job, image_of_head, ready_at, .. } = prepared;
             let judging = Instant::now();
             let heads: Vec<(&Head, &[f32])> = (job.heads.iter().zip(&image_of_head))
                 .map(|(head, image)| (head.as_ref(), features.of(number, *image, head)))
@@ -266,7 +266,7 @@ impl DeviceThread {
         }
     }
 
-    fn observe_batch(&self, batch: &[Prepared]) {
+    fn observe_batch(&self, batch: &[ReadyJob]) {
         let images: usize = batch.iter().map(|prepared| prepared.images.len()).sum();
         let tasks: HashSet<_> =
             batch.iter().flat_map(|prepared| &prepared.job.heads).map(|head| &head.task).collect();
@@ -282,7 +282,7 @@ impl InFlight {
 }
 
 /// What the heads of a batch read together.
-fn outputs(batch: &[Prepared]) -> Outputs {
+fn outputs(batch: &[ReadyJob]) -> Outputs {
     Outputs::for_sets(batch.iter().flat_map(|prepared| &prepared.job.heads).map(|head| head.features))
 }
 

@@ -15,12 +15,12 @@ use crate::ids::TaskName;
 /// Images that a task which was quiet may have before one that had more than its share. With 16 the 99th percentile of
 /// the others' times does not rise by more than a tenth when one of 2 or 10 tasks sends ten times as much, at loads of
 /// 0.3 to 0.9 before (`loud_neighbour` in the tests).
-pub const SAVINGS: usize = 16;
+pub const MAX_CREDIT: usize = 16;
 
 /// Items of several tasks, each of some images. The order within a task is that of their coming.
 #[derive(Debug)]
 pub struct FairQueue<T> {
-    lines: HashMap<TaskName, Line<T>>,
+    flows: HashMap<TaskName, Flow<T>>,
     /// Lines in which something waits and whose tag is not ahead of the virtual time, by the number of their first item.
     in_turn: BTreeMap<u64, TaskName>,
     /// The other lines in which something waits, by their tag and the number of their first item.
@@ -30,7 +30,7 @@ pub struct FairQueue<T> {
 }
 
 #[derive(Debug)]
-struct Line<T> {
+struct Flow<T> {
     waiting: VecDeque<Waiting<T>>,
     tag: u64,
 }
@@ -48,7 +48,7 @@ pub struct Waiting<T> {
 impl<T> Default for FairQueue<T> {
     fn default() -> Self {
         let (in_turn, ahead) = (BTreeMap::new(), BTreeMap::new());
-        Self { lines: HashMap::new(), in_turn, ahead, virtual_time: 0, images: 0 }
+        Self { flows: HashMap::new(), in_turn, ahead, virtual_time: 0, images: 0 }
     }
 }
 
@@ -59,59 +59,59 @@ impl<T> FairQueue<T> {
     }
 
     pub fn push(&mut self, task: &TaskName, waiting: Waiting<T>) {
-        let earliest = self.virtual_time.saturating_sub(SAVINGS as u64);
-        let new = || Line { waiting: VecDeque::new(), tag: earliest };
-        let line = self.lines.entry(task.clone()).or_insert_with(new);
-        if line.waiting.is_empty() {
-            line.tag = line.tag.max(earliest);
+        let earliest = self.virtual_time.saturating_sub(MAX_CREDIT as u64);
+        let new = || Flow { waiting: VecDeque::new(), tag: earliest };
+        let flow = self.flows.entry(task.clone()).or_insert_with(new);
+        if flow.waiting.is_empty() {
+            flow.tag = flow.tag.max(earliest);
         }
         self.images += waiting.images;
-        line.waiting.push_back(waiting);
-        if line.waiting.len() == 1 {
-            self.line_up(task);
+        flow.waiting.push_back(waiting);
+        if flow.waiting.len() == 1 {
+            self.schedule(task);
         }
     }
 
     /// Who is next.
     pub fn first(&mut self) -> Option<&Waiting<T>> {
-        let task = self.next_line()?;
-        self.lines.get(&task)?.waiting.front()
+        let task = self.next_flow()?;
+        self.flows.get(&task)?.waiting.front()
     }
 
     /// Takes out who is next and charges it to its task.
-    pub fn serve_first(&mut self) -> Option<Waiting<T>> {
-        let task = self.next_line()?;
+    pub fn pop(&mut self) -> Option<Waiting<T>> {
+        let task = self.next_flow()?;
         self.take(&task, 0, |images| images as u64)
     }
 
     /// Takes out who is next and charges nothing: it is not worth any work.
-    pub fn dismiss_first(&mut self) -> Option<Waiting<T>> {
-        let task = self.next_line()?;
+    pub fn drop_next(&mut self) -> Option<Waiting<T>> {
+        let task = self.next_flow()?;
         self.take(&task, 0, |_| 0)
     }
 
     /// Takes an item out again, if it is still waiting.
     pub fn remove(&mut self, task: &TaskName, id: u64) -> Option<Waiting<T>> {
-        let position = self.lines.get(task)?.waiting.iter().position(|waiting| waiting.id == id)?;
+        let position = self.flows.get(task)?.waiting.iter().position(|waiting| waiting.id == id)?;
         self.take(task, position, |_| 0)
     }
 
     pub fn take_all(&mut self) -> impl Iterator<Item = Waiting<T>> {
-        std::mem::take(self).lines.into_values().flat_map(|line| line.waiting)
+        std::mem::take(self).flows.into_values().flat_map(|flow| flow.waiting)
     }
 
     pub fn iter(&self) -> impl Iterator<Item = &Waiting<T>> {
-        self.lines.values().flat_map(|line| &line.waiting)
+        self.flows.values().flat_map(|flow| &flow.waiting)
     }
 
-    fn next_line(&mut self) -> Option<TaskName> {
+    fn next_flow(&mut self) -> Option<TaskName> {
         if self.in_turn.is_empty() {
             let (&(smallest, _), _) = self.ahead.first_key_value()?;
             self.virtual_time = smallest;
             let behind = self.ahead.split_off(&(smallest + 1, 0));
             let now_in_turn = std::mem::replace(&mut self.ahead, behind);
             self.in_turn.extend(now_in_turn.into_iter().map(|((_, first), task)| (first, task)));
-            self.lines.retain(|_, line| !line.is_forgotten(smallest));
+            self.flows.retain(|_, flow| !flow.is_forgotten(smallest));
         }
         self.in_turn.first_key_value().map(|(_, task)| task.clone())
     }
@@ -122,37 +122,37 @@ impl<T> FairQueue<T> {
         position: usize,
         charge: impl FnOnce(usize) -> u64,
     ) -> Option<Waiting<T>> {
-        let line = self.lines.get_mut(task)?;
-        let first = line.waiting.front()?.id;
+        let flow = self.flows.get_mut(task)?;
+        let first = flow.waiting.front()?.id;
         if self.in_turn.remove(&first).is_none() {
-            self.ahead.remove(&(line.tag, first));
+            self.ahead.remove(&(flow.tag, first));
         }
-        let taken = line.waiting.remove(position)?;
-        line.tag += charge(taken.images);
+        let taken = flow.waiting.remove(position)?;
+        flow.tag += charge(taken.images);
         self.images -= taken.images;
-        self.line_up(task);
+        self.schedule(task);
         Some(taken)
     }
 
     /// Puts a line that is in neither order where it belongs.
-    fn line_up(&mut self, task: &TaskName) {
-        let Some(line) = self.lines.get(task) else { return };
-        if let Some(first) = line.waiting.front() {
-            if line.tag <= self.virtual_time {
+    fn schedule(&mut self, task: &TaskName) {
+        let Some(flow) = self.flows.get(task) else { return };
+        if let Some(first) = flow.waiting.front() {
+            if flow.tag <= self.virtual_time {
                 self.in_turn.insert(first.id, task.clone());
             } else {
-                self.ahead.insert((line.tag, first.id), task.clone());
+                self.ahead.insert((flow.tag, first.id), task.clone());
             }
-        } else if line.is_forgotten(self.virtual_time) {
-            self.lines.remove(task);
+        } else if flow.is_forgotten(self.virtual_time) {
+            self.flows.remove(task);
         }
     }
 }
 
-impl<T> Line<T> {
+impl<T> Flow<T> {
     /// Whether nothing waits in it and it would be brought forward if something came.
     fn is_forgotten(&self, virtual_time: u64) -> bool {
-        self.waiting.is_empty() && self.tag + SAVINGS as u64 <= virtual_time
+        self.waiting.is_empty() && self.tag + MAX_CREDIT as u64 <= virtual_time
     }
 }
 

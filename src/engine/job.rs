@@ -7,7 +7,7 @@ use std::{
 
 use tokio::sync::oneshot;
 
-use super::{EngineError, admission::Place};
+use super::{EngineError, admission::Permit};
 use crate::{
     head::{Head, Judgement},
     ids::TaskName,
@@ -55,7 +55,7 @@ pub(super) struct Job {
     pub(super) times: StageTimes,
     pub(super) deadline: Option<Instant>,
     reply: oneshot::Sender<Result<Answer, EngineError>>,
-    place: Place,
+    permit: Permit,
 }
 
 /// A job whose picture is still bytes.
@@ -68,7 +68,7 @@ pub(super) struct Arrival {
 
 /// A job whose picture is ready for the base.
 #[derive(Debug)]
-pub(super) struct Prepared {
+pub(super) struct ReadyJob {
     pub(super) job: Job,
     /// One for each different preprocessing.
     pub(super) images: Vec<PreparedImage>,
@@ -83,10 +83,10 @@ impl Job {
         deadline: Option<Instant>,
         want_features: bool,
         reply: oneshot::Sender<Result<Answer, EngineError>>,
-        place: Place,
+        permit: Permit,
     ) -> Self {
         let (accepted_at, times) = (Instant::now(), StageTimes::default());
-        Self { heads, want_features, accepted_at, times, deadline, reply, place }
+        Self { heads, want_features, accepted_at, times, deadline, reply, permit }
     }
 
     /// Whether somebody will still wait for the answer at this moment.
@@ -96,17 +96,17 @@ impl Job {
 
     /// Rows that it takes of a batch.
     pub(super) fn images(&self) -> usize {
-        self.place.images()
+        self.permit.images()
     }
 
     /// In whose line it waits.
     pub(super) fn task(&self) -> &TaskName {
-        self.place.task()
+        self.permit.task()
     }
 
     /// Its images are in the forward pass that begins.
     pub(super) fn waits_no_more(&mut self) {
-        self.place.waits_no_more();
+        self.permit.waits_no_more();
     }
 
     /// Answers that its forward pass, which takes at least so long, would end past the deadline.
@@ -122,7 +122,7 @@ impl Job {
 
     /// Gives the place back first: a caller that has its answer finds room for its next request.
     pub(super) fn answer(self, answer: Result<Answer, EngineError>) {
-        drop(self.place);
+        drop(self.permit);
         // The caller may have gone away meanwhile.
         let _caller_is_gone = self.reply.send(answer);
     }

@@ -1,7 +1,7 @@
 //! The serving core: from an accepted picture to its verdicts.
 //!
 //! ```text
-//! try_reserve -> Slot -> [arrivals] -> prepare threads -> [batcher] -> device thread -> Answer
+//! try_reserve -> Slot -> [arrivals] -> decode threads -> [batcher] -> device thread -> Answer
 //!  (admission)          (a line a task) (decode, resize) (a line a task)  (base, heads)
 //! ```
 //!
@@ -27,22 +27,22 @@
 //!     anything holds the head.
 
 mod admission;
-mod aside;
+mod background;
 mod batch_features;
 pub mod batch_sizes;
 pub mod batch_times;
 pub mod batcher;
-mod branch_memory;
+mod branch_budget;
+mod decode;
 mod device_thread;
 mod error;
 pub mod fair_queue;
 mod job;
-mod prepare;
 mod queue;
 
 pub use batch_sizes::BatchSizes;
 pub use batch_times::BatchTimes;
-pub use branch_memory::LoadBranchError;
+pub use branch_budget::LoadBranchError;
 pub use error::{EngineError, Unit};
 pub use job::{Answer, Request, StageTimes};
 
@@ -63,9 +63,9 @@ use crate::{
     image::{ImageLimits, PreparedImage},
     metrics::Metrics,
 };
-use admission::{Admission, Place, Wish};
-use aside::Aside;
-use branch_memory::BranchMemory;
+use admission::{Admission, Permit, ReserveRequest};
+use background::BackgroundJob;
+use branch_budget::BranchBudget;
 use job::{Arrival, Job};
 use queue::{Queue, lock};
 
@@ -111,7 +111,7 @@ struct Shared {
     queue: Arc<Queue>,
     times: Arc<Mutex<BatchTimes>>,
     limits: ImageLimits,
-    branches: Arc<BranchMemory>,
+    branches: Arc<BranchBudget>,
     identity: BaseIdentity,
     widths: FeatureWidths,
     arithmetic: String,
@@ -120,16 +120,16 @@ struct Shared {
 
 #[derive(Debug, Default)]
 struct Threads {
-    prepare: Vec<JoinHandle<()>>,
+    decode: Vec<JoinHandle<()>>,
     device: Option<JoinHandle<()>>,
 }
 
 /// A reserved place; the only way to have something classified.
 #[derive(Debug)]
-pub struct Slot {
+pub struct Reservation {
     heads: Vec<Arc<Head>>,
     deadline: Option<Instant>,
-    place: Place,
+    permit: Permit,
     queue: Arc<Queue>,
 }
 
@@ -150,14 +150,14 @@ impl Engine {
         let queue = Arc::new(Queue::new(config.max_delay, times.clone()));
         let admission =
             Arc::new(Admission::new(config.max_queue_images, config.max_queue_bytes, metrics.clone()));
-        let prepare = (0..config.decode_threads.max(1))
+        let decode = (0..config.decode_threads.max(1))
             .map(|number| {
-                prepare::spawn(number, queue.clone(), times.clone(), config.limits.clone(), metrics.clone())
+                decode::spawn(number, queue.clone(), times.clone(), config.limits.clone(), metrics.clone())
             })
             .collect();
-        let branches = Arc::new(BranchMemory::new(config.deep_head_budget, metrics.clone()));
+        let branches = Arc::new(BranchBudget::new(config.deep_head_budget, metrics.clone()));
         let device = device_thread::spawn(base, queue.clone(), admission.clone(), times.clone(), metrics);
-        let threads = Mutex::new(Threads { prepare, device: Some(device) });
+        let threads = Mutex::new(Threads { decode, device: Some(device) });
         Ok(Self {
             shared: Arc::new(Shared {
                 admission,
@@ -210,8 +210,8 @@ impl Engine {
                 base.forward_branches(&pictures, ForwardRequest { outputs, own: false, branches: &rows })?;
             Ok(features.branches.pop().unwrap_or_default())
         };
-        let (aside, answer) = Aside::new(compute);
-        self.shared.queue.push_aside(aside)?;
+        let (background, answer) = BackgroundJob::new(compute);
+        self.shared.queue.push_background(background)?;
         answer.wait()?.map_err(|error| EngineError::Failed { detail: error.to_string() })
     }
 
@@ -229,7 +229,7 @@ impl Engine {
     /// [`LoadBranchError::OverBudget`] if deep heads have no room left; if they are no layers of this base; if the engine
     /// is shut down.
     pub fn load_branch(&self, weights: BranchWeights) -> Result<LoadedBranch, LoadBranchError> {
-        branch_memory::load(&self.shared.branches, &self.shared.queue, weights)
+        branch_budget::load(&self.shared.branches, &self.shared.queue, weights)
     }
 
     /// What is left of the budget for deep heads, in bytes.
@@ -252,15 +252,15 @@ impl Engine {
         heads: Vec<Arc<Head>>,
         bytes: usize,
         deadline: Option<Instant>,
-    ) -> Result<Slot, EngineError> {
+    ) -> Result<Reservation, EngineError> {
         let Some(first) = heads.first() else {
             return Err(EngineError::Failed { detail: "a place was asked for no head".to_owned() });
         };
-        let images = prepare::different_preprocesses(&heads).0.len();
-        let wish = Wish { task: &first.task, images, bytes, deadline };
+        let images = decode::different_preprocesses(&heads).0.len();
+        let request = ReserveRequest { task: &first.task, images, bytes, deadline };
         let Shared { admission, queue, times, .. } = &*self.shared;
-        let place = admission.try_reserve(&wish, &lock(times), Instant::now())?;
-        Ok(Slot { heads, deadline, place, queue: queue.clone() })
+        let permit = admission.try_reserve(&request, &lock(times), Instant::now())?;
+        Ok(Reservation { heads, deadline, permit, queue: queue.clone() })
     }
 
     /// Refuses new requests from now on; those accepted go on.
@@ -279,7 +279,7 @@ impl Engine {
         self.stop_accepting();
         self.shared.queue.close();
         let threads = std::mem::take(&mut *lock(&self.shared.threads));
-        for thread in threads.prepare.into_iter().chain(threads.device) {
+        for thread in threads.decode.into_iter().chain(threads.device) {
             if thread.join().is_err() {
                 tracing::error!("a thread of the engine ended by a panic");
             }
@@ -287,17 +287,17 @@ impl Engine {
     }
 }
 
-impl Slot {
+impl Reservation {
     /// Decodes, prepares and judges a picture.
     ///
     /// Dropping the future cancels the request and gives its place back at once.
     pub async fn classify(self, request: Request) -> Result<Answer, EngineError> {
         let (reply, answer) = oneshot::channel();
         let deadline = self.deadline;
-        let job = Job::new(self.heads, deadline, request.want_features, reply, self.place);
+        let job = Job::new(self.heads, deadline, request.want_features, reply, self.permit);
         let arrival = Arrival { job, source: request.source, roi: request.roi };
         // Dropped after the receiver of the answer, which moves into the select below.
-        let _ticket = self.queue.push(arrival)?;
+        let _cancel_on_drop = self.queue.push(arrival)?;
         let passed = async {
             match deadline {
                 Some(deadline) => tokio::time::sleep_until(deadline.into()).await,

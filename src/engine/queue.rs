@@ -1,4 +1,4 @@
-//! Where jobs wait: for a prepare thread, then for the device.
+//! Where jobs wait: for a decode thread, then for the device.
 
 use std::{
     collections::VecDeque,
@@ -10,10 +10,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     BatchTimes, EngineError,
-    aside::Aside,
+    background::BackgroundJob,
     batcher::{Batch, Batcher, Next},
     fair_queue::{FairQueue, Waiting},
-    job::{Arrival, Job, Prepared},
+    job::{Arrival, Job, ReadyJob},
 };
 use crate::ids::TaskName;
 
@@ -32,10 +32,10 @@ pub(super) struct Queue {
 #[derive(Debug)]
 struct State {
     arrivals: FairQueue<Arrival>,
-    batcher: Batcher<Prepared>,
-    asides: VecDeque<Aside>,
+    batcher: Batcher<ReadyJob>,
+    background_jobs: VecDeque<BackgroundJob>,
     /// An aside came last: a batch that is ready goes before the next.
-    aside_came_last: bool,
+    background_came_last: bool,
     next_id: u64,
     closed: bool,
 }
@@ -44,8 +44,8 @@ struct State {
 #[derive(Debug)]
 pub(super) enum Work {
     /// At least one job, none of them cancelled or certain to be too late.
-    Batch(Vec<Prepared>),
-    Aside(Aside),
+    Batch(Vec<ReadyJob>),
+    BackgroundJob(BackgroundJob),
     /// Nothing is ready; only for those who do not wait.
     NothingYet,
     /// There will never be anything again.
@@ -55,7 +55,7 @@ pub(super) enum Work {
 /// Takes its job out of the queue when dropped: the caller went away or has its answer. The way on which the answer
 /// would come must be closed before.
 #[derive(Debug)]
-pub(super) struct Ticket {
+pub(super) struct CancelOnDrop {
     id: u64,
     task: TaskName,
     queue: Arc<Queue>,
@@ -67,8 +67,8 @@ impl Queue {
         let state = State {
             arrivals: FairQueue::default(),
             batcher,
-            asides: VecDeque::new(),
-            aside_came_last: false,
+            background_jobs: VecDeque::new(),
+            background_came_last: false,
             next_id: 0,
             closed: false,
         };
@@ -81,7 +81,7 @@ impl Queue {
         }
     }
 
-    pub(super) fn push(self: &Arc<Self>, arrival: Arrival) -> Result<Ticket, EngineError> {
+    pub(super) fn push(self: &Arc<Self>, arrival: Arrival) -> Result<CancelOnDrop, EngineError> {
         let mut state = self.state();
         if state.closed {
             return Err(EngineError::Draining);
@@ -92,7 +92,7 @@ impl Queue {
         state.arrivals.push(&task, Waiting { id, images, item: arrival });
         drop(state);
         self.arrived.notify_one();
-        Ok(Ticket { id, task, queue: self.clone() })
+        Ok(CancelOnDrop { id, task, queue: self.clone() })
     }
 
     /// The next job to prepare; `None` when the queue is closed.
@@ -102,14 +102,14 @@ impl Queue {
             if state.closed {
                 return None;
             }
-            if let Some(Waiting { id, item: arrival, .. }) = state.arrivals.serve_first() {
+            if let Some(Waiting { id, item: arrival, .. }) = state.arrivals.pop() {
                 return Some((id, arrival));
             }
             state = self.arrived.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
     }
 
-    pub(super) fn push_prepared(&self, id: u64, prepared: Prepared) {
+    pub(super) fn push_prepared(&self, id: u64, prepared: ReadyJob) {
         let mut state = self.state();
         if state.closed {
             drop(state);
@@ -129,12 +129,12 @@ impl Queue {
         self.prepared.notify_one();
     }
 
-    pub(super) fn push_aside(&self, aside: Aside) -> Result<(), EngineError> {
+    pub(super) fn push_background(&self, background: BackgroundJob) -> Result<(), EngineError> {
         let mut state = self.state();
         if state.closed {
             return Err(EngineError::Draining);
         }
-        state.asides.push_back(aside);
+        state.background_jobs.push_back(background);
         drop(state);
         self.prepared.notify_one();
         Ok(())
@@ -147,14 +147,14 @@ impl Queue {
             if state.closed {
                 return Work::Closed;
             }
-            if !std::mem::take(&mut state.aside_came_last)
-                && let Some(aside) = state.asides.pop_front()
+            if !std::mem::take(&mut state.background_came_last)
+                && let Some(background) = state.background_jobs.pop_front()
             {
-                state.aside_came_last = true;
-                return Work::Aside(aside);
+                state.background_came_last = true;
+                return Work::BackgroundJob(background);
             }
             let now = Instant::now();
-            let is_wanted = |prepared: &Prepared| prepared.job.is_wanted(now);
+            let is_wanted = |prepared: &ReadyJob| prepared.job.is_wanted(now);
             let next = state.batcher.next(now, &lock(&self.times), is_wanted);
             let wait = match next {
                 Next::Batch(Batch { items, dropped }) => {
@@ -168,7 +168,7 @@ impl Queue {
                     state = self.state();
                     continue;
                 }
-                Next::NotBefore(_) | Next::Empty if !state.asides.is_empty() => continue,
+                Next::NotBefore(_) | Next::Empty if !state.background_jobs.is_empty() => continue,
                 Next::NotBefore(_) | Next::Empty if !waits => return Work::NothingYet,
                 Next::NotBefore(due) => due.saturating_duration_since(now),
                 Next::Empty => Duration::MAX,
@@ -190,7 +190,7 @@ impl Queue {
         state.closed = true;
         let arrivals: Vec<_> = state.arrivals.take_all().collect();
         let prepared = state.batcher.take_all();
-        let asides = std::mem::take(&mut state.asides);
+        let background_jobs = std::mem::take(&mut state.background_jobs);
         drop(state);
         self.arrived.notify_all();
         self.prepared.notify_all();
@@ -198,7 +198,7 @@ impl Queue {
         for job in jobs.chain(prepared.into_iter().map(|prepared| prepared.job)) {
             job.answer(Err(error()));
         }
-        asides.into_iter().for_each(|aside| aside.refuse(error()));
+        background_jobs.into_iter().for_each(|background| background.refuse(error()));
         self.closed.cancel();
     }
 
@@ -216,7 +216,7 @@ pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-impl Drop for Ticket {
+impl Drop for CancelOnDrop {
     fn drop(&mut self) {
         let mut state = self.queue.state();
         let arrival = state.arrivals.remove(&self.task, self.id);

@@ -13,7 +13,7 @@ use super::{
 use crate::{
     ids::{Digest, TaskName},
     metrics::{self, Rpc},
-    registry::{HeadEntry, HeadEvent, HeadState},
+    registry::{HeadEntry, HeadEvent, HeadState, Listing},
 };
 
 /// Events on their way to one watcher.
@@ -122,9 +122,14 @@ fn to_proto(entry: HeadEntry) -> proto::Head {
         code: class.code,
         good: class.good,
     });
+    // Versions start at 1: 0 stands for the folder.
+    let version = match entry.listing {
+        Listing::Head(version) => version,
+        Listing::Folder => 0,
+    };
     proto::Head {
         task: entry.task.to_string(),
-        version: entry.version,
+        version,
         digest: entry.digest.as_ref().map(Digest::to_string).unwrap_or_default(),
         state: state.into(),
         reason: entry.reason,

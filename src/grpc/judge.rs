@@ -52,9 +52,9 @@ async fn judge(
     let heads = request::find_heads(&request.tasks, &edge.registry.snapshot())?;
     observed.heads_found(&heads);
     let Ask { heads, source, roi, want } = request::parse(request, heads)?;
-    let slot = engine.try_reserve(heads.clone(), source.len_bytes(), deadline)?;
+    let reservation = engine.try_reserve(heads.clone(), source.len_bytes(), deadline)?;
     let work = engine::Request { source, roi, want_features: want.embedding };
-    let answer = slot.classify(work).await?;
+    let answer = reservation.classify(work).await?;
     Ok((Asked { heads, want }, answer, engine.identity().digest.to_string()))
 }
 

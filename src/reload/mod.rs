@@ -7,13 +7,13 @@
 //!    listed with the reason, counted and logged once, and looked at again only when it changes.
 //! 3. A folder that is lost or cannot be read removes nothing. A task is withdrawn only when its folder is there,
 //!    readable and without any version.
-//! 4. A version's content never changes: a file that was replaced under the same number is refused.
+//! 4. A version's content never changes: a file that was replaced under the same number is rejected.
 //! 5. A head is installed only if the base gives, for the pictures that it carries, what the trainer's base gave.
 //! 6. Heads that were replaced are dropped on this thread once no request holds them.
 
+mod head_checker;
 mod plan;
 mod reconciler;
-mod serving_base;
 mod watcher;
 
 pub use reconciler::Reconciler;
@@ -25,7 +25,7 @@ use std::{
     time::Duration,
 };
 
-use watcher::{Hint, Hints, Patience};
+use watcher::{Debounce, Hint, Hints};
 
 /// The thread that reconciles; it ends when this is dropped.
 #[derive(Debug)]
@@ -35,7 +35,7 @@ pub struct Reloader {
 }
 
 impl Reloader {
-    /// Makes the first look at once, then one after every event and at least one every `rescan`. Calls `after_look`
+    /// Makes the first look at once, then one after every event and at least one every `rescan`. Calls `after_scan`
     /// after each.
     ///
     /// # Errors
@@ -43,10 +43,10 @@ impl Reloader {
     pub fn start(
         mut reconciler: Reconciler,
         rescan: Duration,
-        mut after_look: impl FnMut(&Reconciler) + Send + 'static,
+        mut after_scan: impl FnMut(&Reconciler) + Send + 'static,
     ) -> io::Result<Self> {
         let (mut watcher, hints) = Hints::new(reconciler.root().to_owned());
-        let patience = Patience {
+        let debounce = Debounce {
             longest: rescan,
             quiet: Duration::from_millis(20),
             most_quiet: Duration::from_millis(250),
@@ -55,9 +55,9 @@ impl Reloader {
             loop {
                 // Watching begins before looking: what changes meanwhile is a hint for the next look.
                 watcher.watch_again();
-                reconciler.look();
-                after_look(&reconciler);
-                if watcher.wait(patience) == Hint::Stop {
+                reconciler.scan();
+                after_scan(&reconciler);
+                if watcher.wait(debounce) == Hint::Stop {
                     return;
                 }
             }

@@ -1,4 +1,4 @@
-//! What to do about a look at the folder: a pure function of what is there and what is known.
+//! What to do about a look at the folder: a pure function of what is there and what is installed.
 
 use std::collections::BTreeMap;
 
@@ -8,17 +8,17 @@ use crate::{
     store::{Fingerprint, TaskFolder, VersionFile},
 };
 
-/// What is known of a task from earlier looks.
+/// What is installed of a task from earlier looks.
 #[derive(Debug, Clone, Default)]
 pub(super) struct TaskRecord {
-    pub(super) serving: Option<Known>,
-    pub(super) refused: BTreeMap<Version, Fingerprint>,
+    pub(super) serving: Option<Installed>,
+    pub(super) rejected: BTreeMap<Version, Fingerprint>,
     /// Every code that a valid version has given.
     pub(super) codes: ClassCodes,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Known {
+pub(super) struct Installed {
     pub(super) version: Version,
     pub(super) digest: Digest,
     pub(super) fingerprint: Fingerprint,
@@ -63,9 +63,9 @@ pub(super) fn plan(folder: &TaskFolder, record: &TaskRecord) -> Action {
     }
 }
 
-/// A file that was refused is not tried again until it changes.
+/// A file that was rejected is not tried again until it changes.
 fn is_news(version: Version, file: &VersionFile, record: &TaskRecord) -> bool {
-    record.refused.get(&version) != Some(&file.fingerprint)
+    record.rejected.get(&version) != Some(&file.fingerprint)
 }
 
 #[cfg(test)]
@@ -83,8 +83,8 @@ mod tests {
 
     fn serving(version: Version) -> TaskRecord {
         let fingerprint = file(version).fingerprint;
-        let known = Known { version, digest: Digest::of(b""), fingerprint };
-        TaskRecord { serving: Some(known), ..TaskRecord::default() }
+        let installed = Installed { version, digest: Digest::of(b""), fingerprint };
+        TaskRecord { serving: Some(installed), ..TaskRecord::default() }
     }
 
     fn versions(action: Action) -> Vec<Version> {
@@ -108,9 +108,9 @@ mod tests {
     #[test]
     fn a_refused_file_is_tried_again_only_when_it_changes() {
         let mut record = serving(2);
-        record.refused.insert(3, file(3).fingerprint);
+        record.rejected.insert(3, file(3).fingerprint);
         assert_eq!(plan(&folder(&[2, 3]), &record), Action::Keep);
-        record.refused.insert(3, file(99).fingerprint);
+        record.rejected.insert(3, file(99).fingerprint);
         assert_eq!(versions(plan(&folder(&[2, 3]), &record)), [3]);
     }
 
@@ -130,8 +130,8 @@ mod tests {
     #[test]
     fn notices_that_the_file_that_serves_was_replaced() {
         let mut record = serving(2);
-        if let Some(known) = &mut record.serving {
-            known.fingerprint = file(7).fingerprint;
+        if let Some(installed) = &mut record.serving {
+            installed.fingerprint = file(7).fingerprint;
         }
         assert_eq!(plan(&folder(&[2]), &record), Action::CheckServing(file(2)));
     }

@@ -8,39 +8,36 @@ use std::{
 };
 
 use super::{
-    plan::{Action, Known, TaskRecord, plan},
-    serving_base::{ServingBase, Unfit},
+    head_checker::{HeadChecker, HeadRejection},
+    plan::{Action, Installed, TaskRecord, plan},
 };
 use crate::{
     engine::{Engine, LoadBranchError},
     head::Head,
     ids::{Digest, TaskName, Version},
     metrics::{Metrics, Reload},
-    registry::{Change, Refusal, Registry},
-    store::{HeadStore, Oddity, Scan, TaskFolder, VersionFile},
+    registry::{Change, Listing, Registry, Rejection},
+    store::{HeadStore, IgnoredEntry, Scan, TaskFolder, VersionFile},
 };
 
 /// Changes that are made visible together; more at once would let the first wait for the last.
 const CHANGES_AT_ONCE: usize = 256;
 
-/// Under this number a task's listing tells that its folder cannot be read; heads start at 1.
-const FOLDER: Version = 0;
-
 #[derive(Debug)]
 pub struct Reconciler {
     store: HeadStore,
     registry: Arc<Registry>,
-    base: ServingBase,
+    base: HeadChecker,
     metrics: Arc<Metrics>,
     tasks: BTreeMap<TaskName, TaskRecord>,
     /// Why a folder cannot be read, for those that cannot; and the root's reason, under no name.
     unreadable: BTreeMap<Option<TaskName>, String>,
-    oddities: BTreeSet<Oddity>,
-    /// Deep heads that were refused because their layers found no room, with the bytes that they need.
+    ignored: BTreeSet<IgnoredEntry>,
+    /// Deep heads that were rejected because their layers found no room, with the bytes that they need.
     waiting_for_room: Vec<(TaskName, Version, u64)>,
     pending: Vec<(Change, Instant)>,
     retired: Vec<Arc<Head>>,
-    looked_well: bool,
+    first_scan_done: bool,
 }
 
 impl Reconciler {
@@ -48,15 +45,15 @@ impl Reconciler {
         Self {
             store,
             registry,
-            base: ServingBase(engine),
+            base: HeadChecker(engine),
             metrics,
             tasks: BTreeMap::new(),
             unreadable: BTreeMap::new(),
-            oddities: BTreeSet::new(),
+            ignored: BTreeSet::new(),
             waiting_for_room: Vec::new(),
             pending: Vec::new(),
             retired: Vec::new(),
-            looked_well: false,
+            first_scan_done: false,
         }
     }
 
@@ -65,25 +62,25 @@ impl Reconciler {
     }
 
     /// Whether the folder could be read at least once, and what it held is installed.
-    pub fn has_looked_well(&self) -> bool {
-        self.looked_well
+    pub fn first_scan_done(&self) -> bool {
+        self.first_scan_done
     }
 
     /// Looks at the whole folder and makes the registry agree with it.
-    pub fn look(&mut self) {
+    pub fn scan(&mut self) {
         self.retired.retain(|head| Arc::strong_count(head) > 1);
         self.try_again_where_there_is_room();
         match self.store.scan() {
             Ok(scan) => {
-                self.looked_well = true;
+                self.first_scan_done = true;
                 self.unreadable.remove(&None);
                 self.reconcile_all(scan);
             }
             Err(error) => {
                 self.tell_unreadable(None, &error.to_string());
-                let known: Vec<TaskName> = self.tasks.keys().cloned().collect();
+                let installed: Vec<TaskName> = self.tasks.keys().cloned().collect();
                 let reason = format!("{error}; its head goes on serving");
-                for task in known {
+                for task in installed {
                     self.reconcile(task, &TaskFolder::Unreadable { reason: reason.clone() });
                 }
             }
@@ -99,7 +96,7 @@ impl Reconciler {
         self.waiting_for_room = waiting;
         for (task, version, _) in fitting {
             if let Some(record) = self.tasks.get_mut(&task) {
-                record.refused.remove(&version);
+                record.rejected.remove(&version);
             }
         }
     }
@@ -114,16 +111,16 @@ impl Reconciler {
             self.reconcile(task, &TaskFolder::Unreadable { reason: reason.to_owned() });
         }
         for (task, path) in folders {
-            let folder = scan.look_into(&path);
+            let folder = scan.read_folder(&path);
             self.reconcile(task, &folder);
         }
-        self.tell_oddities(scan.oddities);
+        self.tell_ignored(scan.ignored);
     }
 
     fn reconcile(&mut self, task: TaskName, folder: &TaskFolder) {
         let mut record = self.tasks.remove(&task).unwrap_or_default();
         self.list_folder(&task, folder);
-        self.forgive(&task, folder, &mut record);
+        self.clear_rejections(&task, folder, &mut record);
         match plan(folder, &record) {
             Action::Keep => {}
             Action::Load(files) => self.load(&task, files, &mut record),
@@ -135,7 +132,7 @@ impl Reconciler {
                 self.push(Change::Withdraw { task: task.clone() }, Instant::now());
             }
         }
-        if record.serving.is_some() || !record.refused.is_empty() {
+        if record.serving.is_some() || !record.rejected.is_empty() {
             self.tasks.insert(task, record);
         }
     }
@@ -147,11 +144,11 @@ impl Reconciler {
         for (version, file) in files {
             let read = self.store.read(&file).map_err(|error| (error.to_string(), None));
             let checked = read.and_then(|bytes| {
-                self.base.check(&bytes, task, version, &record.codes).map_err(|unfit| {
-                    if let Unfit::Branch(LoadBranchError::OverBudget { needed, .. }) = unfit {
+                self.base.check(&bytes, task, version, &record.codes).map_err(|rejection| {
+                    if let HeadRejection::Branch(LoadBranchError::OverBudget { needed, .. }) = rejection {
                         self.waiting_for_room.push((task.clone(), version, needed));
                     }
-                    (unfit.to_string(), Some(Digest::of(&bytes)))
+                    (rejection.to_string(), Some(Digest::of(&bytes)))
                 })
             });
             match checked {
@@ -159,20 +156,20 @@ impl Reconciler {
                     record.codes.record(&head.classes);
                     newest = Some((head, file));
                 }
-                Err((reason, digest)) => self.refuse(task, version, &file, (reason, digest), record),
+                Err((reason, digest)) => self.reject(task, version, &file, (reason, digest), record),
             }
         }
         if let Some((head, file)) = newest {
             let Head { version, digest, .. } = head;
             tracing::info!(%task, version, digest = %digest.short(), "head installed");
             self.metrics.count_reload(Reload::Installed);
-            record.serving = Some(Known { version, digest, fingerprint: file.fingerprint });
-            record.refused.remove(&version);
+            record.serving = Some(Installed { version, digest, fingerprint: file.fingerprint });
+            record.rejected.remove(&version);
             self.push(Change::Install(head), begun);
         }
     }
 
-    /// The file that serves was touched: the same content is no news, another content is refused.
+    /// The file that serves was touched: the same content is no news, another content is rejected.
     fn check_serving(&mut self, task: &TaskName, file: &VersionFile, record: &mut TaskRecord) {
         let Some(serving) = &mut record.serving else { return };
         let (version, expected) = (serving.version, serving.digest);
@@ -192,10 +189,10 @@ impl Reconciler {
             }
             Err(error) => (error.to_string(), None),
         };
-        self.refuse(task, version, file, (reason, found), record);
+        self.reject(task, version, file, (reason, found), record);
     }
 
-    fn refuse(
+    fn reject(
         &mut self,
         task: &TaskName,
         version: Version,
@@ -203,22 +200,23 @@ impl Reconciler {
         (reason, digest): (String, Option<Digest>),
         record: &mut TaskRecord,
     ) {
-        tracing::warn!(%task, version, path = %file.path.display(), %reason, "head refused; what serves goes on serving");
+        tracing::warn!(%task, version, path = %file.path.display(), %reason, "head rejected; what serves goes on serving");
         self.metrics.count_reload(Reload::Refused);
-        record.refused.insert(version, file.fingerprint);
-        self.push_refusal(task, version, reason, digest, file.fingerprint.size);
+        record.rejected.insert(version, file.fingerprint);
+        self.push_rejection(task, Listing::Head(version), reason, digest, file.fingerprint.size);
     }
 
-    /// Stops listing refused files that are gone, or are again the file that serves.
-    fn forgive(&mut self, task: &TaskName, folder: &TaskFolder, record: &mut TaskRecord) {
+    /// Stops listing rejected files that are gone, or are again the file that serves.
+    fn clear_rejections(&mut self, task: &TaskName, folder: &TaskFolder, record: &mut TaskRecord) {
         let TaskFolder::Readable(versions) = folder else { return };
         let served = record.serving.map(|serving| serving.fingerprint);
-        let is_forgiven =
+        let is_cleared =
             |version: &Version| versions.get(version).is_none_or(|file| Some(file.fingerprint) == served);
-        let forgiven: Vec<Version> = record.refused.keys().copied().filter(is_forgiven).collect();
-        for version in forgiven {
-            record.refused.remove(&version);
-            self.push(Change::Forgive { task: task.clone(), version }, Instant::now());
+        let cleared: Vec<Version> = record.rejected.keys().copied().filter(is_cleared).collect();
+        for version in cleared {
+            record.rejected.remove(&version);
+            let listing = Listing::Head(version);
+            self.push(Change::ClearRejection { task: task.clone(), listing }, Instant::now());
         }
     }
 
@@ -227,12 +225,15 @@ impl Reconciler {
         match folder {
             TaskFolder::Unreadable { reason } => {
                 if self.tell_unreadable(Some(task), reason) {
-                    self.push_refusal(task, FOLDER, reason.clone(), None, 0);
+                    self.push_rejection(task, Listing::Folder, reason.clone(), None, 0);
                 }
             }
             TaskFolder::Readable(_) => {
                 if self.unreadable.remove(&Some(task.clone())).is_some() {
-                    self.push(Change::Forgive { task: task.clone(), version: FOLDER }, Instant::now());
+                    self.push(
+                        Change::ClearRejection { task: task.clone(), listing: Listing::Folder },
+                        Instant::now(),
+                    );
                 }
             }
         }
@@ -250,24 +251,24 @@ impl Reconciler {
         is_new
     }
 
-    fn tell_oddities(&mut self, oddities: Vec<Oddity>) {
-        let now: BTreeSet<Oddity> = oddities.into_iter().collect();
-        for oddity in now.difference(&self.oddities) {
-            tracing::warn!(path = %oddity.path.display(), reason = %oddity.reason, "not a head; left alone");
+    fn tell_ignored(&mut self, ignored: Vec<IgnoredEntry>) {
+        let now: BTreeSet<IgnoredEntry> = ignored.into_iter().collect();
+        for entry in now.difference(&self.ignored) {
+            tracing::warn!(path = %entry.path.display(), reason = %entry.reason, "not a head; left alone");
         }
-        self.oddities = now;
+        self.ignored = now;
     }
 
-    fn push_refusal(
+    fn push_rejection(
         &mut self,
         task: &TaskName,
-        version: Version,
+        listing: Listing,
         reason: String,
         digest: Option<Digest>,
         size_bytes: u64,
     ) {
-        let refusal = Refusal { reason, digest, size_bytes, since_unix_ms: unix_ms() };
-        self.push(Change::Refuse { task: task.clone(), version, refusal }, Instant::now());
+        let rejection = Rejection { reason, digest, size_bytes, since_unix_ms: unix_ms() };
+        self.push(Change::Reject { task: task.clone(), listing, rejection }, Instant::now());
     }
 
     fn push(&mut self, change: Change, begun: Instant) {

@@ -18,7 +18,7 @@ pub(super) enum Hint {
 
 /// How long to wait for what.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Patience {
+pub(super) struct Debounce {
     /// Without any hint, look after so long: the guarantee where file events do not reach (NFS, other nodes).
     pub(super) longest: Duration,
     /// Events come in crowds: look when there was none for so long,
@@ -80,15 +80,15 @@ impl Hints {
     }
 
     /// Waits until it is time for a look, or for the end.
-    pub(super) fn wait(&self, patience: Patience) -> Hint {
-        match self.hints.recv_timeout(patience.longest) {
+    pub(super) fn wait(&self, debounce: Debounce) -> Hint {
+        match self.hints.recv_timeout(debounce.longest) {
             Err(RecvTimeoutError::Timeout) => return Hint::Look,
             Err(RecvTimeoutError::Disconnected) | Ok(Hint::Stop) => return Hint::Stop,
             Ok(Hint::Look) => {}
         }
-        let latest = Instant::now() + patience.most_quiet;
+        let latest = Instant::now() + debounce.most_quiet;
         while Instant::now() < latest {
-            match self.hints.recv_timeout(patience.quiet) {
+            match self.hints.recv_timeout(debounce.quiet) {
                 Err(RecvTimeoutError::Timeout) => break,
                 Err(RecvTimeoutError::Disconnected) | Ok(Hint::Stop) => return Hint::Stop,
                 Ok(Hint::Look) => {}

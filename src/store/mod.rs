@@ -7,7 +7,7 @@ mod publish;
 mod scan;
 
 pub use publish::{HeadDraft, PublishError, Published};
-pub use scan::{Fingerprint, Oddity, Scan, TaskFolder, VersionFile};
+pub use scan::{Fingerprint, IgnoredEntry, Scan, TaskFolder, VersionFile};
 
 use std::{
     io::{self, Read},

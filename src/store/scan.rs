@@ -17,7 +17,7 @@ pub struct Scan {
     /// Not looked into yet.
     pub folders: BTreeMap<TaskName, PathBuf>,
     /// Things that are not heads and not hidden: told to people, otherwise left alone.
-    pub oddities: Vec<Oddity>,
+    pub ignored: Vec<IgnoredEntry>,
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -47,7 +47,7 @@ pub struct Fingerprint {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Oddity {
+pub struct IgnoredEntry {
     pub path: PathBuf,
     pub reason: String,
 }
@@ -71,7 +71,7 @@ impl Fingerprint {
 }
 
 impl HeadStore {
-    /// Lists the tasks' folders, to be [looked into](Scan::look_into).
+    /// Lists the tasks' folders, to be [looked into](Scan::read_folder).
     ///
     /// # Errors
     /// [`StoreError::Root`] if the root itself cannot be listed: then nothing is known, which is not the same as
@@ -84,8 +84,8 @@ impl HeadStore {
                 Ok(task) if !path.is_file() => {
                     scan.folders.insert(task, path);
                 }
-                Ok(_) => scan.odd(path, "a file where task folders are expected"),
-                Err(error) => scan.odd(path, error),
+                Ok(_) => scan.ignore(path, "a file where task folders are expected"),
+                Err(error) => scan.ignore(path, error),
             }
         }
         Ok(scan)
@@ -102,7 +102,7 @@ impl HeadStore {
 
 impl Scan {
     /// What a task's folder holds now.
-    pub fn look_into(&mut self, folder: &Path) -> TaskFolder {
+    pub fn read_folder(&mut self, folder: &Path) -> TaskFolder {
         match self.versions(folder) {
             Ok(versions) => TaskFolder::Readable(versions),
             Err(error) => TaskFolder::Unreadable { reason: error.to_string() },
@@ -113,23 +113,23 @@ impl Scan {
         let mut versions: BTreeMap<Version, VersionFile> = BTreeMap::new();
         for (name, path) in visible_entries(folder)? {
             let Some(version) = version_of(&name) else {
-                self.odd(path, "not the name of a head: a version number and .safetensors");
+                self.ignore(path, "not the name of a head: a version number and .safetensors");
                 continue;
             };
             match Fingerprint::of(&path) {
                 Ok(fingerprint) if !versions.contains_key(&version) => {
                     versions.insert(version, VersionFile { path, fingerprint });
                 }
-                Ok(_) => self.odd(path, format!("a second file for version {version}")),
+                Ok(_) => self.ignore(path, format!("a second file for version {version}")),
                 // Gone since it was listed, or a link to nothing: the next look will tell.
-                Err(error) => self.odd(path, error),
+                Err(error) => self.ignore(path, error),
             }
         }
         Ok(versions)
     }
 
-    fn odd(&mut self, path: PathBuf, reason: impl ToString) {
-        self.oddities.push(Oddity { path, reason: reason.to_string() });
+    fn ignore(&mut self, path: PathBuf, reason: impl ToString) {
+        self.ignored.push(IgnoredEntry { path, reason: reason.to_string() });
     }
 }
 
@@ -175,11 +175,11 @@ mod tests {
         ]);
         let mut scan = store.scan().unwrap();
         assert_eq!(scan.folders.len(), 1);
-        let TaskFolder::Readable(versions) = scan.look_into(&folder.path().join("a")) else {
+        let TaskFolder::Readable(versions) = scan.read_folder(&folder.path().join("a")) else {
             panic!("unreadable")
         };
         assert_eq!(versions.keys().copied().collect::<Vec<_>>(), [2, 10]);
-        assert_eq!(scan.oddities.len(), 4);
+        assert_eq!(scan.ignored.len(), 4);
     }
 
     #[test]
@@ -195,7 +195,7 @@ mod tests {
         let link = folder.path().join("a/00000001.safetensors");
         let seen = || {
             let mut scan = store.scan().unwrap();
-            match scan.look_into(&scan.folders[&"a".parse().unwrap()].clone()) {
+            match scan.read_folder(&scan.folders[&"a".parse().unwrap()].clone()) {
                 TaskFolder::Readable(versions) => versions[&1].fingerprint,
                 TaskFolder::Unreadable { reason } => panic!("{reason}"),
             }

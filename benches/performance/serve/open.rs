@@ -46,7 +46,7 @@ pub(super) async fn measure(bench: &mut Bench, capacity: f64) -> Result<()> {
     }
     let title = format!(
         "Open loop, JPEG, {TASKS} tasks, {} verdicts/s taken for capacity; a verdict's time counts from when its \
-         request was due, a refusal's from when it was sent",
+         request was due, a rejection's from when it was sent",
         figures(capacity)
     );
     let header = [

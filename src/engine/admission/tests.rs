@@ -23,13 +23,13 @@ fn ask(
     images: usize,
     bytes: usize,
     left: Option<Duration>,
-) -> Result<Place, EngineError> {
+) -> Result<Permit, EngineError> {
     let (task, now) = (task.parse().unwrap(), Instant::now());
     let deadline = left.map(|left| now + left);
-    admission.try_reserve(&Wish { task: &task, images, bytes, deadline }, &times(), now)
+    admission.try_reserve(&ReserveRequest { task: &task, images, bytes, deadline }, &times(), now)
 }
 
-fn fill(admission: &Arc<Admission>, task: &str) -> Vec<Place> {
+fn fill(admission: &Arc<Admission>, task: &str) -> Vec<Permit> {
     std::iter::from_fn(|| ask(admission, task, 1, 1, None).ok()).collect()
 }
 
@@ -92,7 +92,7 @@ fn what_waits_before_it_counts_and_what_is_being_computed_only_for_its_rest() {
     let mut waiting: Vec<_> = (0..9).map(|_| ask(&admission, "a", 1, 1, None).unwrap()).collect();
     assert!(ask(&admission, "a", 1, 1, Some(122 * MS)).is_err());
     assert!(ask(&admission, "a", 1, 1, Some(123 * MS)).is_ok(), "a quarter more for the nine before it");
-    waiting.iter_mut().take(8).for_each(Place::waits_no_more);
+    waiting.iter_mut().take(8).for_each(Permit::waits_no_more);
     admission.forward_pass_begins(1000 * MS, Instant::now());
     assert!(ask(&admission, "a", 1, 1, Some(900 * MS)).is_err());
     assert!(ask(&admission, "a", 1, 1, Some(1023 * MS)).is_ok());
@@ -144,7 +144,7 @@ fn many_tasks_with_little_each_are_all_before_a_new_one() {
 #[tokio::test]
 async fn drained_returns_when_the_last_place_is_back() {
     let admission = admission(3, 100);
-    let place = ask(&admission, "a", 1, 1, None).unwrap();
+    let permit = ask(&admission, "a", 1, 1, None).unwrap();
     admission.stop_accepting();
     assert!(matches!(ask(&admission, "a", 1, 1, None), Err(EngineError::Draining)));
     let waiting = tokio::spawn({
@@ -153,7 +153,7 @@ async fn drained_returns_when_the_last_place_is_back() {
     });
     tokio::task::yield_now().await;
     assert!(!waiting.is_finished());
-    drop(place);
+    drop(permit);
     waiting.await.unwrap();
 }
 

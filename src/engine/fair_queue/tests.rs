@@ -20,7 +20,7 @@ fn queue(items: &[(usize, usize)]) -> FairQueue<usize> {
 }
 
 fn served(queue: &mut FairQueue<usize>) -> Vec<u64> {
-    std::iter::from_fn(|| queue.serve_first()).map(|waiting| waiting.id).collect()
+    std::iter::from_fn(|| queue.pop()).map(|waiting| waiting.id).collect()
 }
 
 #[test]
@@ -44,7 +44,7 @@ fn turns_are_counted_in_images() {
 fn a_task_that_was_quiet_is_next_with_what_it_may_have_saved_and_then_takes_turns() {
     let mut queue = queue(&[(1, 1); 100]);
     for _ in 0..50 {
-        queue.serve_first().unwrap();
+        queue.pop().unwrap();
     }
     for id in 100..140 {
         queue.push(&task(2), Waiting { id, images: 1, item: 2 });
@@ -53,7 +53,7 @@ fn a_task_that_was_quiet_is_next_with_what_it_may_have_saved_and_then_takes_turn
     let of_quiet = order.iter().map(|id| *id >= 100);
     let (before, turns): (Vec<bool>, Vec<bool>) =
         (of_quiet.clone().take(17).collect(), of_quiet.skip(17).collect());
-    assert_eq!(before, [true; SAVINGS + 1]);
+    assert_eq!(before, [true; MAX_CREDIT + 1]);
     assert_eq!(turns[..46], [false, true].repeat(23));
     assert!(turns[46..].iter().all(|of_quiet| !of_quiet), "the rest is the loud task's");
 }
@@ -62,7 +62,7 @@ fn a_task_that_was_quiet_is_next_with_what_it_may_have_saved_and_then_takes_turn
 fn those_who_had_no_more_than_their_share_are_served_in_the_order_of_their_coming() {
     let mut queue = queue(&[(1, 1); 100]);
     for _ in 0..50 {
-        queue.serve_first().unwrap();
+        queue.pop().unwrap();
     }
     for (id, number) in (100..).zip([2, 2, 3, 2, 4, 3]) {
         queue.push(&task(number), Waiting { id, images: 1, item: number });
@@ -73,8 +73,8 @@ fn those_who_had_no_more_than_their_share_are_served_in_the_order_of_their_comin
 #[test]
 fn a_task_that_was_just_served_waits_for_its_turn_also_if_it_was_empty_meanwhile() {
     let mut queue = queue(&[(1, 1), (1, 1), (2, 1)]);
-    assert_eq!(queue.serve_first().unwrap().item, 1);
-    assert_eq!(queue.serve_first().unwrap().item, 2);
+    assert_eq!(queue.pop().unwrap().item, 1);
+    assert_eq!(queue.pop().unwrap().item, 2);
     queue.push(&task(2), Waiting { id: 9, images: 1, item: 2 });
     assert_eq!(served(&mut queue), [1, 9]);
 }
@@ -82,7 +82,7 @@ fn a_task_that_was_just_served_waits_for_its_turn_also_if_it_was_empty_meanwhile
 #[test]
 fn what_is_dismissed_or_removed_is_not_charged() {
     let mut queue = queue(&[(1, 1), (1, 1), (1, 1), (1, 1), (2, 1), (2, 1)]);
-    assert_eq!(queue.dismiss_first().unwrap().id, 0);
+    assert_eq!(queue.drop_next().unwrap().id, 0);
     assert_eq!(queue.remove(&task(1), 2).unwrap().id, 2);
     assert!(queue.remove(&task(1), 2).is_none() && queue.remove(&task(7), 1).is_none());
     assert_eq!(queue.images(), 4);
@@ -95,10 +95,10 @@ fn tasks_that_are_gone_are_forgotten() {
     for id in 0..10_000 {
         queue.push(&task(id as usize), Waiting { id, images: 1, item: 0 });
         queue.push(&task(0), Waiting { id: 10_000 + id, images: 1, item: 0 });
-        queue.serve_first().unwrap();
-        queue.serve_first().unwrap();
+        queue.pop().unwrap();
+        queue.pop().unwrap();
     }
-    assert!(queue.lines.len() <= SAVINGS + 3, "{} lines are kept", queue.lines.len());
+    assert!(queue.flows.len() <= MAX_CREDIT + 3, "{} lines are kept", queue.flows.len());
 }
 
 #[derive(Debug, Clone)]
@@ -135,7 +135,7 @@ proptest! {
                 }
                 Step::Serve | Step::Dismiss => {
                     let first = queue.first().map(|first| first.id);
-                    let taken = if matches!(step, Step::Serve) { queue.serve_first() } else { queue.dismiss_first() };
+                    let taken = if matches!(step, Step::Serve) { queue.pop() } else { queue.drop_next() };
                     prop_assert_eq!(taken.as_ref().map(|taken| taken.id), first);
                     if let Some(taken) = taken {
                         prop_assert_eq!(waiting.get_mut(&taken.item).unwrap().remove(0), (taken.id, taken.images));
@@ -144,10 +144,10 @@ proptest! {
                     }
                 }
                 Step::Remove(id) => {
-                    let owner = waiting.iter_mut().find(|(_, line)| line.iter().any(|(other, _)| *other == id));
+                    let owner = waiting.iter_mut().find(|(_, flow)| flow.iter().any(|(other, _)| *other == id));
                     let number = owner.as_ref().map_or(0, |(number, _)| **number);
-                    if let Some((_, line)) = owner {
-                        line.retain(|(other, _)| *other != id);
+                    if let Some((_, flow)) = owner {
+                        flow.retain(|(other, _)| *other != id);
                         prop_assert_eq!(queue.remove(&task(number), id).map(|removed| removed.id), Some(id));
                     } else {
                         prop_assert!(queue.remove(&task(number), id).is_none());
@@ -174,7 +174,7 @@ proptest! {
             for (a, b) in waiting.iter().flat_map(|a| waiting.iter().map(move |b| (*a, *b))) {
                 prop_assert!(given[a].abs_diff(given[b]) <= 2 * largest, "{given:?}");
             }
-            let Some(first) = queue.serve_first() else { break };
+            let Some(first) = queue.pop() else { break };
             given[first.item] += first.images;
         }
     }
@@ -203,7 +203,7 @@ fn loud_neighbour(rates: &[f64], seed: u64) -> Vec<f64> {
                 queue.push(&task(number), Waiting { id, images: 1, item: (time, number) });
             }
         }
-        let Some(first) = queue.serve_first() else {
+        let Some(first) = queue.pop() else {
             let Some((_, (time, _))) = arrivals.peek() else { return times };
             now = *time;
             continue;

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 
 use super::{
     EngineError,
-    aside::Aside,
+    background::BackgroundJob,
     queue::{Queue, lock},
 };
 use crate::{
@@ -14,7 +14,7 @@ use crate::{
 
 /// Counted as the numbers in f32.
 #[derive(Debug)]
-pub(super) struct BranchMemory {
+pub(super) struct BranchBudget {
     budget: u64,
     used: Mutex<u64>,
     metrics: Arc<Metrics>,
@@ -40,7 +40,7 @@ impl From<BaseError> for LoadBranchError {
     }
 }
 
-impl BranchMemory {
+impl BranchBudget {
     pub(super) fn new(budget: u64, metrics: Arc<Metrics>) -> Self {
         metrics.deep_head_budget_bytes.set(budget as f64);
         Self { budget, used: Mutex::default(), metrics }
@@ -80,22 +80,22 @@ impl BranchMemory {
 
 /// Brings the layers onto the device between two batches; they leave it when what is given back is dropped. Blocks.
 pub(super) fn load(
-    memory: &Arc<BranchMemory>,
+    memory: &Arc<BranchBudget>,
     queue: &Arc<Queue>,
     weights: BranchWeights,
 ) -> Result<LoadedBranch, LoadBranchError> {
     let (branch, bytes) = (weights.branch, weights.bytes());
     let of_device = memory.clone();
-    let (aside, answer) = Aside::new(move |base| of_device.load(base, &weights));
-    queue.push_aside(aside)?;
+    let (background, answer) = BackgroundJob::new(move |base| of_device.load(base, &weights));
+    queue.push_background(background)?;
     let id = answer.wait()??;
     let (memory, queue) = (memory.clone(), queue.clone());
     Ok(LoadedBranch::new(branch, id, move || {
-        let (aside, _unasked) = Aside::new(move |base| {
+        let (background, _unasked) = BackgroundJob::new(move |base| {
             base.unload_branch(id);
             memory.give_back(bytes);
         });
         // A queue that is closed will see no batch either.
-        let _closed = queue.push_aside(aside);
+        let _closed = queue.push_background(background);
     }))
 }

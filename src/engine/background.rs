@@ -10,27 +10,27 @@ use super::EngineError;
 use crate::base::Base;
 
 /// Something to be done with the base, and the promise to answer.
-pub(super) struct Aside(Box<Work>);
+pub(super) struct BackgroundJob(Box<Work>);
 
 /// Gets the base, or why there is none any more.
 type Work = dyn FnOnce(Result<&mut dyn Base, EngineError>) + Send;
 
 /// What is to become of an [`Aside`].
 #[derive(Debug)]
-pub(super) struct AsideAnswer<T>(Receiver<Result<T, EngineError>>);
+pub(super) struct BackgroundAnswer<T>(Receiver<Result<T, EngineError>>);
 
-impl Aside {
+impl BackgroundJob {
     pub(super) fn new<T: Send + 'static>(
         work: impl FnOnce(&mut dyn Base) -> T + Send + 'static,
-    ) -> (Self, AsideAnswer<T>) {
+    ) -> (Self, BackgroundAnswer<T>) {
         let (reply, answer): (SyncSender<Result<T, EngineError>>, _) = sync_channel(1);
-        let aside = move |base: Result<&mut dyn Base, EngineError>| {
+        let background = move |base: Result<&mut dyn Base, EngineError>| {
             let panicked = |_| EngineError::Failed { detail: "the base panicked".to_owned() };
             let done = base.and_then(|base| catch_unwind(AssertUnwindSafe(|| work(base))).map_err(panicked));
             // Whoever asked may have ended meanwhile.
             let _nobody_waits = reply.send(done);
         };
-        (Self(Box::new(aside)), AsideAnswer(answer))
+        (Self(Box::new(background)), BackgroundAnswer(answer))
     }
 
     pub(super) fn run(self, base: &mut dyn Base) {
@@ -42,13 +42,13 @@ impl Aside {
     }
 }
 
-impl fmt::Debug for Aside {
+impl fmt::Debug for BackgroundJob {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Aside")
     }
 }
 
-impl<T> AsideAnswer<T> {
+impl<T> BackgroundAnswer<T> {
     /// Blocks until it is there; an aside that was dropped unanswered was dropped by a queue that closed.
     pub(super) fn wait(self) -> Result<T, EngineError> {
         self.0.recv().unwrap_or(Err(EngineError::Draining))

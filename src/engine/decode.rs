@@ -1,4 +1,4 @@
-//! The prepare threads: bytes to pixels to what the base reads, beside the forward pass.
+//! The decode threads: bytes to pixels to what the base reads, beside the forward pass.
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
@@ -9,7 +9,7 @@ use std::{
 
 use super::{
     BatchTimes, EngineError,
-    job::{Arrival, Prepared},
+    job::{Arrival, ReadyJob},
     queue::{Queue, lock},
 };
 use crate::{
@@ -27,12 +27,12 @@ pub(super) fn spawn(
 ) -> JoinHandle<()> {
     let work = move || {
         while let Some((id, arrival)) = queue.next_arrival() {
-            if let Some(prepared) = prepare(arrival, &times, &limits, &metrics) {
+            if let Some(prepared) = decode_job(arrival, &times, &limits, &metrics) {
                 queue.push_prepared(id, prepared);
             }
         }
     };
-    spawn_named(format!("prepare-{number}"), work)
+    spawn_named(format!("decode-{number}"), work)
 }
 
 /// A thread with a name that `top -H` shows.
@@ -45,28 +45,28 @@ pub(super) fn spawn_named(name: String, work: impl FnOnce() + Send + 'static) ->
 }
 
 /// `None` if the job ended here.
-fn prepare(
+fn decode_job(
     arrival: Arrival,
     times: &Mutex<BatchTimes>,
     limits: &ImageLimits,
     metrics: &Metrics,
-) -> Option<Prepared> {
+) -> Option<ReadyJob> {
     let Arrival { mut job, source, roi } = arrival;
     let begun = Instant::now();
-    let needed = lock(times).at_least(job.images(), begun);
+    let needed = lock(times).lower_bound(job.images(), begun);
     if !job.is_wanted(begun + needed) {
         job.answer_too_late(needed, begun);
         return None;
     }
     let (preprocesses, image_of_head) = different_preprocesses(&job.heads);
-    let images = catch_unwind(AssertUnwindSafe(|| prepare_images(&source, roi, limits, &preprocesses)));
+    let images = catch_unwind(AssertUnwindSafe(|| decode_images(&source, roi, limits, &preprocesses)));
     drop(preprocesses);
     let ready_at = Instant::now();
     job.times.queue = begun.saturating_duration_since(job.accepted_at);
     job.times.decode = ready_at.saturating_duration_since(begun);
     metrics.observe_stage(Stage::Decode, job.times.decode);
     match images {
-        Ok(Ok(images)) => Some(Prepared { job, images, image_of_head, ready_at }),
+        Ok(Ok(images)) => Some(ReadyJob { job, images, image_of_head, ready_at }),
         Ok(Err(error)) => {
             job.answer(Err(error.into()));
             None
@@ -78,7 +78,7 @@ fn prepare(
     }
 }
 
-fn prepare_images(
+fn decode_images(
     source: &ImageSource,
     roi: Option<Roi>,
     limits: &ImageLimits,

@@ -9,11 +9,11 @@ use crate::{
 
 /// Checks heads against the base of an engine, by asking the base itself.
 #[derive(Debug)]
-pub(super) struct ServingBase(pub(super) Engine);
+pub(super) struct HeadChecker(pub(super) Engine);
 
 /// Why a file that could be read is not installed.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum Unfit {
+pub(super) enum HeadRejection {
     #[error(transparent)]
     Head(#[from] HeadError),
     #[error(transparent)]
@@ -28,7 +28,7 @@ pub(super) enum Unfit {
     Reference(#[from] ReferenceMismatch),
 }
 
-impl ServingBase {
+impl HeadChecker {
     /// The head, with its own layers on the device, ready to judge.
     pub(super) fn check(
         &self,
@@ -36,7 +36,7 @@ impl ServingBase {
         task: &TaskName,
         version: Version,
         codes: &ClassCodes,
-    ) -> Result<Head, Unfit> {
+    ) -> Result<Head, HeadRejection> {
         let Self(engine) = self;
         let loaded = Head::load(bytes, task, version, engine.identity(), engine.widths())?;
         let (mut head, ToInstall { reference, branch }) = loaded;
@@ -44,7 +44,7 @@ impl ServingBase {
         // The first judgement is made here rather than for a caller; numbers that overflow show in it.
         let judgement = head.judge(&vec![1.0; head.linear.width()]);
         if !judgement.probabilities.iter().all(|probability| probability.is_finite()) {
-            return Err(Unfit::Overflows);
+            return Err(HeadRejection::Overflows);
         }
         head.branch = branch.map(|weights| engine.load_branch(weights)).transpose()?;
         self.check_references(&head, &reference)?;
@@ -53,7 +53,7 @@ impl ServingBase {
 
     /// Recomputes the head's reference pictures: whatever the weights' digest cannot tell - other arithmetic, another
     /// library, a broken device - shows in them.
-    fn check_references(&self, head: &Head, reference: &ReferenceSet) -> Result<(), Unfit> {
+    fn check_references(&self, head: &Head, reference: &ReferenceSet) -> Result<(), HeadRejection> {
         if reference.is_empty() {
             return Ok(());
         }
@@ -63,7 +63,7 @@ impl ServingBase {
         let branch = head.branch.as_ref().map(|branch| branch.id);
         let batch = engine
             .features(pictures, Outputs::for_sets([head.features]), branch)
-            .map_err(|error| Unfit::NoReference { reason: error.to_string() })?;
+            .map_err(|error| HeadRejection::NoReference { reason: error.to_string() })?;
         let rows = (0..count).filter_map(|image| batch.row(head.features, image, engine.widths()));
         let found: Vec<f32> = rows.flatten().copied().collect();
         Ok(head.check_references(reference, &found, engine.arithmetic())?)
