@@ -11,7 +11,7 @@ use axum::{
 };
 use tokio::{sync::watch, task::spawn_blocking, time::MissedTickBehavior};
 
-use crate::{grpc::Edge, metrics::Metrics};
+use crate::{grpc::ServerState, metrics::Metrics};
 
 /// Whether the server should get traffic.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,21 +24,21 @@ pub enum Phase {
 
 #[derive(Debug, Clone)]
 struct Admin {
-    edge: Arc<Edge>,
+    state: Arc<ServerState>,
     phase: watch::Receiver<Phase>,
 }
 
-pub fn routes(edge: Arc<Edge>, phase: watch::Receiver<Phase>) -> Router {
+pub fn routes(state: Arc<ServerState>, phase: watch::Receiver<Phase>) -> Router {
     Router::new()
         .route("/metrics", get(metrics))
         .route("/livez", get(livez))
         .route("/readyz", get(readyz))
-        .with_state(Admin { edge, phase })
+        .with_state(Admin { state, phase })
 }
 
 async fn metrics(State(admin): State<Admin>) -> Response {
-    let Admin { edge, .. } = admin;
-    match spawn_blocking(move || render(&edge)).await {
+    let Admin { state, .. } = admin;
+    match spawn_blocking(move || render(&state)).await {
         Ok(text) => ([(header::CONTENT_TYPE, Metrics::CONTENT_TYPE)], text).into_response(),
         Err(error) => {
             tracing::error!(%error, "metrics cannot be rendered");
@@ -47,9 +47,9 @@ async fn metrics(State(admin): State<Admin>) -> Response {
     }
 }
 
-fn render(edge: &Edge) -> String {
-    let table = edge.registry.snapshot();
-    edge.metrics.render(table.heads().map(|head| head.info()))
+fn render(state: &ServerState) -> String {
+    let table = state.registry.snapshot();
+    state.metrics.render(table.heads().map(|head| head.info()))
 }
 
 /// Keeps the memory of the metrics flat where nobody scrapes them, until it is aborted.
@@ -67,7 +67,7 @@ pub async fn keep_up(metrics: Arc<Metrics>, interval: Duration) {
 
 /// Fails only when a restart would help: never because of load or of a bad head.
 async fn livez(State(admin): State<Admin>) -> (StatusCode, &'static str) {
-    match admin.edge.engine.get() {
+    match admin.state.engine.get() {
         Some(engine) if !engine.is_healthy() => {
             (StatusCode::SERVICE_UNAVAILABLE, "the device does not answer\n")
         }

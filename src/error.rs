@@ -1,7 +1,7 @@
 //! The closed list of ways in which a request can fail.
 //!
 //! Every module has its own error enum with the facts as fields; what callers need from it (a kind, a stable reason and
-//! the field of the request at fault) comes through [`Problem`]. Only the edge turns a kind into a gRPC code.
+//! the field of the request at fault) comes through [`ServiceError`]. Only the edge turns a kind into a gRPC code.
 
 /// What a caller has to do about an error. The edge maps each kind to exactly one gRPC code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -29,7 +29,7 @@ pub enum ErrorKind {
 }
 
 /// What an error tells the caller of a request.
-pub trait Problem: std::error::Error {
+pub trait ServiceError: std::error::Error {
     fn kind(&self) -> ErrorKind;
 
     /// Stable name in SCREAMING_SNAKE_CASE for programs; never changes once released.

@@ -23,7 +23,7 @@ use crate::{
     admin::{self, Phase},
     base::{Base, BaseError},
     engine::{Engine, EngineConfig},
-    grpc::{self, CLASSIFIER_SERVICE, Edge, GrpcLimits, MOST_EMBEDDING},
+    grpc::{self, CLASSIFIER_SERVICE, GrpcLimits, MOST_EMBEDDING, ServerState},
     metrics::{self, Metrics},
     registry::Registry,
     reload::{Reconciler, Reloader},
@@ -73,7 +73,7 @@ pub enum ServerError {
 pub struct Server {
     pub grpc_address: SocketAddr,
     pub admin_address: SocketAddr,
-    edge: Arc<Edge>,
+    state: Arc<ServerState>,
     health: HealthReporter,
     phase: Arc<watch::Sender<Phase>>,
     reloader: Arc<Mutex<Option<Reloader>>>,
@@ -101,7 +101,8 @@ impl Server {
         let (registry, metrics) = (Arc::new(Registry::default()), Arc::new(Metrics::new()?));
         let draining = CancellationToken::new();
         let (engine, embedding) = (OnceLock::new(), Semaphore::new(MOST_EMBEDDING));
-        let edge = Arc::new(Edge { registry, metrics, engine, draining: draining.clone(), embedding });
+        let state =
+            Arc::new(ServerState { registry, metrics, engine, draining: draining.clone(), embedding });
         let (phase, phase_seen) = watch::channel(Phase::Starting);
         let phase = Arc::new(phase);
 
@@ -113,22 +114,22 @@ impl Server {
         let grpc = tokio::spawn({
             let shutdown = draining.clone().cancelled_owned();
             let routes = Routes::new(health_service);
-            let edge = edge.clone();
-            async move { grpc::serve(listener, edge, config.grpc, routes, shutdown).await }
+            let state = state.clone();
+            async move { grpc::serve(listener, state, config.grpc, routes, shutdown).await }
         });
-        let routes = admin::routes(edge.clone(), phase_seen);
+        let routes = admin::routes(state.clone(), phase_seen);
         let admin = tokio::spawn(async move { axum::serve(admin_listener, routes).await });
-        let upkeep = tokio::spawn(admin::keep_up(edge.metrics.clone(), Metrics::UPKEEP_INTERVAL));
+        let upkeep = tokio::spawn(admin::keep_up(state.metrics.clone(), Metrics::UPKEEP_INTERVAL));
 
         let reloader = Arc::new(Mutex::new(None));
         let (started, start_up) = oneshot::channel();
         let drain = config.drain;
         let work = {
-            let (edge, phase, reloader) = (edge.clone(), phase.clone(), reloader.clone());
+            let (state, phase, reloader) = (state.clone(), phase.clone(), reloader.clone());
             move || {
-                let base = load_base(&edge.metrics).map_err(|error| ServerError::LoadBase(error.into()));
+                let base = load_base(&state.metrics).map_err(|error| ServerError::LoadBase(error.into()));
                 let result = base.and_then(|base| {
-                    let running = start_serving(base, &config, &edge, phase)?;
+                    let running = start_serving(base, &config, &state, phase)?;
                     *reloader.lock().unwrap_or_else(PoisonError::into_inner) = Some(running);
                     Ok(())
                 });
@@ -141,7 +142,7 @@ impl Server {
         Ok(Self {
             grpc_address,
             admin_address,
-            edge,
+            state,
             health,
             phase,
             reloader,
@@ -190,11 +191,11 @@ impl Server {
             self.health.set_service_status(name, ServingStatus::NotServing).await;
         }
         tracing::info!(drain = ?self.drain, "stopping: no new requests, accepted ones are answered");
-        let engine = self.edge.engine.get().cloned();
+        let engine = self.state.engine.get().cloned();
         if let Some(engine) = &engine {
             engine.stop_accepting();
         }
-        self.edge.draining.cancel();
+        self.state.draining.cancel();
         if let Some(engine) = &engine
             && timeout_at(deadline, engine.drained()).await.is_err()
         {
@@ -227,18 +228,18 @@ impl Server {
 fn start_serving(
     base: Box<dyn Base>,
     config: &ServerConfig,
-    edge: &Arc<Edge>,
+    state: &Arc<ServerState>,
     phase: Arc<watch::Sender<Phase>>,
 ) -> Result<Reloader, ServerError> {
-    let engine = Engine::start(base, &config.engine, edge.metrics.clone())?;
+    let engine = Engine::start(base, &config.engine, state.metrics.clone())?;
     let reconciler = Reconciler::new(
         HeadStore::new(&config.heads),
-        edge.registry.clone(),
+        state.registry.clone(),
         engine.clone(),
-        edge.metrics.clone(),
+        state.metrics.clone(),
     );
     // Set once, here.
-    let _first = edge.engine.set(engine);
+    let _first = state.engine.set(engine);
     let after_scan = move |reconciler: &Reconciler| {
         if reconciler.first_scan_done() {
             phase.send_if_modified(|phase| {

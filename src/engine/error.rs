@@ -3,7 +3,7 @@
 use std::{fmt, time::Duration};
 
 use crate::{
-    error::{ErrorKind, Problem},
+    error::{ErrorKind, ServiceError},
     ids::TaskName,
     image::ImageError,
     metrics::Rejection,
@@ -65,7 +65,7 @@ pub enum EngineError {
     Failed { detail: String },
 }
 
-impl Problem for EngineError {
+impl ServiceError for EngineError {
     fn kind(&self) -> ErrorKind {
         match self {
             Self::QueueFull { .. } | Self::TaskShareFull { .. } => ErrorKind::ResourceExhausted,

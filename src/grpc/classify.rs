@@ -1,4 +1,4 @@
-//! `turret.v1.Classifier`: one request, or many in flight on one stream.
+//! `turret.v1.Classifier`: one request, or many in flight on one stream, each from its arrival to its answer.
 
 use std::{pin::Pin, sync::Arc, time::Instant};
 
@@ -6,24 +6,26 @@ use tokio_stream::Stream;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::{
-    Edge,
+    ServerState,
     deadline::deadline,
     embed::embed_one,
-    judge::classify,
     proto::{self, classifier_server::Classifier},
+    request::{self, ParsedRequest, RequestError},
+    request_metrics::RequestMetrics,
+    response::{self, Echo},
     status::to_status,
     stream,
 };
-use crate::metrics::Rpc;
+use crate::{engine, metrics::Rpc};
 
 #[derive(Debug, Clone)]
 pub struct ClassifierService {
-    edge: Arc<Edge>,
+    state: Arc<ServerState>,
 }
 
 impl ClassifierService {
-    pub fn new(edge: Arc<Edge>) -> Self {
-        Self { edge }
+    pub fn new(state: Arc<ServerState>) -> Self {
+        Self { state }
     }
 }
 
@@ -40,7 +42,7 @@ impl Classifier for ClassifierService {
     ) -> Result<Response<proto::ClassifyResponse>, Status> {
         let arrived = Instant::now();
         let deadline = deadline(request.metadata(), arrived);
-        let answer = classify(&self.edge, Rpc::Classify, request.into_inner(), arrived, deadline).await;
+        let answer = respond(&self.state, Rpc::Classify, request.into_inner(), arrived, deadline).await;
         answer.map(Response::new).map_err(|error| to_status(&error))
     }
 
@@ -49,8 +51,8 @@ impl Classifier for ClassifierService {
         request: Request<Streaming<proto::ClassifyRequest>>,
     ) -> Result<Response<Self::ClassifyStreamStream>, Status> {
         let deadline = deadline(request.metadata(), Instant::now());
-        let answer = move |edge, request| stream::classify_one(edge, request, deadline);
-        let responses = stream::answer_each(self.edge.clone(), request.into_inner(), answer);
+        let answer = move |state, request| stream::classify_one(state, request, deadline);
+        let responses = stream::answer_each(self.state.clone(), request.into_inner(), answer);
         Ok(Response::new(Box::pin(responses)))
     }
 
@@ -58,7 +60,63 @@ impl Classifier for ClassifierService {
         &self,
         request: Request<Streaming<proto::EmbedRequest>>,
     ) -> Result<Response<Self::EmbedStream>, Status> {
-        let responses = stream::answer_each(self.edge.clone(), request.into_inner(), embed_one);
+        let responses = stream::answer_each(self.state.clone(), request.into_inner(), embed_one);
         Ok(Response::new(Box::pin(responses)))
+    }
+}
+
+/// Answers one request and counts it once, however it ends.
+pub(super) async fn respond(
+    state: &ServerState,
+    rpc: Rpc,
+    request: proto::ClassifyRequest,
+    arrived: Instant,
+    deadline: Option<Instant>,
+) -> Result<proto::ClassifyResponse, RequestError> {
+    let mut metrics = RequestMetrics::new(state.metrics.clone(), rpc, arrived);
+    let response = judge(state, &mut metrics, request, deadline).await;
+    if let Err(error) = &response {
+        metrics.failed(error);
+    }
+    response
+}
+
+async fn judge(
+    state: &ServerState,
+    metrics: &mut RequestMetrics,
+    request: proto::ClassifyRequest,
+    deadline: Option<Instant>,
+) -> Result<proto::ClassifyResponse, RequestError> {
+    let engine = state.engine.get().ok_or(RequestError::Starting)?;
+    let echo = Echo::of(&request);
+    let heads = request::find_heads(&request.tasks, &state.registry.snapshot())?;
+    metrics.heads_found(&heads);
+    let ParsedRequest { source, roi, extras } = request::parse(request, &heads)?;
+    let reservation = engine.try_reserve(heads.clone(), source.len_bytes(), deadline)?;
+    let work = engine::Request { source, roi, want_features: extras.embedding };
+    let answer = reservation.classify(work).await?;
+    metrics.judged(&answer);
+    let base_digest = engine.identity().digest.to_string();
+    let response = response::judged(echo, &heads, answer, extras, base_digest);
+    log_part(&response);
+    Ok(response)
+}
+
+/// Logs the verdicts on a part that has a name, so that they can be found again.
+fn log_part(response: &proto::ClassifyResponse) {
+    if response.part_id.is_empty() {
+        return;
+    }
+    for verdict in &response.verdicts {
+        let decision = proto::Decision::try_from(verdict.decision).unwrap_or_default().as_str_name();
+        tracing::info!(
+            part_id = %response.part_id,
+            result_id = %response.result_id,
+            task = %verdict.task,
+            decision,
+            label = %verdict.label,
+            head_version = verdict.head_version,
+            "verdict"
+        );
     }
 }

@@ -3,10 +3,9 @@
 use std::{sync::Arc, time::Instant};
 
 use super::{
-    Edge,
-    observe::Observed,
-    proto,
-    request::{ClassifyError, check_id, picture},
+    ServerState, proto,
+    request::{RequestError, check_id, picture},
+    request_metrics::RequestMetrics,
     response,
 };
 use crate::{
@@ -16,39 +15,42 @@ use crate::{
 };
 
 /// One picture's features, or why there are none.
-pub(super) async fn embed_one(edge: Arc<Edge>, request: proto::EmbedRequest) -> proto::EmbedResponse {
-    let observed = Observed::new(edge.metrics.clone(), Rpc::Embed, Instant::now());
+pub(super) async fn embed_one(state: Arc<ServerState>, request: proto::EmbedRequest) -> proto::EmbedResponse {
+    let mut metrics = RequestMetrics::new(state.metrics.clone(), Rpc::Embed, Instant::now());
     let request_id = request.request_id.clone();
-    match embed(&edge, request).await {
+    match embed(&state, request).await {
         Ok(response) => {
-            observed.answered();
+            metrics.answered();
             proto::EmbedResponse { request_id, ..response }
         }
         Err(error) => {
-            observed.failed(&error);
-            proto::EmbedResponse { request_id, error: Some(response::error(&error)), ..Default::default() }
+            metrics.failed(&error);
+            proto::EmbedResponse { request_id, error: Some(response::to_error(&error)), ..Default::default() }
         }
     }
 }
 
-async fn embed(edge: &Edge, request: proto::EmbedRequest) -> Result<proto::EmbedResponse, ClassifyError> {
-    let engine = edge.engine.get().ok_or(ClassifyError::Starting)?.clone();
+async fn embed(
+    state: &ServerState,
+    request: proto::EmbedRequest,
+) -> Result<proto::EmbedResponse, RequestError> {
+    let engine = state.engine.get().ok_or(RequestError::Starting)?.clone();
     check_id("request_id", &request.request_id)?;
     let preprocess = preprocess(&request.preprocess)?;
     let (source, roi) = picture(request.image, request.roi)?;
-    // Closed never: it lives as long as the edge.
-    let _permit = edge.embedding.acquire().await;
+    // The semaphore is never closed.
+    let _permit = state.embedding.acquire().await;
     let computed = tokio::task::spawn_blocking(move || features(&engine, &source, roi, &preprocess));
     let panicked = |_| EngineError::Failed { detail: "computing features panicked".to_owned() };
     computed.await.map_err(panicked)?
 }
 
-fn preprocess(json: &str) -> Result<Preprocess, ClassifyError> {
+fn preprocess(json: &str) -> Result<Preprocess, RequestError> {
     if json.is_empty() {
         return Ok(Preprocess::default());
     }
-    let preprocess: Preprocess = serde_json::from_str(json)
-        .map_err(|error| ClassifyError::Preprocess { detail: error.to_string() })?;
+    let preprocess: Preprocess =
+        serde_json::from_str(json).map_err(|error| RequestError::Preprocess { detail: error.to_string() })?;
     preprocess.validate()?;
     Ok(preprocess)
 }
@@ -59,7 +61,7 @@ fn features(
     source: &ImageSource,
     roi: Option<Roi>,
     preprocess: &Preprocess,
-) -> Result<proto::EmbedResponse, ClassifyError> {
+) -> Result<proto::EmbedResponse, RequestError> {
     let image = preprocess.apply(&decode(source, engine.limits())?, roi)?;
     let identity = engine.identity();
     Ok(proto::EmbedResponse {

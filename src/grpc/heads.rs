@@ -7,7 +7,7 @@ use tokio_stream::{Stream, wrappers::ReceiverStream};
 use tonic::{Request, Response, Status};
 
 use super::{
-    Edge,
+    ServerState,
     proto::{self, heads_server::Heads},
 };
 use crate::{
@@ -21,17 +21,17 @@ const EVENTS_AHEAD: usize = 64;
 
 #[derive(Debug, Clone)]
 pub struct HeadsService {
-    edge: Arc<Edge>,
+    state: Arc<ServerState>,
 }
 
 impl HeadsService {
-    pub fn new(edge: Arc<Edge>) -> Self {
-        Self { edge }
+    pub fn new(state: Arc<ServerState>) -> Self {
+        Self { state }
     }
 
     fn count(&self, rpc: Rpc, begun: Instant, code: metrics::Code) {
-        self.edge.metrics.count_request(rpc, None, code);
-        self.edge.metrics.observe_request(rpc, begun.elapsed());
+        self.state.metrics.count_request(rpc, None, code);
+        self.state.metrics.observe_request(rpc, begun.elapsed());
     }
 }
 
@@ -55,8 +55,8 @@ impl Heads for HeadsService {
                 }
             },
         };
-        let table = self.edge.registry.snapshot();
-        let base = self.edge.engine.get().map(|engine| engine.identity().digest.to_string());
+        let table = self.state.registry.snapshot();
+        let base = self.state.engine.get().map(|engine| engine.identity().digest.to_string());
         let response = proto::ListHeadsResponse {
             heads: table.entries(only.as_ref()).into_iter().map(to_proto).collect(),
             generation: table.generation,
@@ -72,17 +72,17 @@ impl Heads for HeadsService {
     ) -> Result<Response<Self::WatchHeadsStream>, Status> {
         self.count(Rpc::WatchHeads, Instant::now(), metrics::Code::Ok);
         let (events, receiver) = mpsc::channel(EVENTS_AHEAD);
-        tokio::spawn(send_events(self.edge.clone(), events));
+        tokio::spawn(send_events(self.state.clone(), events));
         Ok(Response::new(Box::pin(ReceiverStream::new(receiver))))
     }
 }
 
 /// Sends the state, then each change; a watcher that fell behind is sent the state again. Ends with the watcher or when
 /// the server drains.
-async fn send_events(edge: Arc<Edge>, watcher: mpsc::Sender<Result<proto::HeadEvent, Status>>) {
+async fn send_events(state: Arc<ServerState>, watcher: mpsc::Sender<Result<proto::HeadEvent, Status>>) {
     let work = async {
         loop {
-            let (table, mut events) = edge.registry.watch();
+            let (table, mut events) = state.registry.watch();
             let (generation, entries) = (table.generation, table.entries(None));
             // A watcher stays for days and must not keep the heads of its first moment.
             drop(table);
@@ -99,7 +99,7 @@ async fn send_events(edge: Arc<Edge>, watcher: mpsc::Sender<Result<proto::HeadEv
         }
     };
     tokio::select! {
-        () = edge.draining.cancelled() => {}
+        () = state.draining.cancelled() => {}
         () = watcher.closed() => {}
         _ended = work => {}
     }

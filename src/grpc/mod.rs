@@ -4,9 +4,8 @@ mod classify;
 mod deadline;
 mod embed;
 mod heads;
-mod judge;
-mod observe;
 mod request;
+mod request_metrics;
 mod response;
 mod status;
 mod stream;
@@ -41,7 +40,7 @@ pub const CLASSIFIER_SERVICE: &str = "turret.v1.Classifier";
 
 /// What the handlers share.
 #[derive(Debug)]
-pub struct Edge {
+pub struct ServerState {
     pub registry: Arc<Registry>,
     pub metrics: Arc<Metrics>,
     /// Not there until the base is warm.
@@ -83,7 +82,7 @@ const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 /// If the reflection descriptors are broken or the listener fails.
 pub async fn serve(
     listener: TcpListener,
-    edge: Arc<Edge>,
+    state: Arc<ServerState>,
     limits: GrpcLimits,
     health: Routes,
     shutdown: impl Future<Output = ()>,
@@ -93,12 +92,12 @@ pub async fn serve(
             .register_encoded_file_descriptor_set(proto::DESCRIPTORS)
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
     };
-    let classifier = ClassifierServer::new(ClassifierService::new(edge.clone()))
+    let classifier = ClassifierServer::new(ClassifierService::new(state.clone()))
         .max_decoding_message_size(limits.max_message_bytes)
         .max_encoding_message_size(limits.max_message_bytes);
     let routes = health
         .add_service(classifier)
-        .add_service(HeadsServer::new(HeadsService::new(edge)))
+        .add_service(HeadsServer::new(HeadsService::new(state)))
         .add_service(reflection().build_v1().map_err(io::Error::other)?)
         .add_service(reflection().build_v1alpha().map_err(io::Error::other)?);
     let incoming =

@@ -5,7 +5,7 @@ use std::{collections::HashSet, sync::Arc};
 use super::proto;
 use crate::{
     engine::EngineError,
-    error::{ErrorKind, Problem},
+    error::{ErrorKind, ServiceError},
     head::Head,
     ids::{Digest, InvalidTaskName, TaskName, Version},
     image::{ImageError, ImageSource, RawFrame, Roi},
@@ -19,23 +19,23 @@ const LONGEST_ID: usize = 128;
 /// Names suggested for an unknown task.
 const SUGGESTIONS: usize = 3;
 
-/// A request that makes sense, with the heads that will answer it.
+/// A valid request, apart from the heads that answer it.
 #[derive(Debug)]
-pub(super) struct Ask {
-    pub(super) heads: Vec<Arc<Head>>,
+pub(super) struct ParsedRequest {
     pub(super) source: ImageSource,
     pub(super) roi: Option<Roi>,
-    pub(super) want: Want,
+    pub(super) extras: Extras,
 }
 
+/// What the answer carries beside the verdict.
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Want {
+pub(super) struct Extras {
     pub(super) logits: bool,
     pub(super) embedding: bool,
 }
 
 #[derive(Debug, thiserror::Error)]
-pub(super) enum ClassifyError {
+pub(super) enum RequestError {
     #[error("tasks is empty: name at least one; there is no default task")]
     NoTask,
     #[error("{found} tasks are asked, at most {MOST_TASKS} may be")]
@@ -78,7 +78,7 @@ fn did_you_mean(nearest: &[TaskName]) -> String {
     format!("; did you mean {}?", names.join(" or "))
 }
 
-impl Problem for ClassifyError {
+impl ServiceError for RequestError {
     fn kind(&self) -> ErrorKind {
         match self {
             Self::NoTask
@@ -143,40 +143,43 @@ impl Problem for ClassifyError {
 }
 
 /// The heads that the request names, all of one snapshot.
-pub(super) fn find_heads(names: &[String], table: &HeadTable) -> Result<Vec<Arc<Head>>, ClassifyError> {
+pub(super) fn find_heads(names: &[String], table: &HeadTable) -> Result<Vec<Arc<Head>>, RequestError> {
     if names.is_empty() {
-        return Err(ClassifyError::NoTask);
+        return Err(RequestError::NoTask);
     }
     if names.len() > MOST_TASKS {
-        return Err(ClassifyError::TooManyTasks { found: names.len() });
+        return Err(RequestError::TooManyTasks { found: names.len() });
     }
     let mut seen = HashSet::new();
     let heads = names.iter().map(|name| {
         let task: TaskName = name.parse()?;
         if !seen.insert(task.clone()) {
-            return Err(ClassifyError::DoubledTask { task });
+            return Err(RequestError::DoubledTask { task });
         }
         match table.get(&task) {
             Some(head) => Ok(head.clone()),
-            None => Err(ClassifyError::UnknownTask { nearest: nearest(&task, table), task }),
+            None => Err(RequestError::UnknownTask { nearest: nearest(&task, table), task }),
         }
     });
     heads.collect()
 }
 
 /// Checks the rest of the request; its picture's bytes are shared, not copied.
-pub(super) fn parse(request: proto::ClassifyRequest, heads: Vec<Arc<Head>>) -> Result<Ask, ClassifyError> {
+pub(super) fn parse(
+    request: proto::ClassifyRequest,
+    heads: &[Arc<Head>],
+) -> Result<ParsedRequest, RequestError> {
     check_id("request_id", &request.request_id)?;
     check_id("part_id", &request.part_id)?;
-    check_requirement(&request.require_head, &heads)?;
-    let want = wanted(&request.want)?;
+    check_requirement(&request.require_head, heads)?;
+    let extras = parse_extras(&request.want)?;
     let (source, roi) = picture(request.image, request.roi)?;
-    Ok(Ask { heads, source, roi, want })
+    Ok(ParsedRequest { source, roi, extras })
 }
 
-pub(super) fn check_id(field: &'static str, id: &str) -> Result<(), ClassifyError> {
+pub(super) fn check_id(field: &'static str, id: &str) -> Result<(), RequestError> {
     if id.len() > LONGEST_ID {
-        return Err(ClassifyError::LongId { field, found: id.len() });
+        return Err(RequestError::LongId { field, found: id.len() });
     }
     Ok(())
 }
@@ -185,9 +188,9 @@ pub(super) fn check_id(field: &'static str, id: &str) -> Result<(), ClassifyErro
 pub(super) fn picture(
     image: Option<proto::Image>,
     roi: Option<proto::Roi>,
-) -> Result<(ImageSource, Option<Roi>), ClassifyError> {
+) -> Result<(ImageSource, Option<Roi>), RequestError> {
     let roi = roi.map(|roi| Roi { x: roi.x, y: roi.y, width: roi.width, height: roi.height });
-    let source = match image.and_then(|image| image.data).ok_or(ClassifyError::NoImage)? {
+    let source = match image.and_then(|image| image.data).ok_or(RequestError::NoImage)? {
         proto::image::Data::Encoded(bytes) => ImageSource::Encoded(bytes),
         proto::image::Data::Raw(frame) => ImageSource::Raw(RawFrame {
             pixels: frame.pixels,
@@ -200,24 +203,24 @@ pub(super) fn picture(
     Ok((source, roi))
 }
 
-fn check_requirement(required: &str, heads: &[Arc<Head>]) -> Result<(), ClassifyError> {
+fn check_requirement(required: &str, heads: &[Arc<Head>]) -> Result<(), RequestError> {
     if required.is_empty() {
         return Ok(());
     }
-    let [head] = heads else { return Err(ClassifyError::RequireWithManyTasks { tasks: heads.len() }) };
+    let [head] = heads else { return Err(RequestError::RequireWithManyTasks { tasks: heads.len() }) };
     let serves = if let Ok(version) = required.parse::<Version>() {
         version == head.version
     } else if let Ok(digest) = required.parse::<Digest>() {
         digest == head.digest
     } else {
         let text = required.chars().take(LONGEST_ID).collect();
-        return Err(ClassifyError::BadRequirement { text });
+        return Err(RequestError::BadRequirement { text });
     };
     if serves {
         return Ok(());
     }
     let (version, digest) = (head.version, head.digest);
-    Err(ClassifyError::OtherHeadServes {
+    Err(RequestError::OtherHeadServes {
         task: head.task.clone(),
         required: required.to_owned(),
         version,
@@ -225,17 +228,17 @@ fn check_requirement(required: &str, heads: &[Arc<Head>]) -> Result<(), Classify
     })
 }
 
-fn wanted(extras: &[i32]) -> Result<Want, ClassifyError> {
-    let mut want = Want::default();
-    for &value in extras {
+fn parse_extras(values: &[i32]) -> Result<Extras, RequestError> {
+    let mut extras = Extras::default();
+    for &value in values {
         match proto::Extra::try_from(value) {
-            Ok(proto::Extra::Logits) => want.logits = true,
-            Ok(proto::Extra::Embedding) => want.embedding = true,
-            Ok(proto::Extra::Heatmap) => return Err(ClassifyError::NotBuilt { name: "EXTRA_HEATMAP" }),
-            Ok(proto::Extra::Unspecified) | Err(_) => return Err(ClassifyError::UnknownExtra { value }),
+            Ok(proto::Extra::Logits) => extras.logits = true,
+            Ok(proto::Extra::Embedding) => extras.embedding = true,
+            Ok(proto::Extra::Heatmap) => return Err(RequestError::NotBuilt { name: "EXTRA_HEATMAP" }),
+            Ok(proto::Extra::Unspecified) | Err(_) => return Err(RequestError::UnknownExtra { value }),
         }
     }
-    Ok(want)
+    Ok(extras)
 }
 
 fn nearest(task: &TaskName, table: &HeadTable) -> Vec<TaskName> {

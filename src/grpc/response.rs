@@ -1,15 +1,15 @@
 //! From judgements to the protocol's messages.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use super::{
     proto,
-    request::Want,
+    request::Extras,
     status::{message, to_code},
 };
 use crate::{
     engine::{Answer, StageTimes},
-    error::Problem,
+    error::ServiceError,
     head::{Decision, Head, Judgement, Reason},
 };
 
@@ -37,16 +37,16 @@ impl Echo {
     }
 }
 
-pub(super) fn judged<'h>(
+pub(super) fn judged(
     echo: Echo,
-    heads: impl Iterator<Item = &'h Head>,
+    heads: &[Arc<Head>],
     answer: Answer,
-    want: Want,
+    extras: Extras,
     base_digest: String,
 ) -> proto::ClassifyResponse {
     let mut features = answer.features.into_iter();
-    let verdicts = heads.zip(answer.judgements).map(|(head, judgement)| {
-        let mut verdict = verdict(head, &judgement, want);
+    let verdicts = heads.iter().zip(answer.judgements).map(|(head, judgement)| {
+        let mut verdict = verdict(head, &judgement, extras);
         verdict.embedding = features.next().unwrap_or_default();
         verdict
     });
@@ -59,9 +59,9 @@ pub(super) fn judged<'h>(
 pub(super) fn not_judged(
     echo: Echo,
     mut tasks: Vec<String>,
-    problem: &dyn Problem,
+    error: &dyn ServiceError,
 ) -> proto::ClassifyResponse {
-    let error = error(problem);
+    let error = to_error(error);
     if tasks.is_empty() {
         // Without a verdict there would be no place for the error.
         tasks.push(String::new());
@@ -75,15 +75,15 @@ pub(super) fn not_judged(
     echo.response(verdicts.collect())
 }
 
-pub(super) fn error(problem: &dyn Problem) -> proto::Error {
+pub(super) fn to_error(error: &dyn ServiceError) -> proto::Error {
     proto::Error {
-        code: to_code(problem.kind()).into(),
-        reason: problem.reason().to_owned(),
-        message: message(problem),
+        code: to_code(error.kind()).into(),
+        reason: error.reason().to_owned(),
+        message: message(error),
     }
 }
 
-fn verdict(head: &Head, judgement: &Judgement, want: Want) -> proto::Verdict {
+fn verdict(head: &Head, judgement: &Judgement, extras: Extras) -> proto::Verdict {
     let mut scores: Vec<proto::ClassScore> = head
         .classes
         .iter()
@@ -92,7 +92,7 @@ fn verdict(head: &Head, judgement: &Judgement, want: Want) -> proto::Verdict {
             label: class.label.to_string(),
             class_code: class.code,
             probability,
-            logit: want.logits.then_some(logit),
+            logit: extras.logits.then_some(logit),
         })
         .collect();
     scores.sort_by(|a, b| b.probability.total_cmp(&a.probability));

@@ -6,7 +6,7 @@ use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
 
 use crate::{
-    error::{ErrorKind, Problem},
+    error::{ErrorKind, ServiceError},
     metrics,
 };
 
@@ -48,10 +48,10 @@ pub(super) fn metrics_code(kind: ErrorKind) -> metrics::Code {
 }
 
 /// What the caller may read: everything but the detail of our own faults, which goes to the log.
-pub(super) fn message(problem: &dyn Problem) -> String {
-    match problem.kind() {
+pub(super) fn message(error: &dyn ServiceError) -> String {
+    match error.kind() {
         ErrorKind::Internal => {
-            tracing::error!(error = %problem, "a request failed by our fault");
+            tracing::error!(error = %error, "a request failed by our fault");
             OUR_FAULT.to_owned()
         }
         ErrorKind::InvalidArgument
@@ -62,20 +62,20 @@ pub(super) fn message(problem: &dyn Problem) -> String {
         | ErrorKind::DeadlineExceeded
         | ErrorKind::Cancelled
         | ErrorKind::Unavailable
-        | ErrorKind::Unimplemented => problem.to_string(),
+        | ErrorKind::Unimplemented => error.to_string(),
     }
 }
 
 /// The status with google.rpc details: ErrorInfo always, BadRequest with a field, RetryInfo where retrying helps.
-pub(super) fn to_status(problem: &dyn Problem) -> Status {
-    let message = message(problem);
+pub(super) fn to_status(error: &dyn ServiceError) -> Status {
+    let message = message(error);
     let mut details = ErrorDetails::new();
-    details.set_error_info(problem.reason(), DOMAIN, []);
-    if let Some(field) = problem.field() {
+    details.set_error_info(error.reason(), DOMAIN, []);
+    if let Some(field) = error.field() {
         details.add_bad_request_violation(field, &message);
     }
-    if problem.kind() == ErrorKind::ResourceExhausted {
+    if error.kind() == ErrorKind::ResourceExhausted {
         details.set_retry_info(Some(RETRY_AFTER));
     }
-    Status::with_error_details(to_code(problem.kind()), message, details)
+    Status::with_error_details(to_code(error.kind()), message, details)
 }

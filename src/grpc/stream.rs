@@ -10,8 +10,8 @@ use tokio_stream::{Stream, wrappers::ReceiverStream};
 use tonic::{Status, Streaming};
 
 use super::{
-    Edge,
-    judge::classify,
+    ServerState,
+    classify::respond,
     proto,
     response::{Echo, not_judged},
 };
@@ -25,9 +25,9 @@ const IN_FLIGHT: usize = 64;
 /// The stream ends when the client has sent its last request and has all answers, when the client goes away, or, with
 /// the server draining, when what was read is answered.
 pub(super) fn answer_each<Q, A, F>(
-    edge: Arc<Edge>,
+    state: Arc<ServerState>,
     requests: Streaming<Q>,
-    answer: impl Fn(Arc<Edge>, Q) -> F + Send + 'static,
+    answer: impl Fn(Arc<ServerState>, Q) -> F + Send + 'static,
 ) -> impl Stream<Item = Result<A, Status>>
 where
     Q: Send + 'static,
@@ -35,14 +35,14 @@ where
     F: Future<Output = A> + Send + 'static,
 {
     let (responses, receiver) = mpsc::channel(IN_FLIGHT);
-    tokio::spawn(read_all(edge, requests, answer, responses));
+    tokio::spawn(read_all(state, requests, answer, responses));
     ReceiverStream::new(receiver)
 }
 
 async fn read_all<Q, A, F>(
-    edge: Arc<Edge>,
+    state: Arc<ServerState>,
     mut requests: Streaming<Q>,
-    answer: impl Fn(Arc<Edge>, Q) -> F,
+    answer: impl Fn(Arc<ServerState>, Q) -> F,
     responses: mpsc::Sender<Result<A, Status>>,
 ) where
     A: Send + 'static,
@@ -58,12 +58,12 @@ async fn read_all<Q, A, F>(
         };
         let (permit, message) = tokio::select! {
             () = responses.closed() => return,
-            () = edge.draining.cancelled() => break,
+            () = state.draining.cancelled() => break,
             next = next => next,
         };
         match message {
             Ok(Some(request)) => {
-                let (response, responses) = (answer(edge.clone(), request), responses.clone());
+                let (response, responses) = (answer(state.clone(), request), responses.clone());
                 in_flight.spawn(async move {
                     let _permit = permit;
                     // The client went away; there is nobody to tell.
@@ -85,12 +85,12 @@ async fn read_all<Q, A, F>(
 }
 
 pub(super) async fn classify_one(
-    edge: Arc<Edge>,
+    state: Arc<ServerState>,
     request: proto::ClassifyRequest,
     deadline: Option<Instant>,
 ) -> proto::ClassifyResponse {
     let (echo, tasks) = (Echo::of(&request), request.tasks.clone());
-    match classify(&edge, Rpc::ClassifyStream, request, Instant::now(), deadline).await {
+    match respond(&state, Rpc::ClassifyStream, request, Instant::now(), deadline).await {
         Ok(response) => response,
         Err(error) => not_judged(echo, tasks, &error),
     }

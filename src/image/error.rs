@@ -3,7 +3,7 @@
 use std::fmt::Display;
 
 use super::{FileFormat, PixelFormat, Roi, format::ACCEPTED_FORMATS};
-use crate::error::{ErrorKind, Problem};
+use crate::error::{ErrorKind, ServiceError};
 
 /// Why an image, its region or its preprocessing was turned away.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
@@ -82,7 +82,7 @@ fn known_pixel_formats() -> String {
     PixelFormat::ALL.map(PixelFormat::name).join(", ")
 }
 
-impl Problem for ImageError {
+impl ServiceError for ImageError {
     fn kind(&self) -> ErrorKind {
         match self {
             Self::Empty

@@ -54,7 +54,7 @@ mod tests {
     use bytes::Bytes;
 
     use super::*;
-    use crate::error::Problem;
+    use crate::error::ServiceError;
 
     fn decode_frame(
         pixels: &[u8],

@@ -5,7 +5,7 @@ use image::{DynamicImage, ImageFormat};
 use proptest::prelude::*;
 
 use super::*;
-use crate::error::{ErrorKind, Problem};
+use crate::error::{ErrorKind, ServiceError};
 
 const BASELINE_JPEG: &[u8] = include_bytes!("../../tests/data/baseline.jpg");
 const PROGRESSIVE_JPEG: &[u8] = include_bytes!("../../tests/data/progressive.jpg");

@@ -1,5 +1,5 @@
 use super::*;
-use crate::error::{ErrorKind, Problem};
+use crate::error::{ErrorKind, ServiceError};
 
 /// Made by Pillow 13 from [`pattern`] of 97x75: resized to 46x36 with `BILINEAR`, then the 32x32 at (7, 2).
 const PILLOW_CENTRE_CROP: &[u8; 32 * 32 * 3] =

@@ -1,18 +1,18 @@
-//! Counts a request once, however it ends.
+//! The metrics of one request, counted once however it ends.
 
 use std::{sync::Arc, time::Instant};
 
-use super::{request::ClassifyError, status::metrics_code};
+use super::{request::RequestError, status::metrics_code};
 use crate::{
     engine::Answer,
-    error::Problem,
+    error::ServiceError,
     head::{Decision, Head},
     metrics::{self, Code, Metrics, Rpc},
 };
 
 /// Lives as long as its request; if it is dropped unfinished, the caller went away.
 #[derive(Debug)]
-pub(super) struct Observed {
+pub(super) struct RequestMetrics {
     metrics: Arc<Metrics>,
     rpc: Rpc,
     begun: Instant,
@@ -21,7 +21,7 @@ pub(super) struct Observed {
     code: Code,
 }
 
-impl Observed {
+impl RequestMetrics {
     pub(super) fn new(metrics: Arc<Metrics>, rpc: Rpc, begun: Instant) -> Self {
         Self { metrics, rpc, begun, heads: Vec::new(), code: Code::Cancelled }
     }
@@ -31,11 +31,11 @@ impl Observed {
     }
 
     /// Without verdicts to count.
-    pub(super) fn answered(mut self) {
+    pub(super) fn answered(&mut self) {
         self.code = Code::Ok;
     }
 
-    pub(super) fn judged(mut self, answer: &Answer) {
+    pub(super) fn judged(&mut self, answer: &Answer) {
         self.code = Code::Ok;
         for (head, judgement) in self.heads.iter().zip(&answer.judgements) {
             let decision = match judgement.decision {
@@ -47,9 +47,9 @@ impl Observed {
         }
     }
 
-    pub(super) fn failed(mut self, error: &ClassifyError) {
+    pub(super) fn failed(&mut self, error: &RequestError) {
         self.code = metrics_code(error.kind());
-        if let ClassifyError::Engine(error) = error
+        if let RequestError::Engine(error) = error
             && let Some(reason) = error.rejection()
         {
             self.metrics.count_rejection(reason);
@@ -57,7 +57,7 @@ impl Observed {
     }
 }
 
-impl Drop for Observed {
+impl Drop for RequestMetrics {
     fn drop(&mut self) {
         let (metrics, rpc, code) = (&self.metrics, self.rpc, self.code);
         if self.heads.is_empty() {
