@@ -14,7 +14,7 @@ use crate::{
     image::ImageLimits,
     server::ServerConfig,
 };
-use settings::{ConfigMistakes, Reader, Setting};
+use settings::{ConfigMistakes, Setting, SettingsReader};
 
 /// Every setting of `turret serve`. The README's table is made of these; a test keeps it so.
 pub const SERVE: &[Setting] = &[
@@ -85,12 +85,12 @@ impl ServeConfig {
     /// # Errors
     /// Every mistake at once, each with the place where it was made.
     pub fn from_matches(matches: &ArgMatches) -> Result<Self, ConfigMistakes> {
-        let mut reader = Reader::gather(SERVE, matches);
+        let mut reader = SettingsReader::gather(SERVE, matches);
         let config = Self::read(&mut reader);
         reader.finish(config)
     }
 
-    fn read(reader: &mut Reader) -> Option<Self> {
+    fn read(reader: &mut SettingsReader) -> Option<Self> {
         // Everything is read before anything is given up, so that all mistakes are found.
         let base = reader.get("base");
         let heads = reader.get("heads");

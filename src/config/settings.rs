@@ -8,7 +8,7 @@
 //! keys that no setting knows are mistakes.
 //!
 //! ```no_run
-//! use turret::config::settings::{ConfigMistakes, Reader, Setting, with_settings};
+//! use turret::config::settings::{ConfigMistakes, SettingsReader, Setting, with_settings};
 //!
 //! const SETTINGS: &[Setting] = &[
 //!     Setting::new("base", "FILE", "base file, as `turret base import` writes it"),
@@ -19,7 +19,7 @@
 //! let command = with_settings(clap::Command::new("serve"), SETTINGS);
 //! let matches = command.get_matches_from(["serve", "--base", "b.safetensors", "--good=ok", "--good=fine"]);
 //!
-//! let mut reader = Reader::gather(SETTINGS, &matches);
+//! let mut reader = SettingsReader::gather(SETTINGS, &matches);
 //! let base = reader.get::<std::path::PathBuf>("base"); // missing or unreadable: noted, and None
 //! let max_batch = reader.get_where("max-batch", "from 1 to 1024", |n: &usize| (1..=1024).contains(n));
 //! let good = reader.list::<String>("good");
@@ -115,7 +115,7 @@ struct Given {
 
 /// Reads typed values and notes every mistake on the way.
 #[derive(Debug)]
-pub struct Reader {
+pub struct SettingsReader {
     settings: &'static [Setting],
     given: BTreeMap<&'static str, Given>,
     mistakes: Vec<String>,
@@ -134,7 +134,7 @@ impl fmt::Display for ConfigMistakes {
     }
 }
 
-impl Reader {
+impl SettingsReader {
     /// `matches` are those of a command made by [`with_settings`] from the same settings.
     pub fn gather(settings: &'static [Setting], matches: &ArgMatches) -> Self {
         Self::gather_with(settings, matches, |variable| std::env::var(variable).ok())
@@ -333,7 +333,7 @@ mod tests {
         Setting::switch("no-cache", "keep nothing"),
     ];
 
-    fn reader(flags: &[&str], variables: &[(&str, &str)], file: Option<&str>) -> Reader {
+    fn reader(flags: &[&str], variables: &[(&str, &str)], file: Option<&str>) -> SettingsReader {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("turret.toml");
         let mut arguments = vec!["program".to_owned()];
@@ -343,7 +343,7 @@ mod tests {
             arguments.extend(["--config".to_owned(), path.display().to_string()]);
         }
         let matches = with_settings(Command::new("program"), SETTINGS).get_matches_from(arguments);
-        Reader::gather_with(SETTINGS, &matches, |name| {
+        SettingsReader::gather_with(SETTINGS, &matches, |name| {
             variables.iter().find(|(variable, _)| *variable == name).map(|(_, value)| (*value).to_owned())
         })
     }
@@ -353,7 +353,7 @@ mod tests {
         let flag: &[&str] = &["--max-batch", "1"];
         let variable: &[(&str, &str)] = &[("TURRET_MAX_BATCH", "2")];
         let file = Some("max-batch = 3");
-        let batch = |mut reader: Reader| reader.get::<usize>("max-batch");
+        let batch = |mut reader: SettingsReader| reader.get::<usize>("max-batch");
         assert_eq!(batch(reader(flag, variable, file)), Some(1));
         assert_eq!(batch(reader(&[], variable, file)), Some(2));
         assert_eq!(batch(reader(&[], &[("TURRET_MAX_BATCH", "")], file)), Some(3));
@@ -362,7 +362,7 @@ mod tests {
 
     #[test]
     fn reads_lists_and_switches_from_every_place() {
-        let good = |mut reader: Reader| (reader.list::<String>("good"), reader.switch("no-cache"));
+        let good = |mut reader: SettingsReader| (reader.list::<String>("good"), reader.switch("no-cache"));
         let expected = (vec!["ok".to_owned(), "fine".to_owned()], true);
         assert_eq!(good(reader(&["--good", "ok", "--no-cache", "--good", "fine"], &[], None)), expected);
         assert_eq!(

@@ -4,7 +4,7 @@ use std::{io, path::PathBuf};
 
 use super::{
     data::DatasetError,
-    deep::Because,
+    deep::StrategyReason,
     gate::{Comparison, SIGNIFICANCE},
 };
 use crate::{
@@ -36,7 +36,7 @@ pub enum TrainError {
     )]
     MapsOverLimit { views: usize, needed: u64, limit: u64 },
     #[error("--strategy fine-tune cannot be done here: {because}; use --strategy feature-extraction")]
-    CannotFineTune { because: Because },
+    CannotFineTune { because: StrategyReason },
     #[error("training diverged at learning rate {learning_rate}; try a lower --learning-rate")]
     Diverged { learning_rate: f32 },
     #[error("the trained numbers are no linear classifier: {detail}")]

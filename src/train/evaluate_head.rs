@@ -8,7 +8,7 @@ use super::{
     evaluate::Evaluation,
     features::{
         cache::FeatureCache,
-        extract::{Reader, View, features_of},
+        extract::{FeatureReader, View, features_of},
     },
     gate::winner,
     progress::Event,
@@ -17,7 +17,7 @@ use crate::{base::Base, head::HeadContent};
 
 /// Which head judges which pictures.
 #[derive(Debug, Clone)]
-pub struct JudgeOptions {
+pub struct EvaluateOptions {
     pub head: HeadContent,
     /// Folder of pictures, or a CSV or JSONL file that lists them.
     pub data: PathBuf,
@@ -32,12 +32,12 @@ pub struct JudgeOptions {
 /// # Errors
 /// A data set that cannot be read or has no such pictures, a label that the head does not know, another base than the
 /// head's, and whatever the base reports.
-pub fn judge_head(
-    options: &JudgeOptions,
+pub fn evaluate_head(
+    options: &EvaluateOptions,
     base: &mut dyn Base,
     observer: &mut dyn FnMut(Event<'_>),
 ) -> Result<Evaluation, TrainError> {
-    let JudgeOptions { head, data, part, cache } = options;
+    let EvaluateOptions { head, data, part, cache } = options;
     if head.base != *base.identity() {
         let (trained_on, given) = (head.base.clone(), base.identity().clone());
         return Err(TrainError::OtherBase { trained_on, given });
@@ -60,7 +60,7 @@ pub fn judge_head(
     let cache = cache.as_deref().filter(|_| head.branch.is_none()).map(|root| {
         FeatureCache::new(root, base.identity(), base.arithmetic(), base.widths(), &head.preprocess)
     });
-    let mut reader = Reader::of_head(base, head.branch.as_ref())?;
+    let mut reader = FeatureReader::of_head(base, head.branch.as_ref())?;
     let rows = features_of(&views, &head.preprocess, cache.as_ref(), &mut reader, observer)?;
     let answers = truths.into_iter().zip(rows).filter_map(|(truth, features)| {
         Some((truth, winner(&head.linear.logits(features?.of(head.features)))))

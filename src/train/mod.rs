@@ -21,10 +21,10 @@ mod run;
 mod training_set;
 
 pub use data::{Augment, DatasetError, GroupBy, Part};
-pub use deep::{Because, DeepEpoch, FineTuneOptions, Gain, Strategy, StrategyChoice};
+pub use deep::{DeepEpoch, FineTuneOptions, Gain, Strategy, StrategyChoice, StrategyReason};
 pub use error::TrainError;
 pub use evaluate::{ClassEvaluation, Evaluation};
-pub use evaluate_head::{JudgeOptions, judge_head};
+pub use evaluate_head::{EvaluateOptions, evaluate_head};
 pub use gate::{Comparison, Gate, GateDecision};
 pub use linear::{
     AdamFit, AdamOptions, Candidate, Choice, ClassWeight, Classifier, ConvexFit, ConvexProblem, Epoch,

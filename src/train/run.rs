@@ -7,15 +7,15 @@ use sha2::Digest as _;
 use super::{
     context::TrainContext,
     data::{Dataset, Part, PictureFile},
-    deep::{self, Decision, FineTuned, StrategyChoice},
+    deep::{self, FineTuned, StrategyChoice, StrategyOutcome},
     error::TrainError,
     evaluate::Evaluation,
-    features::{extract::Reader, reference},
+    features::{extract::FeatureReader, reference},
     gate::{Comparison, Gate, GateDecision},
     linear::{AdamFit, Choice, Classifier, ConvexProblem, Epoch},
     options::{Solver, TrainOptions},
     progress::{Event, Warning},
-    training_set::Material,
+    training_set::TrainingSet,
 };
 use crate::{
     base::Base,
@@ -81,10 +81,11 @@ pub fn train(
     deep::check(options)?;
     check_can_publish(options)?;
 
-    let material = Material::gather(context, &dataset)?;
-    let (choice, problem) = material.choose(options).ok_or(TrainError::FeaturesMissing)?;
+    let training_set = TrainingSet::gather(context, &dataset)?;
+    let (choice, problem) = training_set.choose(options).ok_or(TrainError::FeaturesMissing)?;
     context.observe(Event::Choice(&choice));
-    let Decision { choice: strategy, layers } = deep::decide(context, &material, &choice, &problem)?;
+    let StrategyOutcome { choice: strategy, layers } =
+        deep::decide(context, &training_set, &choice, &problem)?;
     context.observe(Event::Strategy(&strategy));
     let (branch, classifier, fitted) = match layers {
         Some(FineTuned { weights, classifier, l2 }) => {
@@ -92,7 +93,7 @@ pub fn train(
             (Some(weights), classifier, Fitted::FineTuned { branch, l2, epochs })
         }
         None => {
-            let (classifier, fitted) = fit_linear(context, &material, &choice, &problem)?;
+            let (classifier, fitted) = fit_linear(context, &training_set, &choice, &problem)?;
             (None, classifier, fitted)
         }
     };
@@ -100,10 +101,10 @@ pub fn train(
     let linear = Linear::new(classifier.weight, classifier.bias, width)
         .map_err(|error| TrainError::Classifier { detail: error.to_string() })?;
 
-    let answers = material.answers(context, branch.as_ref(), &linear, choice.features)?;
+    let answers = training_set.answers(context, branch.as_ref(), &linear, choice.features)?;
     let evaluation = Evaluation::new(&dataset.classes, answers.iter().copied());
     context.observe(Event::Evaluated(&evaluation));
-    let gate = gate(context, &material, &answers)?;
+    let gate = gate(context, &training_set, &answers)?;
     context.observe(Event::Gate(&gate));
     if let (GateDecision::Refused, Some(comparison)) = (gate.decision, gate.comparison) {
         return Err(TrainError::WorseThanServing { task: options.task.clone(), comparison });
@@ -117,7 +118,7 @@ pub fn train(
         classes: dataset.classes.iter().map(|label| (label.clone(), good.contains(label))).collect(),
         decision: DecisionRule::uniform(options.threshold, dataset.classes.len()),
         evidence: json!({
-            "pictures": material.pictures_per_class(&dataset.classes),
+            "pictures": training_set.pictures_per_class(&dataset.classes),
             "choice": choice,
             "strategy": strategy,
             "fit": fitted,
@@ -129,16 +130,16 @@ pub fn train(
             "strategy": if branch.is_some() { "fine-tuning" } else { "feature extraction" },
             "command": options.command,
             "seed": options.seed,
-            "dataset_digest": dataset_digest(&dataset.classes, material.pictures()),
+            "dataset_digest": dataset_digest(&dataset.classes, training_set.pictures()),
             "base_origin": options.base_origin,
         }),
         arithmetic: context.base.arithmetic().to_owned(),
         reference: reference::choose(
-            &material.pictures().collect::<Vec<_>>(),
+            &training_set.pictures().collect::<Vec<_>>(),
             choice.features,
             &options.preprocess,
             &linear,
-            &mut Reader::of_head(context.base, branch.as_ref())?,
+            &mut FeatureReader::of_head(context.base, branch.as_ref())?,
         )?,
         linear,
         branch,
@@ -151,7 +152,7 @@ pub fn train(
 
 fn fit_linear(
     context: &mut TrainContext<'_>,
-    material: &Material<'_>,
+    training_set: &TrainingSet<'_>,
     choice: &Choice,
     problem: &ConvexProblem,
 ) -> Result<(Classifier, Fitted), TrainError> {
@@ -162,7 +163,7 @@ fn fit_linear(
             Ok((fit.classifier, Fitted::Lbfgs { l2: choice.l2, iterations: fit.iterations }))
         }
         Solver::Adam => {
-            let fit = material.fit_by_adam(context, choice.features);
+            let fit = training_set.fit_by_adam(context, choice.features);
             let AdamFit { classifier, best, epochs_run } =
                 fit.ok_or(TrainError::Diverged { learning_rate: options.adam.learning_rate })?;
             Ok((classifier, Fitted::Adam { best_epoch: best, epochs: epochs_run }))
@@ -214,7 +215,7 @@ fn check_can_publish(options: &TrainOptions) -> Result<(), TrainError> {
 /// Lets the head that serves answer for the same pictures. `answers` are those of the new head.
 fn gate(
     context: &mut TrainContext<'_>,
-    material: &Material<'_>,
+    training_set: &TrainingSet<'_>,
     answers: &[(usize, usize)],
 ) -> Result<Gate, TrainError> {
     let TrainContext { options, base, .. } = context;
@@ -225,9 +226,9 @@ fn gate(
         .filter(|(head, _)| head.linear.width() == base.widths().of(head.features));
     let force_because = options.force_because.clone();
     let Some((serving, digest)) = serving else { return Ok(Gate::new(None, force_because)) };
-    let labels = material.answered_labels(context, &serving)?;
+    let labels = training_set.answered_labels(context, &serving)?;
     let right = answers.iter().zip(labels).map(|(&(truth, answer), label)| {
-        (truth == answer, label.is_some_and(|label| label == material.classes()[truth]))
+        (truth == answer, label.is_some_and(|label| label == training_set.classes()[truth]))
     });
     let comparison = Comparison::new(serving.version, digest, right);
     Ok(Gate::new(Some(comparison), force_because))

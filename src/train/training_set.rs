@@ -8,7 +8,7 @@ use super::{
     error::TrainError,
     features::{
         cache::{FeatureCache, PictureFeatures},
-        extract::{Reader, View, features_of},
+        extract::{FeatureReader, View, features_of},
     },
     gate::winner,
     linear::{AdamFit, Choice, ConvexProblem, Examples, Folds, choose, fit_by_adam},
@@ -34,13 +34,13 @@ pub(crate) struct Learned {
 }
 
 /// Pictures that are learned and pictures that judge.
-pub(crate) struct Material<'a> {
+pub(crate) struct TrainingSet<'a> {
     pub(crate) classes: &'a [String],
     pub(crate) train: Vec<Learned>,
     validation: Vec<(PictureFile, PictureFeatures)>,
 }
 
-impl<'a> Material<'a> {
+impl<'a> TrainingSet<'a> {
     /// Computes what the cache does not have. Files that turn out to be no pictures are left out with a warning.
     pub(crate) fn gather(context: &mut TrainContext<'_>, dataset: &'a Dataset) -> Result<Self, TrainError> {
         let options = context.options;
@@ -62,9 +62,9 @@ impl<'a> Material<'a> {
                 Part::Validation | Part::Test => validation.push((picture, row)),
             }
         }
-        let mut material = Self { classes: &dataset.classes, train, validation };
-        material.augment(context)?;
-        Ok(material)
+        let mut training_set = Self { classes: &dataset.classes, train, validation };
+        training_set.augment(context)?;
+        Ok(training_set)
     }
 
     fn augment(&mut self, context: &mut TrainContext<'_>) -> Result<(), TrainError> {
@@ -149,7 +149,7 @@ impl<'a> Material<'a> {
             return Ok(pictures.map(|(picture, features)| (picture.class, answer(features))).collect());
         }
         let TrainContext { options, base, observer } = context;
-        let mut reader = Reader::of_head(*base, branch)?;
+        let mut reader = FeatureReader::of_head(*base, branch)?;
         let rows = features_of(&self.validation_views(), &options.preprocess, None, &mut reader, *observer)?;
         let answers = pictures.zip(rows).map(|((picture, _), features)| {
             Ok((picture.class, answer(&features.ok_or(TrainError::FeaturesMissing)?)))
@@ -177,7 +177,7 @@ impl<'a> Material<'a> {
         let rows = match &head.branch {
             None => compute(context, &views, &head.preprocess)?,
             Some(weights) => {
-                let mut reader = Reader::of_head(context.base, Some(weights))?;
+                let mut reader = FeatureReader::of_head(context.base, Some(weights))?;
                 features_of(&views, &head.preprocess, None, &mut reader, context.observer)?
             }
         };
@@ -219,5 +219,5 @@ fn compute(
     let cache = options.cache.as_deref();
     let cache = cache
         .map(|root| FeatureCache::new(root, base.identity(), base.arithmetic(), base.widths(), preprocess));
-    features_of(views, preprocess, cache.as_ref(), &mut Reader::of_base(*base), *observer)
+    features_of(views, preprocess, cache.as_ref(), &mut FeatureReader::of_base(*base), *observer)
 }

@@ -9,7 +9,7 @@ use turret::{
     base::{Base, BaseWeights, Device, PrecisionChoice},
     config::{
         Count,
-        settings::{Reader, Setting},
+        settings::{Setting, SettingsReader},
     },
 };
 
@@ -38,14 +38,14 @@ pub(crate) const THREADS: Setting =
 #[derive(Debug)]
 #[cfg_attr(not(feature = "torch"), expect(dead_code, reason = "only a local base needs them"))]
 pub(crate) struct BaseRun {
-    place: Place,
+    source: BaseSource,
     device: Device,
     precision: PrecisionChoice,
     threads: usize,
 }
 
 #[derive(Debug)]
-enum Place {
+enum BaseSource {
     File(PathBuf),
     Server(String),
 }
@@ -60,24 +60,24 @@ pub(crate) struct LoadedBase {
 
 impl BaseRun {
     /// Reads [`BASE`], [`SERVER`], [`DEVICE`], [`PRECISION`] and [`THREADS`].
-    pub(crate) fn read(reader: &mut Reader) -> Option<Self> {
-        let file = reader.optional("base").map(Place::File);
-        let server = reader.optional("server").map(Place::Server);
+    pub(crate) fn read(reader: &mut SettingsReader) -> Option<Self> {
+        let file = reader.optional("base").map(BaseSource::File);
+        let server = reader.optional("server").map(BaseSource::Server);
         if file.is_some() == server.is_some() {
             reader.refuse("base", "give either --base FILE or --server URL");
         }
-        let place = file.or(server);
+        let source = file.or(server);
         let device = reader.get("device");
         let precision = reader.get("precision");
         let threads = reader.get::<Count>("threads");
-        Some(Self { place: place?, device: device?, precision: precision?, threads: threads?.0 })
+        Some(Self { source: source?, device: device?, precision: precision?, threads: threads?.0 })
     }
 
     /// The base, ready to run.
     pub(crate) fn load(&self) -> anyhow::Result<LoadedBase> {
-        match &self.place {
-            Place::File(path) => self.load_file(path),
-            Place::Server(url) => {
+        match &self.source {
+            BaseSource::File(path) => self.load_file(path),
+            BaseSource::Server(url) => {
                 let base = Box::new(RemoteBase::connect(url)?);
                 Ok(LoadedBase { base, weights: None, origin: format!("the base of {url}") })
             }
@@ -103,7 +103,7 @@ impl BaseRun {
 }
 
 /// Reads [`CACHE`] and [`NO_CACHE`].
-pub(crate) fn cache(reader: &mut Reader) -> Option<PathBuf> {
+pub(crate) fn cache(reader: &mut SettingsReader) -> Option<PathBuf> {
     let cache = reader.optional("cache").or_else(default_cache);
     if reader.switch("no-cache") { None } else { cache }
 }

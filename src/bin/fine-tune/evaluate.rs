@@ -5,9 +5,9 @@ use std::path::PathBuf;
 use anyhow::Context;
 use clap::ArgMatches;
 use turret::{
-    config::settings::{ConfigMistakes, Reader, Setting},
+    config::settings::{ConfigMistakes, Setting, SettingsReader},
     head::HeadContent,
-    train::{JudgeOptions, Part, judge_head},
+    train::{EvaluateOptions, Part, evaluate_head},
 };
 
 use crate::{
@@ -41,7 +41,7 @@ pub(crate) struct EvaluateRun {
 
 impl EvaluateRun {
     pub(crate) fn read(head: PathBuf, data: PathBuf, matches: &ArgMatches) -> Result<Self, ConfigMistakes> {
-        let mut reader = Reader::gather(SETTINGS, matches);
+        let mut reader = SettingsReader::gather(SETTINGS, matches);
         let base = BaseRun::read(&mut reader);
         let part = reader.get::<Auto<Part>>("split");
         let cache = cache(&mut reader);
@@ -54,9 +54,9 @@ impl EvaluateRun {
     pub(crate) fn execute(self) -> anyhow::Result<()> {
         let head = read_head(&self.head)?;
         let LoadedBase { mut base, .. } = self.base.load()?;
-        let options = JudgeOptions { head, data: self.data, part: self.part, cache: self.cache };
+        let options = EvaluateOptions { head, data: self.data, part: self.part, cache: self.cache };
         let mut output = Output::new(if self.json { OutputKind::Quiet } else { OutputKind::Text });
-        let evaluation = judge_head(&options, base.as_mut(), &mut |event| output.event(&event));
+        let evaluation = evaluate_head(&options, base.as_mut(), &mut |event| output.event(&event));
         output.end();
         let evaluation = evaluation?;
         let text = if self.json {

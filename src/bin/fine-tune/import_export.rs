@@ -8,7 +8,7 @@ use serde_json::json;
 use turret::{
     atomic_file,
     base::{BaseWeights, FeatureSet},
-    config::settings::{ConfigMistakes, Reader, Setting},
+    config::settings::{ConfigMistakes, Setting, SettingsReader},
     head::{DecisionRule, ReferenceSet},
     ids::{Digest, TaskName},
     image::{Preprocess, Resize},
@@ -39,7 +39,7 @@ pub(crate) struct ExportRun {
 
 impl ExportRun {
     pub(crate) fn read(head: PathBuf, matches: &ArgMatches) -> Result<Self, ConfigMistakes> {
-        let mut reader = Reader::gather(EXPORT_SETTINGS, matches);
+        let mut reader = SettingsReader::gather(EXPORT_SETTINGS, matches);
         let out = reader.get("out");
         reader.finish(out.map(|out| Self { head, out }))
     }
@@ -67,7 +67,7 @@ pub(crate) struct ImportRun {
 
 impl ImportRun {
     pub(crate) fn read(file: PathBuf, matches: &ArgMatches) -> Result<Self, ConfigMistakes> {
-        let mut reader = Reader::gather(IMPORT_SETTINGS, matches);
+        let mut reader = SettingsReader::gather(IMPORT_SETTINGS, matches);
         let task = reader.get("task");
         let base = reader.get("base");
         let heads = reader.get("heads");

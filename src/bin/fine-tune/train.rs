@@ -6,7 +6,7 @@ use bytesize::ByteSize;
 use clap::ArgMatches;
 use turret::{
     base::{BranchPoint, FeatureSet},
-    config::settings::{ConfigMistakes, Reader, Setting},
+    config::settings::{ConfigMistakes, Setting, SettingsReader},
     image::{Preprocess, Resize},
     train::{AdamOptions, FineTuneOptions, TrainOptions, train},
 };
@@ -69,7 +69,7 @@ pub(crate) struct TrainRun {
 
 impl TrainRun {
     pub(crate) fn read(data: PathBuf, matches: &ArgMatches) -> Result<Self, ConfigMistakes> {
-        let mut reader = Reader::gather(SETTINGS, matches);
+        let mut reader = SettingsReader::gather(SETTINGS, matches);
         let mut command = reader.in_force();
         command.insert("data", data.display().to_string());
         let in_unit = |value: &f32| (0.0..=1.0).contains(value);

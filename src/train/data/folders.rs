@@ -9,7 +9,7 @@ use super::{DatasetError, GroupBy, Listed, Part};
 use crate::train::progress::Warning;
 
 /// A folder of class folders, and which part of the data its pictures are, if it says so.
-struct Place {
+struct PartFolder {
     part: Option<Part>,
     folder: PathBuf,
     /// Path of each class folder by its name.
@@ -35,13 +35,13 @@ pub(super) fn read(
         return Err(DatasetError::NoColumns { column: column.clone(), folder: data.to_owned() });
     }
     let mut listed = Vec::new();
-    for place in places(data, warn)? {
-        for (label, folder) in place.classes {
+    for part_folder in part_folders(data, warn)? {
+        for (label, folder) in part_folder.classes {
             let (folders, files) = visible_entries(&folder)?;
             folders.into_iter().for_each(|path| warn(Warning::NestedFolder { path }));
             listed.extend(files.into_iter().map(|path| Listed {
                 label: label.clone(),
-                given: place.part,
+                given: part_folder.part,
                 group: None,
                 weight: 1.0,
                 path,
@@ -51,7 +51,7 @@ pub(super) fn read(
     Ok(listed)
 }
 
-fn places(data: &Path, warn: &mut dyn FnMut(Warning)) -> Result<Vec<Place>, DatasetError> {
+fn part_folders(data: &Path, warn: &mut dyn FnMut(Warning)) -> Result<Vec<PartFolder>, DatasetError> {
     let folder_of = |part: Part| data.join(part.name());
     let has = |part: Part| -> Result<bool, DatasetError> {
         let folder = folder_of(part);
@@ -59,34 +59,39 @@ fn places(data: &Path, warn: &mut dyn FnMut(Warning)) -> Result<Vec<Place>, Data
     };
     // A class may itself be named train: then it holds files.
     if !has(Part::Train)? {
-        return Ok(vec![place(None, data.to_owned(), warn)?]);
+        return Ok(vec![part_folder(None, data.to_owned(), warn)?]);
     }
     let (folders, files) = visible_entries(data)?;
     let known =
         |path: &PathBuf| Part::ALL.iter().any(|part| *path == folder_of(*part)) || path.ends_with(MASKS);
     let outside = folders.into_iter().filter(|path| !known(path)).chain(files);
     outside.for_each(|path| warn(Warning::OutsideClasses { path }));
-    let train = place(None, folder_of(Part::Train), warn)?;
+    let train = part_folder(None, folder_of(Part::Train), warn)?;
     let validation = has(Part::Validation)?
-        .then(|| place(Some(Part::Validation), folder_of(Part::Validation), warn))
+        .then(|| part_folder(Some(Part::Validation), folder_of(Part::Validation), warn))
         .transpose()?;
-    let test = has(Part::Test)?.then(|| place(Some(Part::Test), folder_of(Part::Test), warn)).transpose()?;
+    let test =
+        has(Part::Test)?.then(|| part_folder(Some(Part::Test), folder_of(Part::Test), warn)).transpose()?;
     match (validation, test) {
         // MVTec: the good ones alone in train, the defects in test. All of them teach and judge.
-        (None, Some(test)) if train.classes.len() == 1 => Ok(vec![Place { part: None, ..test }, train]),
+        (None, Some(test)) if train.classes.len() == 1 => Ok(vec![PartFolder { part: None, ..test }, train]),
         (None, test) => {
             check_same_classes(&[&train], test.as_ref())?;
             Ok(test.into_iter().chain([train]).collect())
         }
         (Some(validation), test) => {
             check_same_classes(&[&validation, &train], test.as_ref())?;
-            let train = Place { part: Some(Part::Train), ..train };
+            let train = PartFolder { part: Some(Part::Train), ..train };
             Ok(test.into_iter().chain([validation, train]).collect())
         }
     }
 }
 
-fn place(part: Option<Part>, folder: PathBuf, warn: &mut dyn FnMut(Warning)) -> Result<Place, DatasetError> {
+fn part_folder(
+    part: Option<Part>,
+    folder: PathBuf,
+    warn: &mut dyn FnMut(Warning),
+) -> Result<PartFolder, DatasetError> {
     let (folders, files) = visible_entries(&folder)?;
     if folders.is_empty() {
         return Err(match files.len() {
@@ -100,16 +105,17 @@ fn place(part: Option<Part>, folder: PathBuf, warn: &mut dyn FnMut(Warning)) -> 
         None => Err(DatasetError::NameNotText { path }),
     };
     let classes = folders.into_iter().map(named).collect::<Result<_, _>>()?;
-    Ok(Place { part, folder, classes })
+    Ok(PartFolder { part, folder, classes })
 }
 
 /// Those that learn and judge have the same classes; those of `test` are among them.
-fn check_same_classes(halves: &[&Place], test: Option<&Place>) -> Result<(), DatasetError> {
-    for place in halves.iter().copied().chain(test) {
+fn check_same_classes(halves: &[&PartFolder], test: Option<&PartFolder>) -> Result<(), DatasetError> {
+    for part_folder in halves.iter().copied().chain(test) {
         for other in halves {
             let others: BTreeSet<&String> = other.classes.keys().collect();
-            if let Some(class) = place.classes.keys().find(|class| !others.contains(class)) {
-                let (class, found, missing) = (class.clone(), place.folder.clone(), other.folder.clone());
+            if let Some(class) = part_folder.classes.keys().find(|class| !others.contains(class)) {
+                let (class, found, missing) =
+                    (class.clone(), part_folder.folder.clone(), other.folder.clone());
                 return Err(DatasetError::OneHalfOnly { class, found, missing });
             }
         }

@@ -1,9 +1,9 @@
 //! Decides whether a head gets layers of its own, and trains them.
 
 use super::{
-    Because, Decision, FineTuned, Strategy, StrategyChoice,
+    FineTuned, Strategy, StrategyChoice, StrategyOutcome, StrategyReason,
     trial::Trial,
-    tuner::{Plan, School},
+    tuner::{FineTuner, Plan},
 };
 use crate::{
     base::{Architecture, BaseError, BranchWeights},
@@ -12,7 +12,7 @@ use crate::{
         error::TrainError,
         linear::{Choice, ConvexProblem},
         options::{Solver, TrainOptions},
-        training_set::Material,
+        training_set::TrainingSet,
     },
 };
 
@@ -37,30 +37,30 @@ pub(crate) fn check(options: &TrainOptions) -> Result<(), TrainError> {
 /// Whatever the training reports. That it can be done where it was asked for is for [`check`] to say.
 pub(crate) fn decide(
     context: &mut TrainContext<'_>,
-    material: &Material<'_>,
+    training_set: &TrainingSet<'_>,
     choice: &Choice,
     problem: &ConvexProblem,
-) -> Result<Decision, TrainError> {
+) -> Result<StrategyOutcome, TrainError> {
     let options = context.options;
     let is_asked = options.strategy == Strategy::FineTune;
     if options.strategy == Strategy::FeatureExtraction {
-        return Ok(Decision::linear(Because::Asked));
+        return Ok(StrategyOutcome::linear(StrategyReason::Asked));
     }
     let (architecture, start) = match layers_to_learn(options)? {
         Ok(layers) => layers,
-        Err(because) => return Ok(Decision::linear(because)),
+        Err(because) => return Ok(StrategyOutcome::linear(because)),
     };
     let mut trial = None;
     if !is_asked {
-        match Trial::new(options, material, choice, problem) {
+        match Trial::new(options, training_set, choice, problem) {
             Ok(worth_it) => trial = Some(worth_it),
-            Err(because) => return Ok(Decision::linear(because)),
+            Err(because) => return Ok(StrategyOutcome::linear(because)),
         }
     }
     let branch = start.branch;
     let l2 = options.l2.unwrap_or(L2_OF_FINE_TUNING);
     let widths = context.base.widths();
-    let (lessons, lesson_of_row) = material.lessons(choice.features, problem, widths);
+    let (examples, example_of_row) = training_set.examples(choice.features, problem, widths);
     let plan = Plan {
         options: &options.fine_tune,
         architecture,
@@ -69,45 +69,45 @@ pub(crate) fn decide(
         l2,
         seed: options.seed,
         problem,
-        lessons,
-        lesson_of_row,
-        checkpoints: material.checkpoints(options, (choice.features, l2), branch, context.base),
+        examples,
+        example_of_row,
+        checkpoints: training_set.checkpoints(options, (choice.features, l2), branch, context.base),
     };
-    let cache = material.cache_folder(options, context.base);
-    let school = School::new(context, plan, &material.train_views(), cache.as_deref())?;
+    let cache = training_set.cache_folder(options, context.base);
+    let tuner = FineTuner::new(context, plan, &training_set.train_views(), cache.as_deref())?;
     let mut gain = None;
     if let Some(trial) = trial {
-        let race = trial.run(&school, context.observer)?;
-        gain = Some(race.gain());
-        if race.is_lost() || !race.gain().is_real() {
-            school.forget_checkpoints();
-            let choice = StrategyChoice { gain, ..Decision::linear(Because::NoGain).choice };
-            return Ok(Decision { choice, layers: None });
+        let trial = trial.run(&tuner, context.observer)?;
+        gain = Some(trial.gain());
+        if trial.is_lost() || !trial.gain().is_real() {
+            tuner.forget_checkpoints();
+            let choice = StrategyChoice { gain, ..StrategyOutcome::linear(StrategyReason::NoGain).choice };
+            return Ok(StrategyOutcome { choice, layers: None });
         }
     }
-    let (weights, classifier) = school.fit(None, |_| true, context.observer)?.trained()?;
+    let (weights, classifier) = tuner.fit(None, |_| true, context.observer)?.trained()?;
     let choice = StrategyChoice {
         branch: Some(branch.to_string()),
-        because: if is_asked { Because::Asked } else { Because::Gain },
+        because: if is_asked { StrategyReason::Asked } else { StrategyReason::Gain },
         gain,
         serving_cost: Some(architecture.branch_share(branch).map_err(BaseError::from)?),
     };
-    school.forget_checkpoints();
-    Ok(Decision { choice, layers: Some(FineTuned { weights, classifier, l2 }) })
+    tuner.forget_checkpoints();
+    Ok(StrategyOutcome { choice, layers: Some(FineTuned { weights, classifier, l2 }) })
 }
 
 /// The base's own layers from the branch on, or why there are none.
 fn layers_to_learn(
     options: &TrainOptions,
-) -> Result<Result<(Architecture, BranchWeights), Because>, TrainError> {
+) -> Result<Result<(Architecture, BranchWeights), StrategyReason>, TrainError> {
     if options.solver == Solver::Adam {
-        return Ok(Err(Because::OtherSolver));
+        return Ok(Err(StrategyReason::OtherSolver));
     }
-    let Some(weights) = &options.layers else { return Ok(Err(Because::NothingToUnfreeze)) };
+    let Some(weights) = &options.layers else { return Ok(Err(StrategyReason::NothingToUnfreeze)) };
     let architecture = weights.architecture();
     let all = architecture.branches().first().copied();
     let Some(branch) = all.map(|all| options.unfreeze.unwrap_or(all)) else {
-        return Ok(Err(Because::NothingToUnfreeze));
+        return Ok(Err(StrategyReason::NothingToUnfreeze));
     };
     Ok(Ok((architecture, weights.branch(branch).map_err(BaseError::from)?)))
 }

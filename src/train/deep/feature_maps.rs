@@ -31,7 +31,7 @@ const MAP: &str = "map";
 
 /// Where maps are kept, and how many.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Place<'a> {
+pub(crate) struct MapStorage<'a> {
     /// The cache of this base and preprocessing; `None`: only while this training runs.
     pub(crate) folder: Option<&'a Path>,
     /// Most bytes of maps, of all bases and branches, in the cache.
@@ -40,20 +40,20 @@ pub(crate) struct Place<'a> {
 
 /// The maps of one branch.
 #[derive(Debug)]
-pub(crate) struct TrunkMaps {
+pub(crate) struct FeatureMaps {
     folder: PathBuf,
     shape: [usize; 3],
     _temporary: Option<TempDir>,
 }
 
-impl TrunkMaps {
+impl FeatureMaps {
     /// Computes the maps that are not there yet, and first makes room for them.
     ///
     /// # Errors
     /// If they cannot be written, do not fit the limit, or the base fails.
     pub(crate) fn gather(
         context: &mut TrainContext<'_>,
-        place: Place<'_>,
+        place: MapStorage<'_>,
         (architecture, branch): (Architecture, BranchPoint),
         views: &[View<'_>],
     ) -> Result<Self, TrainError> {

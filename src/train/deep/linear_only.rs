@@ -1,18 +1,20 @@
 //! Without libtorch no layers can learn: every head is linear.
 
-use super::{Because, Decision, Strategy};
+use super::{Strategy, StrategyOutcome, StrategyReason};
 use crate::train::{
     context::TrainContext,
     error::TrainError,
     linear::{Choice, ConvexProblem},
     options::TrainOptions,
-    training_set::Material,
+    training_set::TrainingSet,
 };
 
 /// Fails before anything is computed if fine-tuning was asked for.
 pub(crate) fn check(options: &TrainOptions) -> Result<(), TrainError> {
     match options.strategy {
-        Strategy::FineTune => Err(TrainError::CannotFineTune { because: Because::BuiltWithoutLibtorch }),
+        Strategy::FineTune => {
+            Err(TrainError::CannotFineTune { because: StrategyReason::BuiltWithoutLibtorch })
+        }
         Strategy::Auto | Strategy::FeatureExtraction => Ok(()),
     }
 }
@@ -20,12 +22,12 @@ pub(crate) fn check(options: &TrainOptions) -> Result<(), TrainError> {
 /// Takes feature extraction.
 pub(crate) fn decide(
     context: &mut TrainContext<'_>,
-    _material: &Material<'_>,
+    _material: &TrainingSet<'_>,
     _choice: &Choice,
     _problem: &ConvexProblem,
-) -> Result<Decision, TrainError> {
-    Ok(Decision::linear(match context.options.strategy {
-        Strategy::FeatureExtraction => Because::Asked,
-        Strategy::Auto | Strategy::FineTune => Because::BuiltWithoutLibtorch,
+) -> Result<StrategyOutcome, TrainError> {
+    Ok(StrategyOutcome::linear(match context.options.strategy {
+        Strategy::FeatureExtraction => StrategyReason::Asked,
+        Strategy::Auto | Strategy::FineTune => StrategyReason::BuiltWithoutLibtorch,
     }))
 }

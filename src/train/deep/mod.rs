@@ -13,11 +13,11 @@ mod checkpoint;
 #[cfg(feature = "torch")]
 mod decide;
 #[cfg(feature = "torch")]
-mod examples;
-#[cfg(feature = "torch")]
 mod feature_maps;
 #[cfg(feature = "torch")]
 mod trial;
+#[cfg(feature = "torch")]
+mod tune_examples;
 #[cfg(feature = "torch")]
 mod tuner;
 
@@ -25,7 +25,7 @@ mod tuner;
 mod linear_only;
 
 pub use gain::Gain;
-pub use strategy::{Because, Strategy, StrategyChoice};
+pub use strategy::{Strategy, StrategyChoice, StrategyReason};
 
 #[cfg(feature = "torch")]
 pub(crate) use decide::{check, decide};
@@ -67,7 +67,7 @@ pub struct DeepEpoch {
 
 /// What came of the question.
 #[derive(Debug)]
-pub(crate) struct Decision {
+pub(crate) struct StrategyOutcome {
     pub(crate) choice: StrategyChoice,
     /// `None`: a linear head.
     pub(crate) layers: Option<FineTuned>,
@@ -81,8 +81,8 @@ pub(crate) struct FineTuned {
     pub(crate) l2: f64,
 }
 
-impl Decision {
-    fn linear(because: Because) -> Self {
+impl StrategyOutcome {
+    fn linear(because: StrategyReason) -> Self {
         Self {
             choice: StrategyChoice { branch: None, because, gain: None, serving_cost: None },
             layers: None,

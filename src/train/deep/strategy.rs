@@ -50,7 +50,7 @@ impl FromStr for Strategy {
 pub struct StrategyChoice {
     /// Where the head leaves the shared trunk; `None`: a linear head.
     pub branch: Option<String>,
-    pub because: Because,
+    pub because: StrategyReason,
     /// Fine-tuning beside feature extraction, where both were tried.
     pub gain: Option<Gain>,
     /// Multiply-adds of these layers as a share of a forward pass of the base: what a picture costs more where the batch is
@@ -60,7 +60,7 @@ pub struct StrategyChoice {
 
 #[derive(Debug, Clone, PartialEq, Serialize, thiserror::Error)]
 #[serde(tag = "reason", rename_all = "snake_case")]
-pub enum Because {
+pub enum StrategyReason {
     #[error("it was asked for")]
     Asked,
     #[error("{}", crate::base::BuiltWithoutLibtorch)]

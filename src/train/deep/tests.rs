@@ -14,7 +14,7 @@ use crate::{
     image::PreparedImage,
     torch::Network,
     train::{
-        Augment, Event, JudgeOptions, Outcome, Part, Solver, TrainError, TrainOptions, judge_head,
+        Augment, EvaluateOptions, Event, Outcome, Part, Solver, TrainError, TrainOptions, evaluate_head,
         tests::{Workshop, content},
         train,
     },
@@ -62,8 +62,8 @@ impl DeepWorkshop {
 
     fn judged(&mut self, head: &HeadContent) -> f64 {
         let (data, cache) = (self.workshop.path("data"), None);
-        let options = JudgeOptions { head: head.clone(), data, part: Some(Part::Validation), cache };
-        judge_head(&options, &mut self.base, &mut |_| {}).unwrap().accuracy
+        let options = EvaluateOptions { head: head.clone(), data, part: Some(Part::Validation), cache };
+        evaluate_head(&options, &mut self.base, &mut |_| {}).unwrap().accuracy
     }
 }
 
@@ -138,7 +138,7 @@ fn auto_takes_the_shared_features_where_there_is_little_to_learn_from_and_says_s
     let outcome = workshop.train(&TrainOptions { strategy: Strategy::Auto, ..workshop.options() }).unwrap();
     assert_eq!(outcome.strategy.branch, None);
     assert!(
-        matches!(outcome.strategy.because, Because::TooFewPictures { .. }),
+        matches!(outcome.strategy.because, StrategyReason::TooFewPictures { .. }),
         "{}",
         outcome.strategy.because
     );

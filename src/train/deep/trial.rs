@@ -1,27 +1,27 @@
 //! Feature extraction and fine-tuning tried on the same folds, and stopped as soon as the outcome is certain.
 
 use super::{
-    Because, Gain,
+    Gain, StrategyReason,
     strategy::{LEAST_OF_A_CLASS, LEAST_PICTURES},
-    tuner::{Fitted, School},
+    tuner::{FineTuner, Fitted},
 };
 use crate::train::{
     error::TrainError,
     linear::{Choice, ConvexProblem, lbfgs::dot, problem::Standardised},
     options::TrainOptions,
     progress::Event,
-    training_set::Material,
+    training_set::TrainingSet,
 };
 
 /// Folds in which both strategies are compared. Each costs a training of layers.
 const MOST_FOLDS: usize = 3;
 
 /// Whether there are enough pictures to try; else why not.
-fn enough(of_classes: &[usize]) -> Result<(), Because> {
+fn enough(of_classes: &[usize]) -> Result<(), StrategyReason> {
     let pictures = of_classes.iter().sum();
     let fewest = of_classes.iter().copied().min().unwrap_or(0);
     if pictures < LEAST_PICTURES || fewest < LEAST_OF_A_CLASS {
-        return Err(Because::TooFewPictures { pictures, fewest });
+        return Err(StrategyReason::TooFewPictures { pictures, fewest });
     }
     Ok(())
 }
@@ -39,54 +39,54 @@ impl Trial {
     /// The linear head's part, which costs nothing; or why the other is not worth trying.
     pub(crate) fn new(
         options: &TrainOptions,
-        material: &Material<'_>,
+        training_set: &TrainingSet<'_>,
         choice: &Choice,
         problem: &ConvexProblem,
-    ) -> Result<Self, Because> {
-        enough(&material.learned_of_classes())?;
+    ) -> Result<Self, StrategyReason> {
+        enough(&training_set.learned_of_classes())?;
         let (fold_of, folds) =
-            material.folds_of_pictures(MOST_FOLDS, options.seed).ok_or(Because::NoFolds)?;
-        let (classes, first_rows) = (material.learned_classes(), material.first_rows());
-        let lesson_of_row = material.lesson_of_row();
+            training_set.folds_of_pictures(MOST_FOLDS, options.seed).ok_or(StrategyReason::NoFolds)?;
+        let (classes, first_rows) = (training_set.learned_classes(), training_set.first_rows());
+        let example_of_row = training_set.example_of_row();
         let mut linear_right = vec![false; classes.len()];
         for fold in 0..folds {
-            let fitted = problem.fit_rows(choice.l2, |row| fold_of[lesson_of_row[row]] != fold);
-            for lesson in (0..classes.len()).filter(|&lesson| fold_of[lesson] == fold) {
-                linear_right[lesson] =
-                    answer(&fitted, row_of(problem, first_rows[lesson])) == classes[lesson];
+            let fitted = problem.fit_rows(choice.l2, |row| fold_of[example_of_row[row]] != fold);
+            for example in (0..classes.len()).filter(|&example| fold_of[example] == fold) {
+                linear_right[example] =
+                    answer(&fitted, row_of(problem, first_rows[example])) == classes[example];
             }
         }
-        Race::new(linear_right.iter().copied()).could_be_won()?;
+        PairedTrial::new(linear_right.iter().copied()).could_be_won()?;
         Ok(Self { folds, fold_of, classes, linear_right })
     }
 
     pub(crate) fn run(
         &self,
-        school: &School<'_>,
+        tuner: &FineTuner<'_>,
         observe: &mut dyn FnMut(Event<'_>),
-    ) -> Result<Race, TrainError> {
-        let mut race = Race::new(self.linear_right.iter().copied());
+    ) -> Result<PairedTrial, TrainError> {
+        let mut trial = PairedTrial::new(self.linear_right.iter().copied());
         for fold in 0..self.folds {
             let fitted: Fitted<'_> =
-                school.fit(Some(fold + 1), |lesson| self.fold_of[lesson] != fold, observe)?;
+                tuner.fit(Some(fold + 1), |example| self.fold_of[example] != fold, observe)?;
             let judges: Vec<usize> =
-                (0..self.classes.len()).filter(|&lesson| self.fold_of[lesson] == fold).collect();
-            let answers = school.answers(&fitted, &judges)?;
+                (0..self.classes.len()).filter(|&example| self.fold_of[example] == fold).collect();
+            let answers = tuner.answers(&fitted, &judges)?;
             let pairs = judges.iter().zip(answers);
-            race.add_fold(
-                pairs.map(|(&lesson, answer)| (self.linear_right[lesson], answer == self.classes[lesson])),
+            trial.add_fold(
+                pairs.map(|(&example, answer)| (self.linear_right[example], answer == self.classes[example])),
             );
-            if race.is_lost() {
+            if trial.is_lost() {
                 break;
             }
         }
-        Ok(race)
+        Ok(trial)
     }
 }
 
 /// Right and wrong of both strategies on pictures that neither learned, fold after fold.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Race {
+pub(crate) struct PairedTrial {
     /// In all folds.
     pictures: usize,
     /// Pictures of folds to come on which the linear head is wrong.
@@ -96,7 +96,7 @@ pub(crate) struct Race {
     only_linear_right: usize,
 }
 
-impl Race {
+impl PairedTrial {
     /// `linear_right`: of each picture.
     pub(crate) fn new(linear_right: impl Iterator<Item = bool>) -> Self {
         let (mut pictures, mut wrong) = (0, 0);
@@ -108,11 +108,11 @@ impl Race {
     }
 
     /// Before the first fold: whether fine-tuning could win at all.
-    pub(crate) fn could_be_won(&self) -> Result<(), Because> {
+    pub(crate) fn could_be_won(&self) -> Result<(), StrategyReason> {
         if Gain::new(self.pictures, self.linear_wrong_ahead, 0).is_real() {
             return Ok(());
         }
-        Err(Because::FeaturesSuffice { wrong: self.linear_wrong_ahead, pictures: self.pictures })
+        Err(StrategyReason::FeaturesSuffice { wrong: self.linear_wrong_ahead, pictures: self.pictures })
     }
 
     /// (linear, deep) for each picture of a fold.
@@ -160,32 +160,35 @@ mod tests {
 
     #[test]
     fn nothing_is_tried_where_the_features_are_nearly_always_right() {
-        let right = |wrong: usize| Race::new((0..300).map(move |picture| picture >= wrong));
-        assert_eq!(right(3).could_be_won(), Err(Because::FeaturesSuffice { wrong: 3, pictures: 300 }));
+        let right = |wrong: usize| PairedTrial::new((0..300).map(move |picture| picture >= wrong));
+        assert_eq!(right(3).could_be_won(), Err(StrategyReason::FeaturesSuffice { wrong: 3, pictures: 300 }));
         assert_eq!(right(30).could_be_won(), Ok(()));
     }
 
     #[test]
     fn a_race_ends_when_it_is_lost_and_goes_on_while_it_is_open() {
         let linear = |picture: usize| !picture.is_multiple_of(10);
-        let mut race = Race::new((0..300).map(linear));
+        let mut trial = PairedTrial::new((0..300).map(linear));
         let fold = |deep: fn(usize) -> bool| (0..100).map(move |picture| (linear(picture), deep(picture)));
-        let mut behind = race;
+        let mut behind = trial;
         behind.add_fold(fold(|picture| !picture.is_multiple_of(5)));
         assert!(behind.is_lost());
-        race.add_fold(fold(|_| true));
-        assert!(!race.is_lost());
-        assert_eq!(race.gain(), Gain::new(100, 10, 0));
-        race.add_fold(fold(|_| true));
-        race.add_fold(fold(|picture| !picture.is_multiple_of(10)));
-        assert_eq!(race.gain(), Gain::new(300, 20, 0));
-        assert!(race.gain().is_real());
+        trial.add_fold(fold(|_| true));
+        assert!(!trial.is_lost());
+        assert_eq!(trial.gain(), Gain::new(100, 10, 0));
+        trial.add_fold(fold(|_| true));
+        trial.add_fold(fold(|picture| !picture.is_multiple_of(10)));
+        assert_eq!(trial.gain(), Gain::new(300, 20, 0));
+        assert!(trial.gain().is_real());
     }
 
     #[test]
     fn few_pictures_or_a_small_class_are_not_fine_tuned() {
         assert_eq!(enough(&[100, 100]), Ok(()));
-        assert_eq!(enough(&[100, 14, 100]), Err(Because::TooFewPictures { pictures: 214, fewest: 14 }));
-        assert_eq!(enough(&[60, 60]), Err(Because::TooFewPictures { pictures: 120, fewest: 60 }));
+        assert_eq!(
+            enough(&[100, 14, 100]),
+            Err(StrategyReason::TooFewPictures { pictures: 214, fewest: 14 })
+        );
+        assert_eq!(enough(&[60, 60]), Err(StrategyReason::TooFewPictures { pictures: 120, fewest: 60 }));
     }
 }

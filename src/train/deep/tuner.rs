@@ -8,7 +8,7 @@ use rand_chacha::ChaCha8Rng;
 use super::{
     DeepEpoch, FineTuneOptions,
     checkpoint::Checkpoints,
-    feature_maps::{Place, TrunkMaps},
+    feature_maps::{FeatureMaps, MapStorage},
 };
 use crate::{
     base::{Architecture, BaseError, BranchWeights, FeatureSet},
@@ -30,15 +30,15 @@ const JUDGED_ROWS: usize = 64;
 
 /// A picture to learn, with its views.
 #[derive(Debug)]
-pub(crate) struct Lesson {
+pub(crate) struct TuneExample {
     pub(crate) class: usize,
     /// How much it counts; any scale.
     pub(crate) weight: f64,
-    pub(crate) views: Vec<LessonView>,
+    pub(crate) views: Vec<TuneView>,
 }
 
 #[derive(Debug)]
-pub(crate) struct LessonView {
+pub(crate) struct TuneView {
     pub(crate) name: Digest,
     /// What its features have from below the branch.
     pub(crate) from_trunk: Vec<f32>,
@@ -54,21 +54,21 @@ pub(crate) struct Plan<'a> {
     pub(crate) l2: f64,
     pub(crate) seed: u64,
     pub(crate) problem: &'a ConvexProblem,
-    pub(crate) lessons: Vec<Lesson>,
+    pub(crate) examples: Vec<TuneExample>,
     /// For each row of the problem its lesson.
-    pub(crate) lesson_of_row: Vec<usize>,
+    pub(crate) example_of_row: Vec<usize>,
     /// Where checkpoints go: the name tells the data set and every setting.
     pub(crate) checkpoints: Option<PathBuf>,
 }
 
 /// All that the fine-tunings of one data set share.
 #[derive(Debug)]
-pub(crate) struct School<'a> {
+pub(crate) struct FineTuner<'a> {
     plan: Plan<'a>,
-    maps: TrunkMaps,
+    maps: FeatureMaps,
 }
 
-impl<'a> School<'a> {
+impl<'a> FineTuner<'a> {
     /// Computes the maps that the cache does not have.
     pub(crate) fn new(
         context: &mut TrainContext<'_>,
@@ -76,9 +76,9 @@ impl<'a> School<'a> {
         views: &[View<'_>],
         cache: Option<&std::path::Path>,
     ) -> Result<Self, TrainError> {
-        let place = Place { folder: cache, limit: plan.options.map_limit };
+        let place = MapStorage { folder: cache, limit: plan.options.map_limit };
         let branch = (plan.architecture, plan.start.branch);
-        let maps = TrunkMaps::gather(context, place, branch, views)?;
+        let maps = FeatureMaps::gather(context, place, branch, views)?;
         Ok(Self { plan, maps })
     }
 
@@ -89,7 +89,7 @@ impl<'a> School<'a> {
         wanted: impl Fn(usize) -> bool,
         observer: &mut dyn FnMut(Event<'_>),
     ) -> Result<Fitted<'_>, TrainError> {
-        let probe = self.plan.problem.fit_rows(self.plan.l2, |row| wanted(self.plan.lesson_of_row[row]));
+        let probe = self.plan.problem.fit_rows(self.plan.l2, |row| wanted(self.plan.example_of_row[row]));
         let rates = Rates { classifier: CLASSIFIER_RATE, convolutions: self.plan.options.rate };
         let Scaling { mean, deviation } = &self.plan.problem.scaling;
         let (weight, bias, l2) = (&probe.weight, &probe.bias, self.plan.l2);
@@ -101,7 +101,7 @@ impl<'a> School<'a> {
             self.maps.shape(),
             rates,
         )?;
-        let learned: Vec<usize> = (0..self.plan.lessons.len()).filter(|&lesson| wanted(lesson)).collect();
+        let learned: Vec<usize> = (0..self.plan.examples.len()).filter(|&example| wanted(example)).collect();
         let name = fold.map_or_else(|| "all".to_owned(), |fold| format!("fold-{fold}"));
         let mut checkpoints =
             self.plan.checkpoints.as_ref().map(|folder| Checkpoints::new(folder.join(name)));
@@ -131,7 +131,7 @@ impl<'a> School<'a> {
         let mut random = ChaCha8Rng::seed_from_u64(self.plan.seed ^ ((epoch as u64 + 1) << 32));
         let mut order = learned.to_vec();
         order.shuffle(&mut random);
-        let weights: f64 = learned.iter().map(|&lesson| self.plan.lessons[lesson].weight).sum();
+        let weights: f64 = learned.iter().map(|&example| self.plan.examples[example].weight).sum();
         let scale = learned.len() as f64 / weights;
         let steps = learned.len().div_ceil(self.plan.options.batch_size.max(1));
         let all_steps = (steps * self.plan.options.epochs) as f64;
@@ -139,7 +139,7 @@ impl<'a> School<'a> {
         for (number, batch) in order.chunks(self.plan.options.batch_size.max(1)).enumerate() {
             let rows = batch
                 .iter()
-                .map(|&lesson| (lesson, random.random_range(0..self.plan.lessons[lesson].views.len())));
+                .map(|&example| (example, random.random_range(0..self.plan.examples[example].views.len())));
             let rows = self.rows(rows, scale)?;
             let step = epoch * steps + number;
             let cosine = 0.5 * (1.0 + (std::f64::consts::PI * step as f64 / all_steps).cos());
@@ -150,10 +150,10 @@ impl<'a> School<'a> {
     }
 
     /// The answer to the picture itself of each of these lessons.
-    pub(crate) fn answers(&self, fitted: &Fitted<'_>, lessons: &[usize]) -> Result<Vec<usize>, TrainError> {
-        let mut answers = Vec::with_capacity(lessons.len());
-        for part in lessons.chunks(JUDGED_ROWS) {
-            let rows = self.rows(part.iter().map(|&lesson| (lesson, 0)), 1.0)?;
+    pub(crate) fn answers(&self, fitted: &Fitted<'_>, examples: &[usize]) -> Result<Vec<usize>, TrainError> {
+        let mut answers = Vec::with_capacity(examples.len());
+        for part in examples.chunks(JUDGED_ROWS) {
+            let rows = self.rows(part.iter().map(|&example| (example, 0)), 1.0)?;
             answers.extend(fitted.model.answers(&rows)?);
         }
         Ok(answers)
@@ -162,8 +162,8 @@ impl<'a> School<'a> {
     /// The rows of these (lesson, view).
     fn rows(&self, of: impl Iterator<Item = (usize, usize)>, scale: f64) -> Result<Rows, TrainError> {
         let mut rows = Rows::default();
-        for (lesson, view) in of {
-            let Lesson { class, weight, views } = &self.plan.lessons[lesson];
+        for (example, view) in of {
+            let TuneExample { class, weight, views } = &self.plan.examples[example];
             rows.maps.extend(self.maps.read(views[view].name)?);
             rows.from_trunk.extend_from_slice(&views[view].from_trunk);
             rows.classes.push(*class as i64);

@@ -29,7 +29,7 @@ const BATCH_IMAGES: usize = 16;
 /// Batches that wait, decoded, for the base.
 const BATCHES_AHEAD: usize = 1;
 
-pub(crate) type Prepared = Result<PreparedImage, String>;
+pub(crate) type PreparedView = Result<PreparedImage, String>;
 
 /// A picture, or an augmented view of it.
 #[derive(Debug, Clone, Copy)]
@@ -53,12 +53,12 @@ impl<'a> View<'a> {
 }
 
 /// The base as a head sees it: by itself, or continued by the head's own layers.
-pub(crate) struct Reader<'a> {
+pub(crate) struct FeatureReader<'a> {
     pub(crate) base: &'a mut dyn Base,
     branch: Option<BranchId>,
 }
 
-impl<'a> Reader<'a> {
+impl<'a> FeatureReader<'a> {
     pub(crate) fn of_base(base: &'a mut dyn Base) -> Self {
         Self { base, branch: None }
     }
@@ -81,7 +81,7 @@ impl<'a> Reader<'a> {
     }
 }
 
-impl Drop for Reader<'_> {
+impl Drop for FeatureReader<'_> {
     fn drop(&mut self) {
         if let Some(branch) = self.branch {
             self.base.unload_branch(branch);
@@ -97,7 +97,7 @@ pub(crate) fn features_of(
     views: &[View<'_>],
     preprocess: &Preprocess,
     cache: Option<&FeatureCache>,
-    reader: &mut Reader<'_>,
+    reader: &mut FeatureReader<'_>,
     observer: &mut dyn FnMut(Event<'_>),
 ) -> Result<Vec<Option<PictureFeatures>>, TrainError> {
     let mut rows: Vec<Option<PictureFeatures>> =
@@ -128,7 +128,7 @@ pub(crate) fn in_batches(
     mut take: impl FnMut(usize, &[usize], &[&PreparedImage], &mut dyn FnMut(Event<'_>)) -> Result<(), TrainError>,
 ) -> Result<(), TrainError> {
     thread::scope(|scope| {
-        let (decoded, batches) = sync_channel::<Vec<Prepared>>(BATCHES_AHEAD);
+        let (decoded, batches) = sync_channel::<Vec<PreparedView>>(BATCHES_AHEAD);
         scope.spawn(move || {
             for batch in outputs.chunks(BATCH_IMAGES) {
                 let prepared = batch.par_iter().map(|&index| prepare(&views[index], preprocess)).collect();
@@ -162,7 +162,7 @@ pub(crate) fn in_batches(
 }
 
 /// As the server does it, so that a picture means the same there.
-pub(crate) fn prepare(view: &View<'_>, preprocess: &Preprocess) -> Prepared {
+pub(crate) fn prepare(view: &View<'_>, preprocess: &Preprocess) -> PreparedView {
     let bytes = read_picture(&view.picture.path)?;
     if Digest::of(&bytes) != view.picture.digest {
         return Err("it changed while it was read".to_owned());
@@ -172,7 +172,10 @@ pub(crate) fn prepare(view: &View<'_>, preprocess: &Preprocess) -> Prepared {
     Ok(if view.number == 0 { image } else { light_view(&image, view.digest()) })
 }
 
-fn compute(reader: &mut Reader<'_>, images: &[&PreparedImage]) -> Result<Vec<PictureFeatures>, TrainError> {
+fn compute(
+    reader: &mut FeatureReader<'_>,
+    images: &[&PreparedImage],
+) -> Result<Vec<PictureFeatures>, TrainError> {
     if images.is_empty() {
         return Ok(Vec::new());
     }

@@ -2,7 +2,7 @@
 
 use rayon::prelude::*;
 
-use super::extract::{Reader, View, prepare};
+use super::extract::{FeatureReader, View, prepare};
 use crate::{
     base::{FeatureSet, Outputs},
     head::{Linear, MAX_REFERENCES, REFERENCE_SIDE, ReferenceSet},
@@ -19,7 +19,7 @@ pub(crate) fn choose(
     set: FeatureSet,
     preprocess: &Preprocess,
     linear: &Linear,
-    reader: &mut Reader<'_>,
+    reader: &mut FeatureReader<'_>,
 ) -> Result<ReferenceSet, TrainError> {
     let small = preprocess.at_side(REFERENCE_SIDE);
     let step = pictures.len().div_ceil(CANDIDATES).max(1);

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::tuner::{Lesson, LessonView};
+use super::tuner::{TuneExample, TuneView};
 use crate::{
     base::{Base, BranchPoint, FeatureSet, FeatureWidths},
     ids::Digest,
@@ -11,11 +11,11 @@ use crate::{
         features::{cache::FeatureCache, extract::View},
         linear::ConvexProblem,
         options::TrainOptions,
-        training_set::{Learned, Material},
+        training_set::{Learned, TrainingSet},
     },
 };
 
-impl Material<'_> {
+impl TrainingSet<'_> {
     pub(crate) fn learned_classes(&self) -> Vec<usize> {
         self.train.iter().map(|learned| learned.picture.class).collect()
     }
@@ -34,8 +34,8 @@ impl Material<'_> {
     }
 
     /// For each row of the convex problem its picture.
-    pub(crate) fn lesson_of_row(&self) -> Vec<usize> {
-        let of_picture = |(lesson, learned): (usize, &Learned)| vec![lesson; learned.views.len()];
+    pub(crate) fn example_of_row(&self) -> Vec<usize> {
+        let of_picture = |(example, learned): (usize, &Learned)| vec![example; learned.views.len()];
         self.train.iter().enumerate().flat_map(of_picture).collect()
     }
 
@@ -58,32 +58,32 @@ impl Material<'_> {
     }
 
     /// Every picture that is learned, weighted as in the convex problem.
-    pub(crate) fn lessons(
+    pub(crate) fn examples(
         &self,
         set: FeatureSet,
         problem: &ConvexProblem,
         widths: FeatureWidths,
-    ) -> (Vec<Lesson>, Vec<usize>) {
-        let lesson_of_row = self.lesson_of_row();
+    ) -> (Vec<TuneExample>, Vec<usize>) {
+        let example_of_row = self.example_of_row();
         let mut weights = vec![0.0; self.train.len()];
-        lesson_of_row
+        example_of_row
             .iter()
             .zip(&problem.row_weights)
-            .for_each(|(&lesson, weight)| weights[lesson] += weight);
+            .for_each(|(&example, weight)| weights[example] += weight);
         // The branch gives the average and the maximum of the last layer anew.
         let from_trunk = match set {
             FeatureSet::Gap => 0,
             FeatureSet::Pyramid => widths.pyramid.saturating_sub(2 * widths.gap),
         };
-        let lessons = self.train.iter().zip(weights).map(|(learned, weight)| {
+        let examples = self.train.iter().zip(weights).map(|(learned, weight)| {
             let numbered = learned.numbers.iter().zip(&learned.views);
-            let views = numbered.map(|(&number, features)| LessonView {
+            let views = numbered.map(|(&number, features)| TuneView {
                 name: View { picture: &learned.picture, number }.digest(),
                 from_trunk: features.of(set)[..from_trunk].to_vec(),
             });
-            Lesson { class: learned.picture.class, weight, views: views.collect() }
+            TuneExample { class: learned.picture.class, weight, views: views.collect() }
         });
-        (lessons.collect(), lesson_of_row)
+        (examples.collect(), example_of_row)
     }
 
     /// The cache of this base and preprocessing.
