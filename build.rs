@@ -75,16 +75,23 @@ fn compile_cuda_graphs(lib: Option<&Path>) -> Result<(), Box<dyn std::error::Err
     let mut compiler =
         against_libtorch(lib).include(cuda).pic(true).debug(false).try_get_compiler()?.to_command();
     let status = compiler.arg("-shared").arg(SOURCE).arg("-o").arg(&object).status()?;
-    if status.success() { Ok(()) } else { Err(format!("{SOURCE} does not compile: {status}").into()) }
+    if status.success() {
+        Ok(())
+    } else {
+        Err(format!("{SOURCE} does not compile: {status}").into())
+    }
 }
 
 /// Those of the Python packages beside libtorch, which are of its version, or an installed CUDA toolkit's.
 fn cuda_headers(lib: &Path) -> Option<PathBuf> {
     println!("cargo::rerun-if-env-changed=CUDA_HOME");
-    let toolkit = env::var_os("CUDA_HOME").map_or_else(|| PathBuf::from("/usr/local/cuda"), PathBuf::from);
+    let toolkit =
+        env::var_os("CUDA_HOME").map_or_else(|| PathBuf::from("/usr/local/cuda"), PathBuf::from);
     let packages = lib.ancestors().nth(2)?.join("nvidia/cu13");
     let found = [packages, toolkit].map(|root| root.join("include")).into_iter().find(|include| {
-        ["cuda_runtime_api.h", "crt/host_config.h"].iter().all(|header| include.join(header).is_file())
+        ["cuda_runtime_api.h", "crt/host_config.h"]
+            .iter()
+            .all(|header| include.join(header).is_file())
     });
     found.inspect(|include| println!("cargo::rerun-if-changed={}", include.display()))
 }

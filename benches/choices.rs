@@ -80,7 +80,9 @@ fn main() -> Result<()> {
 
 fn grid() -> impl Iterator<Item = (FeatureSet, f64)> {
     let strength = |step: usize| 10f64.powf(-5.0 + 8.0 * step as f64 / (STRENGTHS - 1) as f64);
-    FeatureSet::ALL.into_iter().flat_map(move |set| (0..STRENGTHS).map(move |step| (set, strength(step))))
+    FeatureSet::ALL
+        .into_iter()
+        .flat_map(move |set| (0..STRENGTHS).map(move |step| (set, strength(step))))
 }
 
 fn trial(classes: &[ClassFeatures], size: usize, seed: u64) -> Result<Trial> {
@@ -89,12 +91,13 @@ fn trial(classes: &[ClassFeatures], size: usize, seed: u64) -> Result<Trial> {
         (*set, ConvexProblem::new(train, classes.len(), ClassWeight::Balanced))
     };
     let problems: Vec<(FeatureSet, ConvexProblem)> = sets.iter().map(problem).collect();
-    let choice =
-        choose(&problems, Some(&folds(&sets[0].1.0, size)), None).context("nothing to choose from")?;
+    let choice = choose(&problems, Some(&folds(&sets[0].1.0, size)), None)
+        .context("nothing to choose from")?;
     let score = |set: FeatureSet, l2: f64| {
         let pairs = problems.iter().zip(&sets).find(|((of, _), _)| *of == set);
-        pairs
-            .map_or(0.0, |((_, problem), (_, (_, test)))| 100.0 * accuracy(&problem.fit(l2).classifier, test))
+        pairs.map_or(0.0, |((_, problem), (_, (_, test)))| {
+            100.0 * accuracy(&problem.fit(l2).classifier, test)
+        })
     };
     Ok(Trial {
         automatic: score(choice.features, choice.l2),
@@ -106,11 +109,12 @@ fn trial(classes: &[ClassFeatures], size: usize, seed: u64) -> Result<Trial> {
 fn cells(trials: &[Trial]) -> Result<String> {
     let mean = |values: &mut dyn Iterator<Item = f64>| values.sum::<f64>() / trials.len() as f64;
     let automatic = mean(&mut trials.iter().map(|trial| trial.automatic));
-    let points = grid()
-        .enumerate()
-        .map(|(point, (set, l2))| (mean(&mut trials.iter().map(|trial| trial.grid[point])), set, l2));
+    let points = grid().enumerate().map(|(point, (set, l2))| {
+        (mean(&mut trials.iter().map(|trial| trial.grid[point])), set, l2)
+    });
     let (best, set, l2) = points.max_by(|a, b| a.0.total_cmp(&b.0)).context("the grid is empty")?;
-    let pyramid = trials.iter().filter(|trial| trial.choice.features == FeatureSet::Pyramid).count();
+    let pyramid =
+        trials.iter().filter(|trial| trial.choice.features == FeatureSet::Pyramid).count();
     Ok(format!(
         "{automatic:.1} | {best:.1} | {:+.1} | {set}, {l2:.1e} | pyramid {pyramid} of {} |",
         automatic - best,

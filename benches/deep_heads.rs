@@ -65,15 +65,19 @@ fn pictures(count: usize) -> Vec<PreparedImage> {
     let side = Preprocess::default().side();
     let mut random = ChaCha8Rng::seed_from_u64(1);
     let mut picture = || {
-        let pixels =
-            (0..side * side * 3).map(|index| (index / (3 * side)) as u8 / 2 + random.random_range(20..120));
+        let pixels = (0..side * side * 3)
+            .map(|index| (index / (3 * side)) as u8 / 2 + random.random_range(20..120));
         PreparedImage { side, pixels: pixels.collect::<Vec<u8>>().into(), mean, std }
     };
     (0..count).map(|_| picture()).collect()
 }
 
 /// Each way takes its turn in every round; the median of the rounds' ratios.
-fn costs(weights: &BaseWeights, network: &mut Network, rounds: usize) -> Result<Vec<serde_json::Value>> {
+fn costs(
+    weights: &BaseWeights,
+    network: &mut Network,
+    rounds: usize,
+) -> Result<Vec<serde_json::Value>> {
     let branches = BARS.map(|(name, _)| weights.branch(name.parse()?).map_err(anyhow::Error::from));
     let mut ids = Vec::new();
     for branch in branches {
@@ -98,7 +102,8 @@ fn costs(weights: &BaseWeights, network: &mut Network, rounds: usize) -> Result<
             };
             let (mut beside, mut instead) = (Vec::new(), Vec::new());
             for round in 0..=rounds {
-                let (alone, both, only) = (pass(true, &[])?, pass(true, &rows)?, pass(false, &rows)?);
+                let (alone, both, only) =
+                    (pass(true, &[])?, pass(true, &rows)?, pass(false, &rows)?);
                 // The first warms up.
                 if round > 0 {
                     beside.push(both.as_secs_f64() / alone.as_secs_f64() - 1.0);
@@ -126,7 +131,8 @@ fn costs(weights: &BaseWeights, network: &mut Network, rounds: usize) -> Result<
 
 /// Loads one head's layers after the other while pictures go through those before.
 fn memory(weights: &BaseWeights, network: Network, swaps: u64) -> Result<serde_json::Value> {
-    let engine = Engine::start(Box::new(network), &EngineConfig::default(), Arc::new(Metrics::new()?))?;
+    let engine =
+        Engine::start(Box::new(network), &EngineConfig::default(), Arc::new(Metrics::new()?))?;
     let last = weights.branch(BranchPoint { first_block: 2 })?;
     let changed = |version: u64| {
         let mut weights = BranchWeights { branch: last.branch, tensors: last.tensors.clone() };
@@ -155,7 +161,10 @@ fn memory(weights: &BaseWeights, network: Network, swaps: u64) -> Result<serde_j
     for version in 1..=swaps {
         let next = engine.load_branch(changed(version))?;
         let batch = engine.features(image.clone(), Outputs::default(), Some(next.id))?;
-        ensure!(batch.gap.iter().all(|value| value.is_finite()), "version {version} gives no numbers");
+        ensure!(
+            batch.gap.iter().all(|value| value.is_finite()),
+            "version {version} gives no numbers"
+        );
         serving = next;
         if version % (swaps / 10).max(1) == 0 {
             resident.push(resident_mib()?);

@@ -77,8 +77,10 @@ fn main() -> Result<()> {
             .collect::<Result<Vec<Vec<ClassFeatures>>>>()?;
         for outputs in FeatureSet::ALL {
             for &size in set.sizes {
-                let scores: Vec<String> =
-                    features.iter().map(|classes| score(classes, outputs, size, arguments.seeds)).collect();
+                let scores: Vec<String> = features
+                    .iter()
+                    .map(|classes| score(classes, outputs, size, arguments.seeds))
+                    .collect();
                 println!("| {} | {size} | {wanted} |{}", set.name, table_cells(&scores));
             }
         }

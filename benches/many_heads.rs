@@ -31,7 +31,8 @@ fn main() -> anyhow::Result<()> {
     let registry = Arc::new(Registry::default());
     let metrics = Arc::new(Metrics::new()?);
     let store = HeadStore::new(folder.path());
-    let engine = Engine::start(Box::new(NullBase(identity())), &EngineConfig::default(), metrics.clone())?;
+    let engine =
+        Engine::start(Box::new(NullBase(identity())), &EngineConfig::default(), metrics.clone())?;
     let mut reconciler = Reconciler::new(store, registry.clone(), engine.clone(), metrics.clone());
 
     let before = resident_bytes()?;
@@ -81,14 +82,22 @@ fn main() -> anyhow::Result<()> {
     let mib = |bytes: usize| bytes as f64 / f64::from(1 << 20);
     println!("{HEADS} heads of {CLASSES} classes on {} features", WIDTHS.gap);
     println!("  first look, all installed   {:.2} s", load.as_secs_f64());
-    println!("  memory added                {:.0} MiB, of which weights {:.0} MiB", mib(added), mib(weights));
-    println!("  one judgement               {:.1} us (sum of winners {winners})", judge.as_secs_f64() * 1e6);
+    println!(
+        "  memory added                {:.0} MiB, of which weights {:.0} MiB",
+        mib(added),
+        mib(weights)
+    );
+    println!(
+        "  one judgement               {:.1} us (sum of winners {winners})",
+        judge.as_secs_f64() * 1e6
+    );
     println!("  a look without news         {:.0} ms", idle_look.as_secs_f64() * 1e3);
     println!("  a look with one new version {:.0} ms", swap.as_secs_f64() * 1e3 / SWAPS as f64);
     let ms = |time: std::time::Duration| time.as_secs_f64() * 1e3;
-    for (when, bytes, time) in
-        [("no head was asked", idle_bytes, idle_scrape), ("every head was asked", busy_bytes, busy_scrape)]
-    {
+    for (when, bytes, time) in [
+        ("no head was asked", idle_bytes, idle_scrape),
+        ("every head was asked", busy_bytes, busy_scrape),
+    ] {
         println!("  a scrape when {when:<21} {:.1} MB in {:.1} ms", bytes as f64 / 1e6, ms(time));
     }
     println!(
@@ -121,7 +130,11 @@ impl Base for NullBase {
         "fp32"
     }
 
-    fn forward(&mut self, _images: &[&PreparedImage], _wanted: Outputs) -> Result<FeatureBatch, BaseError> {
+    fn forward(
+        &mut self,
+        _images: &[&PreparedImage],
+        _wanted: Outputs,
+    ) -> Result<FeatureBatch, BaseError> {
         Ok(FeatureBatch::default())
     }
 }
@@ -137,7 +150,8 @@ fn write_head(root: &Path, number: usize, version: u64) -> anyhow::Result<()> {
         code: class as u32 + 1,
         good: class == 0,
     });
-    let weight = (0..CLASSES * WIDTHS.gap).map(|i| ((i * 7 + number) % 23) as f32 / 23.0 - 0.5).collect();
+    let weight =
+        (0..CLASSES * WIDTHS.gap).map(|i| ((i * 7 + number) % 23) as f32 / 23.0 - 0.5).collect();
     let content = HeadContent {
         task,
         version,

@@ -28,9 +28,11 @@ impl FromStr for TaskName {
     type Err = InvalidTaskName;
 
     fn from_str(name: &str) -> Result<Self, Self::Err> {
-        let first_is_plain = name.starts_with(|c: char| c.is_ascii_lowercase() || c.is_ascii_digit());
-        let rest_is_plain =
-            name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"._-".contains(&b));
+        let first_is_plain =
+            name.starts_with(|c: char| c.is_ascii_lowercase() || c.is_ascii_digit());
+        let rest_is_plain = name
+            .bytes()
+            .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"._-".contains(&b));
         if first_is_plain && rest_is_plain && name.len() <= MAX_TASK_NAME {
             Ok(Self(name.into()))
         } else {
@@ -147,7 +149,9 @@ mod tests {
 
     #[test]
     fn refuses_names_that_could_leave_the_folder_or_hide_in_it() {
-        for name in ["", ".", "..", ".hidden", "-flag", "Upper", "a/b", "a b", "ä", "a\0", &"x".repeat(64)] {
+        for name in
+            ["", ".", "..", ".hidden", "-flag", "Upper", "a/b", "a b", "ä", "a\0", &"x".repeat(64)]
+        {
             assert!(name.parse::<TaskName>().is_err(), "{name:?} was accepted");
         }
     }

@@ -175,17 +175,23 @@ impl HeadTable {
     pub fn entries(&self, only: Option<&TaskName>) -> Vec<HeadEntry> {
         let wanted = |task: &TaskName| only.is_none_or(|only| only == task);
         let serving = self.serving.values().filter(|serving| wanted(&serving.head.task));
-        let serving = serving.map(|s| HeadEntry::of_head(&s.head, HeadState::Serving, s.since_unix_ms));
+        let serving =
+            serving.map(|s| HeadEntry::of_head(&s.head, HeadState::Serving, s.since_unix_ms));
         let rejected = self.rejected.iter().filter(|((task, _), _)| wanted(task));
-        let rejected =
-            rejected.map(|((task, listing), rejection)| HeadEntry::of_rejection(task, *listing, rejection));
+        let rejected = rejected
+            .map(|((task, listing), rejection)| HeadEntry::of_rejection(task, *listing, rejection));
         let mut entries: Vec<HeadEntry> = serving.chain(rejected).collect();
         entries.sort_by(|a, b| (&a.task, a.listing).cmp(&(&b.task, b.listing)));
         entries
     }
 
     /// Makes one change, tells of it, and gives back the head that it replaces.
-    fn make(&mut self, change: Change, now: i64, entries: &mut Vec<HeadEntry>) -> Option<Arc<Head>> {
+    fn make(
+        &mut self,
+        change: Change,
+        now: i64,
+        entries: &mut Vec<HeadEntry>,
+    ) -> Option<Arc<Head>> {
         match change {
             Change::Install(head) => {
                 let head = Arc::new(head);
@@ -283,14 +289,27 @@ mod tests {
     fn a_refused_version_is_listed_beside_the_one_that_serves() {
         let registry = Registry::default();
         registry.apply(vec![Change::Install(head("a", 1))], 0);
-        let rejection =
-            Rejection { reason: "cut short".to_owned(), digest: None, size_bytes: 3, since_unix_ms: 5 };
+        let rejection = Rejection {
+            reason: "cut short".to_owned(),
+            digest: None,
+            size_bytes: 3,
+            since_unix_ms: 5,
+        };
         registry.apply(
-            vec![Change::Reject { task: "a".parse().unwrap(), listing: Listing::Head(2), rejection }],
+            vec![Change::Reject {
+                task: "a".parse().unwrap(),
+                listing: Listing::Head(2),
+                rejection,
+            }],
             5,
         );
         let states = |registry: &Registry| {
-            registry.snapshot().entries(None).iter().map(|e| (e.listing, e.state)).collect::<Vec<_>>()
+            registry
+                .snapshot()
+                .entries(None)
+                .iter()
+                .map(|e| (e.listing, e.state))
+                .collect::<Vec<_>>()
         };
         assert_eq!(
             states(&registry),
@@ -313,8 +332,11 @@ mod tests {
             seen.push((event.entry.listing, event.entry.state));
         }
         let head = Listing::Head;
-        let expected =
-            [(head(2), HeadState::Serving), (head(1), HeadState::Retired), (head(2), HeadState::Retired)];
+        let expected = [
+            (head(2), HeadState::Serving),
+            (head(1), HeadState::Retired),
+            (head(2), HeadState::Retired),
+        ];
         assert_eq!(seen, expected);
         assert_eq!(registry.snapshot().heads().len(), 0);
     }

@@ -101,8 +101,13 @@ impl Server {
         let (registry, metrics) = (Arc::new(Registry::default()), Arc::new(Metrics::new()?));
         let draining = CancellationToken::new();
         let (engine, embedding) = (OnceLock::new(), Semaphore::new(MOST_EMBEDDING));
-        let state =
-            Arc::new(ServerState { registry, metrics, engine, draining: draining.clone(), embedding });
+        let state = Arc::new(ServerState {
+            registry,
+            metrics,
+            engine,
+            draining: draining.clone(),
+            embedding,
+        });
         let (phase, phase_seen) = watch::channel(Phase::Starting);
         let phase = Arc::new(phase);
 
@@ -127,7 +132,8 @@ impl Server {
         let work = {
             let (state, phase, reloader) = (state.clone(), phase.clone(), reloader.clone());
             move || {
-                let base = load_base(&state.metrics).map_err(|error| ServerError::LoadBase(error.into()));
+                let base =
+                    load_base(&state.metrics).map_err(|error| ServerError::LoadBase(error.into()));
                 let result = base.and_then(|base| {
                     let running = start_serving(base, &config, &state, phase)?;
                     *reloader.lock().unwrap_or_else(PoisonError::into_inner) = Some(running);
@@ -208,8 +214,9 @@ impl Server {
                 engine.shut_down();
             }
         });
-        let farewell =
-            deadline.min(Instant::now() + FAREWELL).max(Instant::now() + Duration::from_millis(200));
+        let farewell = deadline
+            .min(Instant::now() + FAREWELL)
+            .max(Instant::now() + Duration::from_millis(200));
         let abort = self.grpc.abort_handle();
         if timeout_at(farewell, self.grpc).await.is_err() {
             tracing::info!("connections that stayed open are closed");
@@ -279,7 +286,10 @@ async fn bind(address: SocketAddr) -> Result<(TcpListener, SocketAddr), ServerEr
     Ok((listener, bound))
 }
 
-fn ended(what: &'static str, result: Result<io::Result<()>, tokio::task::JoinError>) -> ServerError {
+fn ended(
+    what: &'static str,
+    result: Result<io::Result<()>, tokio::task::JoinError>,
+) -> ServerError {
     let source = match result {
         Ok(Ok(())) => io::Error::other("it ended by itself"),
         Ok(Err(error)) => error,

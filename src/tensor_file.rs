@@ -56,8 +56,12 @@ impl<'bytes> TensorFile<'bytes> {
     /// The values of a tensor that must have exactly this shape, hold f16 and be finite, as f32.
     pub fn halves(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>, TensorFileError> {
         let data = self.data(name, Dtype::F16, shape)?;
-        let values: Vec<f32> =
-            data.as_chunks::<2>().0.iter().map(|bytes| f16::from_le_bytes(*bytes).to_f32()).collect();
+        let values: Vec<f32> = data
+            .as_chunks::<2>()
+            .0
+            .iter()
+            .map(|bytes| f16::from_le_bytes(*bytes).to_f32())
+            .collect();
         finite(name, values)
     }
 
@@ -72,9 +76,15 @@ impl<'bytes> TensorFile<'bytes> {
         self.data(name, Dtype::U8, shape)
     }
 
-    fn data(&self, name: &str, dtype: Dtype, shape: &[usize]) -> Result<&'bytes [u8], TensorFileError> {
+    fn data(
+        &self,
+        name: &str,
+        dtype: Dtype,
+        shape: &[usize],
+    ) -> Result<&'bytes [u8], TensorFileError> {
         let name = || name.to_owned();
-        let tensor = self.tensors.tensor(&name()).map_err(|_| TensorFileError::Missing { name: name() })?;
+        let tensor =
+            self.tensors.tensor(&name()).map_err(|_| TensorFileError::Missing { name: name() })?;
         if tensor.dtype() != dtype {
             let (expected, found) = (format!("{dtype:?}"), format!("{:?}", tensor.dtype()));
             return Err(TensorFileError::ElementType { name: name(), expected, found });
@@ -88,7 +98,8 @@ impl<'bytes> TensorFile<'bytes> {
 
     /// Names of the tensors, sorted.
     pub fn names(&self) -> Vec<String> {
-        let mut names: Vec<String> = self.tensors.names().into_iter().map(ToString::to_string).collect();
+        let mut names: Vec<String> =
+            self.tensors.names().into_iter().map(ToString::to_string).collect();
         names.sort();
         names
     }
@@ -104,7 +115,9 @@ impl<'bytes> TensorFile<'bytes> {
 
 fn finite(name: &str, values: Vec<f32>) -> Result<Vec<f32>, TensorFileError> {
     match values.iter().position(|value| !value.is_finite()) {
-        Some(index) => Err(TensorFileError::NotFinite { name: name.to_owned(), index, value: values[index] }),
+        Some(index) => {
+            Err(TensorFileError::NotFinite { name: name.to_owned(), index, value: values[index] })
+        }
         None => Ok(values),
     }
 }
@@ -160,11 +173,16 @@ pub fn to_bytes_with_codes(
         bytes
     };
     let of_codes = |codes: Codes<'_>| match codes {
-        Codes::Signed(codes) => (Dtype::I8, codes.iter().map(|code| code.cast_unsigned()).collect()),
+        Codes::Signed(codes) => {
+            (Dtype::I8, codes.iter().map(|code| code.cast_unsigned()).collect())
+        }
         Codes::Unsigned(codes) => (Dtype::U8, codes.to_vec()),
-        Codes::Halves(values) => (Dtype::F16, values.iter().flat_map(|value| value.to_le_bytes()).collect()),
+        Codes::Halves(values) => {
+            (Dtype::F16, values.iter().flat_map(|value| value.to_le_bytes()).collect())
+        }
     };
-    let tensors = tensors.iter().map(|tensor| (tensor.name, Dtype::F32, tensor.shape, of_tensor(tensor)));
+    let tensors =
+        tensors.iter().map(|tensor| (tensor.name, Dtype::F32, tensor.shape, of_tensor(tensor)));
     let codes = codes.iter().map(|tensor| {
         let (dtype, bytes) = of_codes(tensor.codes);
         (tensor.name, dtype, tensor.shape, bytes)
@@ -177,8 +195,11 @@ pub fn to_bytes_with_codes(
             view.map(|view| (*name, view)).map_err(|error| broken(format!("{name}: {error}")))
         })
         .collect::<Result<Vec<_>, _>>()?;
-    let bytes = safetensors::serialize(views, Some(metadata.clone().into_iter().collect::<HashMap<_, _>>()))
-        .map_err(|error| broken(error.to_string()))?;
+    let bytes = safetensors::serialize(
+        views,
+        Some(metadata.clone().into_iter().collect::<HashMap<_, _>>()),
+    )
+    .map_err(|error| broken(error.to_string()))?;
     with_sorted_header(&bytes).map_err(|error| broken(error.to_string()))
 }
 
@@ -189,8 +210,9 @@ pub fn to_bytes_with_codes(
 pub fn with_metadata(bytes: &[u8], key: &str, value: &str) -> Result<Vec<u8>, TensorFileError> {
     let mut metadata = TensorFile::parse(bytes)?.metadata;
     metadata.insert(key.to_owned(), value.to_owned());
-    let broken =
-        |error: &dyn std::fmt::Display| TensorFileError::NotSafetensors { detail: error.to_string() };
+    let broken = |error: &dyn std::fmt::Display| TensorFileError::NotSafetensors {
+        detail: error.to_string(),
+    };
     let tensors = SafeTensors::deserialize(bytes).map_err(|error| broken(&error))?.tensors();
     let bytes = safetensors::serialize(tensors, Some(metadata)).map_err(|error| broken(&error))?;
     with_sorted_header(&bytes).map_err(|error| broken(&error))
@@ -231,7 +253,10 @@ mod tests {
         let with_key = with_metadata(&file(&[1.0, -2.5]), "new", "value").unwrap();
         let parsed = TensorFile::parse(&with_key).unwrap();
         assert_eq!(parsed.values("w", &[1, 2]), Ok(vec![1.0, -2.5]));
-        assert_eq!((parsed.metadata["new"].as_str(), parsed.metadata["k"].as_str()), ("value", "kk"));
+        assert_eq!(
+            (parsed.metadata["new"].as_str(), parsed.metadata["k"].as_str()),
+            ("value", "kk")
+        );
     }
 
     #[test]
@@ -239,7 +264,10 @@ mod tests {
         let bytes = file(&[1.0, f32::NAN]);
         let parsed = TensorFile::parse(&bytes).unwrap();
         assert!(matches!(parsed.values("w", &[2]), Err(TensorFileError::Shape { .. })));
-        assert!(matches!(parsed.values("w", &[1, 2]), Err(TensorFileError::NotFinite { index: 1, .. })));
+        assert!(matches!(
+            parsed.values("w", &[1, 2]),
+            Err(TensorFileError::NotFinite { index: 1, .. })
+        ));
         assert!(matches!(parsed.values("v", &[1, 2]), Err(TensorFileError::Missing { .. })));
         assert!(matches!(parsed.codes("w", &[1, 2]), Err(TensorFileError::ElementType { .. })));
         assert!(parsed.refuse_others(|name| name == "w").is_ok());
@@ -250,7 +278,10 @@ mod tests {
     fn refuses_a_file_cut_at_any_byte() {
         let bytes = file(&[1.0, 2.0, 3.0]);
         for length in 0..bytes.len() {
-            assert!(TensorFile::parse(&bytes[..length]).is_err(), "a file cut at {length} was accepted");
+            assert!(
+                TensorFile::parse(&bytes[..length]).is_err(),
+                "a file cut at {length} was accepted"
+            );
         }
     }
 }

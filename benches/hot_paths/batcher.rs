@@ -26,7 +26,8 @@ pub(crate) fn bench(criterion: &mut Criterion) {
     group.throughput(Throughput::Elements(IMAGES));
     for tasks in [1, 16, 256] {
         let names: Vec<TaskName> = (0..tasks).map(task).collect();
-        let queued = || (0..IMAGES).map(|id| (id, names[id as usize % names.len()].clone())).collect();
+        let queued =
+            || (0..IMAGES).map(|id| (id, names[id as usize % names.len()].clone())).collect();
         let through = |queued: Vec<(u64, TaskName)>| {
             let mut batcher = Batcher::new(Duration::ZERO);
             let deadline = Some(now + Duration::from_secs(60));

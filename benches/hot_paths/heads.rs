@@ -10,7 +10,9 @@ use crate::made::{WIDTH, features, head};
 
 pub(crate) fn bench(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("linear heads");
-    for (heads, classes, images) in [(1, 10, 1), (1, 1000, 1), (1, 1000, 64), (1000, 2, 1), (1000, 10, 1)] {
+    for (heads, classes, images) in
+        [(1, 10, 1), (1, 1000, 1), (1, 1000, 64), (1000, 2, 1), (1000, 10, 1)]
+    {
         let features: Vec<Vec<f32>> = (0..images).map(features).collect();
         let heads: Vec<Head> = (0..heads).map(|number| head(number, 1, classes)).collect();
         group.throughput(Throughput::Elements((images * heads.len() * classes * WIDTH) as u64));
@@ -18,7 +20,8 @@ pub(crate) fn bench(criterion: &mut Criterion) {
         group.bench_function(name, |bencher| {
             bencher.iter(|| {
                 for features in &features {
-                    let read: Vec<(&Head, &[f32])> = heads.iter().map(|head| (head, &features[..])).collect();
+                    let read: Vec<(&Head, &[f32])> =
+                        heads.iter().map(|head| (head, &features[..])).collect();
                     black_box(judge_by_all(black_box(&read)));
                 }
             });

@@ -22,8 +22,11 @@ pub(crate) fn head(number: usize, version: Version, classes: usize) -> Head {
     let mut random = ChaCha8Rng::seed_from_u64(number as u64);
     let weight = (0..classes * WIDTH).map(|_| random.random_range(-0.1..0.1)).collect();
     let bias = (0..classes).map(|_| random.random_range(-0.1..0.1)).collect();
-    let class =
-        |class| Class { label: format!("class-{class}").into(), code: class as u32 + 1, good: class == 0 };
+    let class = |class| Class {
+        label: format!("class-{class}").into(),
+        code: class as u32 + 1,
+        good: class == 0,
+    };
     Head {
         task: task(number),
         version,
@@ -48,7 +51,8 @@ pub(crate) fn features(image: usize) -> Vec<f32> {
 
 /// A photograph brought to this size, with a sensor's noise.
 pub(crate) fn photograph(width: u32, height: u32) -> RgbImage {
-    let camera = image::load_from_memory(include_bytes!("../../tests/golden/preprocess/camera.jpg"));
+    let camera =
+        image::load_from_memory(include_bytes!("../../tests/golden/preprocess/camera.jpg"));
     let camera = camera.expect("the photograph is a JPEG").to_rgb8();
     let mut picture = imageops::resize(&camera, width, height, imageops::FilterType::CatmullRom);
     let mut random = ChaCha8Rng::seed_from_u64(7);

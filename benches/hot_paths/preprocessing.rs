@@ -32,12 +32,20 @@ pub(crate) fn bench(criterion: &mut Criterion) {
 /// Quality 90.
 fn jpeg(picture: &RgbImage) -> ImageSource {
     let mut file = Cursor::new(Vec::new());
-    JpegEncoder::new_with_quality(&mut file, 90).encode_image(picture).expect("memory can be written");
+    JpegEncoder::new_with_quality(&mut file, 90)
+        .encode_image(picture)
+        .expect("memory can be written");
     ImageSource::Encoded(file.into_inner().into())
 }
 
 fn raw(picture: RgbImage) -> ImageSource {
     let (width, height) = picture.dimensions();
     let pixels = Bytes::from(picture.into_raw());
-    ImageSource::Raw(RawFrame { pixels, width, height, stride_bytes: 0, pixel_format: PixelFormat::Rgb8 })
+    ImageSource::Raw(RawFrame {
+        pixels,
+        width,
+        height,
+        stride_bytes: 0,
+        pixel_format: PixelFormat::Rgb8,
+    })
 }

@@ -31,9 +31,10 @@ pub(crate) fn bench(criterion: &mut Criterion) {
         });
     };
     read("no swaps");
-    for (what, pause) in
-        [("100 swaps a second", Duration::from_millis(10)), ("swaps without a pause", Duration::ZERO)]
-    {
+    for (what, pause) in [
+        ("100 swaps a second", Duration::from_millis(10)),
+        ("swaps without a pause", Duration::ZERO),
+    ] {
         let stop = AtomicBool::new(false);
         thread::scope(|scope| {
             scope.spawn(|| swap_until(&stop, &registry, pause));

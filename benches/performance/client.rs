@@ -52,7 +52,8 @@ fn picture_field(data: proto::image::Data) -> Bytes {
 
 impl Payload {
     pub(crate) fn new(tasks: &[String], picture: Bytes) -> Self {
-        let fields = ClassifyRequest { tasks: tasks.to_vec(), ..ClassifyRequest::default() }.encode_to_vec();
+        let fields =
+            ClassifyRequest { tasks: tasks.to_vec(), ..ClassifyRequest::default() }.encode_to_vec();
         let mut head = BytesMut::with_capacity(FRAME_HEADER + fields.len());
         head.put_u8(0);
         head.put_u32((fields.len() + picture.len()) as u32);
@@ -83,7 +84,11 @@ impl Connection {
     }
 
     /// Sends a request and waits for its answer. Dropping the future resets the stream: the request is cancelled.
-    pub(crate) async fn call(&self, payload: &Payload, timeout: Option<Duration>) -> Result<(Code, Bytes)> {
+    pub(crate) async fn call(
+        &self,
+        payload: &Payload,
+        timeout: Option<Duration>,
+    ) -> Result<(Code, Bytes)> {
         let mut sender = self.sender.clone().ready().await?;
         let mut request = Request::post(format!("http://{}{PATH}", self.address))
             .header("content-type", "application/grpc")

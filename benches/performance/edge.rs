@@ -75,7 +75,8 @@ async fn run_all(arguments: &Arguments) -> Result<()> {
         let server = ServerProcess::start(null_server(folder.path())?)?;
         let payloads: Vec<Payload> =
             pictures.into_iter().map(|picture| Payload::new(&[task_name(0)], picture)).collect();
-        let requests: Requests = Arc::new(move |number| payloads[number as usize % payloads.len()].clone());
+        let requests: Requests =
+            Arc::new(move |number| payloads[number as usize % payloads.len()].clone());
         for clients in CLIENTS {
             progress(&format!("{name}, {clients} clients"));
             let (cpu, count) = (server.cpu_seconds()?, server.metric(COUNT)?);

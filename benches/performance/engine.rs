@@ -73,7 +73,8 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
             contestants.rotate_left(1);
             for contestant in contestants.iter_mut().filter(|it| it.bearable || batch == 1) {
                 std::thread::sleep(BETWEEN_TURNS);
-                let speed = contestant.worker.run(batch, Duration::from_secs_f64(arguments.seconds))?;
+                let speed =
+                    contestant.worker.run(batch, Duration::from_secs_f64(arguments.seconds))?;
                 contestant.speeds[position].push(speed);
             }
         }
@@ -95,39 +96,46 @@ fn start_all(arguments: &Arguments) -> Result<Vec<Contestant>> {
 
     let mut contestants: Vec<Contestant> = Vec::new();
     let mut reference = Vec::new();
-    let mut enter = |engine: &'static str, precision: &'static str, mut command: Command| -> Result<()> {
-        progress(&format!("starting {engine} {precision}"));
-        let mut worker = match Worker::start(&mut command) {
-            Ok(worker) => worker,
-            Err(error) if engine == "Turret" => {
-                progress(&format!("left out: {error:#}"));
-                return Ok(());
+    let mut enter =
+        |engine: &'static str, precision: &'static str, mut command: Command| -> Result<()> {
+            progress(&format!("starting {engine} {precision}"));
+            let mut worker = match Worker::start(&mut command) {
+                Ok(worker) => worker,
+                Err(error) if engine == "Turret" => {
+                    progress(&format!("left out: {error:#}"));
+                    return Ok(());
+                }
+                Err(error) => bail!("{engine} {precision}: {error:#}"),
+            };
+            let features = worker.features(COMPARED)?;
+            if reference.is_empty() {
+                reference.clone_from(&features);
             }
-            Err(error) => bail!("{engine} {precision}: {error:#}"),
+            let bearable = 1.0 / worker.run(1, Duration::ZERO)? <= BEARABLE;
+            let error = relative_error(&features, &reference);
+            let number = contestants.len();
+            contestants.push(Contestant {
+                engine,
+                precision,
+                worker,
+                speeds: Default::default(),
+                error,
+                bearable,
+                number,
+            });
+            Ok(())
         };
-        let features = worker.features(COMPARED)?;
-        if reference.is_empty() {
-            reference.clone_from(&features);
-        }
-        let bearable = 1.0 / worker.run(1, Duration::ZERO)? <= BEARABLE;
-        let error = relative_error(&features, &reference);
-        let number = contestants.len();
-        contestants.push(Contestant {
-            engine,
-            precision,
-            worker,
-            speeds: Default::default(),
-            error,
-            bearable,
-            number,
-        });
-        Ok(())
-    };
     let python = |engine: &str, precision: &str| {
         let mut command = Command::new(&arguments.python);
         command.args(["-B", "tools/bench/worker.py", "--engine", engine, "--precision", precision]);
         command.args(["--threads", &arguments.threads.to_string()]);
-        command.arg("--weights").arg(&weights).arg("--pixels").arg(&pixels).arg("--folder").arg(folder);
+        command
+            .arg("--weights")
+            .arg(&weights)
+            .arg("--pixels")
+            .arg(&pixels)
+            .arg("--folder")
+            .arg(folder);
         command
     };
     // First, because its features are the reference.
@@ -147,7 +155,12 @@ fn start_all(arguments: &Arguments) -> Result<Vec<Contestant>> {
 }
 
 /// This program again, as Turret's own engine.
-pub(crate) fn own_worker(base: &Path, precision: &str, threads: usize, pictures: &Path) -> Result<Command> {
+pub(crate) fn own_worker(
+    base: &Path,
+    precision: &str,
+    threads: usize,
+    pictures: &Path,
+) -> Result<Command> {
     let mut command = Command::new(std::env::current_exe()?);
     command.args(["engine-worker", "--precision", precision, "--threads", &threads.to_string()]);
     command.arg("--base").arg(base).arg("--pictures").arg(pictures);
@@ -155,8 +168,11 @@ pub(crate) fn own_worker(base: &Path, precision: &str, threads: usize, pictures:
 }
 
 fn relative_error(features: &[f32], reference: &[f32]) -> f64 {
-    let norm = |values: &mut dyn Iterator<Item = f64>| values.map(|value| value * value).sum::<f64>().sqrt();
-    let difference = norm(&mut features.iter().zip(reference).map(|(a, b)| f64::from(*a) - f64::from(*b)));
+    let norm = |values: &mut dyn Iterator<Item = f64>| {
+        values.map(|value| value * value).sum::<f64>().sqrt()
+    };
+    let difference =
+        norm(&mut features.iter().zip(reference).map(|(a, b)| f64::from(*a) - f64::from(*b)));
     difference / norm(&mut reference.iter().map(|value| f64::from(*value)))
 }
 
@@ -176,9 +192,12 @@ fn report(contestants: &[Contestant], arguments: &Arguments) -> Result<()> {
             Some(best) => format!("{} ({})", figures(median(speeds)), figures(best)),
             None => "too slow".to_owned(),
         }));
-        let cell = |ratio: Option<f64>| ratio.map_or_else(|| "-".to_owned(), |ratio| format!("{ratio:.2}"));
-        let cells =
-            |to: Option<&Contestant>| [0, 1, 2].map(|position| cell(ratio(it, to, position))).join(" / ");
+        let cell = |ratio: Option<f64>| {
+            ratio.map_or_else(|| "-".to_owned(), |ratio| format!("{ratio:.2}"))
+        };
+        let cells = |to: Option<&Contestant>| {
+            [0, 1, 2].map(|position| cell(ratio(it, to, position))).join(" / ")
+        };
         row.push(cells(find("OpenVINO", it.precision)));
         row.push(cells(Some(eager)));
         row.push(format!("{:.3} %", 100.0 * it.error));

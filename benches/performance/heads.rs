@@ -49,8 +49,14 @@ impl Heads {
         side: u32,
         tasks: usize,
     ) -> Result<Self> {
-        let heads =
-            Self { root: root.to_owned(), base, width: widths.of(FeatureSet::Gap), side, version: 1, tasks };
+        let heads = Self {
+            root: root.to_owned(),
+            base,
+            width: widths.of(FeatureSet::Gap),
+            side,
+            version: 1,
+            tasks,
+        };
         let store = HeadStore::new(root);
         for number in 0..tasks {
             store.publish(&heads.draft(number)?)?;
@@ -110,7 +116,11 @@ impl Heads {
             base: content.base,
             features: content.features,
             preprocess: content.preprocess,
-            classes: content.classes.iter().map(|class| (class.label.to_string(), class.good)).collect(),
+            classes: content
+                .classes
+                .iter()
+                .map(|class| (class.label.to_string(), class.good))
+                .collect(),
             decision: content.decision,
             evidence: content.evidence,
             provenance: content.provenance,
@@ -133,7 +143,10 @@ impl Heads {
             base: self.base.clone(),
             features: FeatureSet::Gap,
             branch: None,
-            preprocess: Preprocess { resize: Resize::Stretch { size: self.side }, ..Preprocess::default() },
+            preprocess: Preprocess {
+                resize: Resize::Stretch { size: self.side },
+                ..Preprocess::default()
+            },
             classes: (1..=CLASSES as u32).map(class).collect(),
             decision: DecisionRule::uniform(0.5, CLASSES),
             evidence: serde_json::Value::Null,

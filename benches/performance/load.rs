@@ -155,7 +155,8 @@ impl OpenLoop {
 impl Outcome {
     fn new(mut answers: Vec<Answered>, begun: Instant, cpu: f64) -> Result<Self> {
         answers.sort_by_key(|answer| answer.at);
-        let client_processors = (cpu_seconds(std::process::id())? - cpu) / begun.elapsed().as_secs_f64();
+        let client_processors =
+            (cpu_seconds(std::process::id())? - cpu) / begun.elapsed().as_secs_f64();
         Ok(Self { answers, client_processors })
     }
 

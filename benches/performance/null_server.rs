@@ -30,7 +30,10 @@ pub(crate) struct Arguments {
 struct NullBase(BaseIdentity);
 
 pub(crate) fn identity() -> BaseIdentity {
-    BaseIdentity { architecture: ARCHITECTURE.to_owned(), digest: Digest::of(ARCHITECTURE.as_bytes()) }
+    BaseIdentity {
+        architecture: ARCHITECTURE.to_owned(),
+        digest: Digest::of(ARCHITECTURE.as_bytes()),
+    }
 }
 
 impl Base for NullBase {
@@ -46,9 +49,14 @@ impl Base for NullBase {
         ARCHITECTURE
     }
 
-    fn forward(&mut self, images: &[&PreparedImage], outputs: Outputs) -> Result<FeatureBatch, BaseError> {
-        let zeros =
-            |width: usize, outputs: bool| if outputs { vec![0.0; images.len() * width] } else { Vec::new() };
+    fn forward(
+        &mut self,
+        images: &[&PreparedImage],
+        outputs: Outputs,
+    ) -> Result<FeatureBatch, BaseError> {
+        let zeros = |width: usize, outputs: bool| {
+            if outputs { vec![0.0; images.len() * width] } else { Vec::new() }
+        };
         let (gap, pyramid) = (zeros(WIDTHS.gap, true), zeros(WIDTHS.pyramid, outputs.pyramid));
         Ok(FeatureBatch { gap, pyramid, ..FeatureBatch::default() })
     }
@@ -72,7 +80,8 @@ pub(crate) fn run(arguments: Arguments) -> Result<()> {
         grpc: GrpcLimits::default(),
     };
     runtime.block_on(async {
-        let load = |_: &Metrics| Ok::<Box<dyn Base>, std::io::Error>(Box::new(NullBase(identity())));
+        let load =
+            |_: &Metrics| Ok::<Box<dyn Base>, std::io::Error>(Box::new(NullBase(identity())));
         let server = Server::start(config, load).await?;
         tracing::info!(grpc = %server.grpc_address, admin = %server.admin_address, "listening");
         Ok(server.run(std::future::pending()).await?)

@@ -48,7 +48,8 @@ pub(crate) fn write_pixels(pictures: &[PreparedImage], path: &Path) -> Result<()
 }
 
 fn entries(folder: &Path) -> Result<Vec<PathBuf>> {
-    let mut paths = fs_err::read_dir(folder)?.map(|entry| Ok(entry?.path())).collect::<Result<Vec<_>>>()?;
+    let mut paths =
+        fs_err::read_dir(folder)?.map(|entry| Ok(entry?.path())).collect::<Result<Vec<_>>>()?;
     paths.sort();
     Ok(paths)
 }

@@ -34,10 +34,30 @@ pub(crate) struct ServerProcess {
 
 impl ServerProcess {
     /// `turret serve` as it is built for release.
-    pub(crate) fn turret(base: &Path, heads: &Path, precision: &str, threads: usize) -> Result<Self> {
+    pub(crate) fn turret(
+        base: &Path,
+        heads: &Path,
+        precision: &str,
+        threads: usize,
+    ) -> Result<Self> {
         let mut command = Command::new(env!("CARGO_BIN_EXE_turret"));
-        command.args(["serve", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--log-format", "json"]);
-        command.args(["--device", "cpu", "--precision", precision, "--threads", &threads.to_string()]);
+        command.args([
+            "serve",
+            "--listen",
+            "127.0.0.1:0",
+            "--admin",
+            "127.0.0.1:0",
+            "--log-format",
+            "json",
+        ]);
+        command.args([
+            "--device",
+            "cpu",
+            "--precision",
+            precision,
+            "--threads",
+            &threads.to_string(),
+        ]);
         command.arg("--base").arg(base).arg("--heads").arg(heads);
         Self::start(command)
     }
@@ -62,7 +82,9 @@ impl ServerProcess {
             let entry: Value = serde_json::from_str(&line).with_context(|| line.clone())?;
             let address = |key: &str| entry[key].as_str().unwrap_or_default().parse();
             match entry["message"].as_str() {
-                Some("listening") => (server.grpc, server.admin) = (address("grpc")?, address("admin")?),
+                Some("listening") => {
+                    (server.grpc, server.admin) = (address("grpc")?, address("admin")?)
+                }
                 Some("ready") => break,
                 Some(_) | None => {}
             }
@@ -77,7 +99,10 @@ impl ServerProcess {
 
     /// Every series of `/metrics` by its name and labels.
     pub(crate) fn metrics(&self) -> Result<HashMap<String, f64>> {
-        let text = ureq::get(format!("http://{}/metrics", self.admin)).call()?.body_mut().read_to_string()?;
+        let text = ureq::get(format!("http://{}/metrics", self.admin))
+            .call()?
+            .body_mut()
+            .read_to_string()?;
         let series = text.lines().filter(|line| !line.is_empty() && !line.starts_with('#'));
         series
             .map(|line| {
@@ -88,7 +113,10 @@ impl ServerProcess {
     }
 
     pub(crate) fn metric(&self, series: &str) -> Result<f64> {
-        self.metrics()?.get(series).copied().with_context(|| format!("the server has no series {series}"))
+        self.metrics()?
+            .get(series)
+            .copied()
+            .with_context(|| format!("the server has no series {series}"))
     }
 
     pub(crate) fn resident_mb(&self) -> Result<f64> {

@@ -77,7 +77,11 @@ impl Report {
         let Machine { processor, processors, extensions, memory_gib, kernel } = &self.machine;
         println!("\nBars\n\n| bar | wanted | found | |\n|---|---|---|---|");
         for Bar { name, wanted, found, met } in &self.bars {
-            println!("| {name} | {wanted} | {} | {} |", figures(*found), if *met { "met" } else { "missed" });
+            println!(
+                "| {name} | {wanted} | {} | {} |",
+                figures(*found),
+                if *met { "met" } else { "missed" }
+            );
         }
         println!(
             "\nOn {processors} processors of {processor} ({}), {memory_gib} GiB, Linux {kernel}.",
@@ -100,17 +104,27 @@ impl Machine {
         };
         let flags = field(&cpuinfo, "flags").unwrap_or_default();
         let flags: Vec<&str> = flags.split(' ').collect();
-        let memory = field(&fs_err::read_to_string("/proc/meminfo").unwrap_or_default(), "MemTotal")
-            .unwrap_or_default();
+        let memory =
+            field(&fs_err::read_to_string("/proc/meminfo").unwrap_or_default(), "MemTotal")
+                .unwrap_or_default();
         let kib: u64 = memory.trim_end_matches(" kB").parse().unwrap_or(0);
         let kernel = fs_err::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
         Self {
-            processor: field(&cpuinfo, "model name").unwrap_or_else(|| std::env::consts::ARCH.to_owned()),
+            processor: field(&cpuinfo, "model name")
+                .unwrap_or_else(|| std::env::consts::ARCH.to_owned()),
             processors: processors(),
-            extensions: ["avx2", "avx512f", "avx512_vnni", "avx_vnni", "avx512_bf16", "amx_bf16", "amx_int8"]
-                .into_iter()
-                .filter(|extension| flags.contains(extension))
-                .collect(),
+            extensions: [
+                "avx2",
+                "avx512f",
+                "avx512_vnni",
+                "avx_vnni",
+                "avx512_bf16",
+                "amx_bf16",
+                "amx_int8",
+            ]
+            .into_iter()
+            .filter(|extension| flags.contains(extension))
+            .collect(),
             memory_gib: kib >> 20,
             kernel: kernel.trim().to_owned(),
         }

@@ -116,8 +116,10 @@ pub(crate) fn textures(folder: &Path) -> Result<PictureSet> {
     let mut random = ChaCha8Rng::seed_from_u64(0);
     let mut crops = |picture: &Picture, left: u32, right: u32, count: usize| {
         let mut crop = || {
-            let (x, y) =
-                (random.random_range(left..=right - CROP), random.random_range(0..=picture.height - CROP));
+            let (x, y) = (
+                random.random_range(left..=right - CROP),
+                random.random_range(0..=picture.height - CROP),
+            );
             prepare(picture, Some(Roi { x, y, width: CROP, height: CROP }))
         };
         (0..count).map(|_| crop()).collect::<Result<Vec<_>>>()

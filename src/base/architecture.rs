@@ -43,7 +43,8 @@ impl Architecture {
 
     pub fn widths(self) -> FeatureWidths {
         let stages = self.stages();
-        let pyramid: usize = stages.iter().filter(|stage| stage.in_pyramid).map(|stage| stage.channels).sum();
+        let pyramid: usize =
+            stages.iter().filter(|stage| stage.in_pyramid).map(|stage| stage.channels).sum();
         FeatureWidths { gap: stages.last().map_or(0, |stage| stage.channels), pyramid: 2 * pyramid }
     }
 
@@ -82,8 +83,11 @@ mod tests {
             (Architecture::ResNet34, 21_284_672, 17_024),
             (Architecture::Vgg16, 14_714_688, 0),
         ] {
-            let total: usize =
-                architecture.parameters().iter().map(|(_, shape)| shape.iter().product::<usize>()).sum();
+            let total: usize = architecture
+                .parameters()
+                .iter()
+                .map(|(_, shape)| shape.iter().product::<usize>())
+                .sum();
             assert_eq!(total, parameters + statistics, "{architecture}");
         }
     }

@@ -33,12 +33,13 @@ impl FromStr for BranchPoint {
             None => None,
             Some(digits) => digits.parse().ok(),
         });
-        block.map(|first_block| Self { first_block }).filter(|branch| branch.to_string() == text).ok_or_else(
-            || {
+        block
+            .map(|first_block| Self { first_block })
+            .filter(|branch| branch.to_string() == text)
+            .ok_or_else(|| {
                 let expected = format!("{LAYER:?} or one of its blocks, such as \"{LAYER}.2\"");
                 ParseNameError::expecting("branch point", text, expected)
-            },
-        )
+            })
     }
 }
 
@@ -76,7 +77,11 @@ pub struct LoadedBranch {
 
 impl LoadedBranch {
     /// `release` is called once, when this is dropped.
-    pub fn new(branch: BranchPoint, id: BranchId, release: impl FnOnce() + Send + Sync + 'static) -> Self {
+    pub fn new(
+        branch: BranchPoint,
+        id: BranchId,
+        release: impl FnOnce() + Send + Sync + 'static,
+    ) -> Self {
         Self { branch, id, release: Some(Box::new(release)) }
     }
 }
@@ -125,9 +130,16 @@ mod tests {
             assert_eq!(text.parse(), Ok(BranchPoint { first_block }));
             assert_eq!(BranchPoint { first_block }.to_string(), text);
         }
-        for text in
-            ["", "layer3", "layer4.", "layer4.0", "layer4.02", "layer42", "layer4.2.conv1", "layer4.-1"]
-        {
+        for text in [
+            "",
+            "layer3",
+            "layer4.",
+            "layer4.0",
+            "layer4.02",
+            "layer42",
+            "layer4.2.conv1",
+            "layer4.-1",
+        ] {
             let error = text.parse::<BranchPoint>().unwrap_err();
             assert_eq!(error.text, text);
         }

@@ -47,13 +47,18 @@ impl Architecture {
             side = step.side_after(side);
             cost
         };
-        let costs: Vec<u64> = self.stages().iter().flat_map(|stage| &stage.steps).map(cost).collect();
-        let (all, shared) = (costs.iter().sum::<u64>(), costs[..costs.len() - own].iter().sum::<u64>());
+        let costs: Vec<u64> =
+            self.stages().iter().flat_map(|stage| &stage.steps).map(cost).collect();
+        let (all, shared) =
+            (costs.iter().sum::<u64>(), costs[..costs.len() - own].iter().sum::<u64>());
         Ok((all - shared) as f64 / all as f64)
     }
 
     /// Every tensor of the private layers with its shape.
-    pub fn branch_parameters(self, branch: BranchPoint) -> Result<Vec<(String, Vec<usize>)>, BranchError> {
+    pub fn branch_parameters(
+        self,
+        branch: BranchPoint,
+    ) -> Result<Vec<(String, Vec<usize>)>, BranchError> {
         Ok(self.branch_stage(branch)?.parameters())
     }
 }

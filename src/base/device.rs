@@ -60,7 +60,8 @@ impl FromStr for Device {
     type Err = ParseNameError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let unknown = || ParseNameError::expecting("device", text, "\"auto\", \"cpu\" or \"cuda:N\"");
+        let unknown =
+            || ParseNameError::expecting("device", text, "\"auto\", \"cpu\" or \"cuda:N\"");
         match text {
             "auto" => Ok(Self::Auto),
             "cpu" => Ok(Self::Cpu),

@@ -23,7 +23,8 @@ struct QuantisedTensor {
 impl QuantisedTensor {
     /// Rounds to the nearest code; no value moves by more than half its channel's scale.
     fn new(values: &[f32], channels: usize) -> Self {
-        let (mut codes, mut scales) = (Vec::with_capacity(values.len()), Vec::with_capacity(channels));
+        let (mut codes, mut scales) =
+            (Vec::with_capacity(values.len()), Vec::with_capacity(channels));
         for channel in values.chunks_exact((values.len() / channels.max(1)).max(1)) {
             let largest = channel.iter().fold(0.0f32, |largest, value| largest.max(value.abs()));
             let scale = largest / LARGEST_CODE;
@@ -37,7 +38,9 @@ impl QuantisedTensor {
     fn expand(&self) -> Vec<f32> {
         let of_channel = (self.codes.len() / self.scales.len().max(1)).max(1);
         let channels = self.codes.chunks_exact(of_channel).zip(&self.scales);
-        channels.flat_map(|(codes, scale)| codes.iter().map(move |code| f32::from(*code) * scale)).collect()
+        channels
+            .flat_map(|(codes, scale)| codes.iter().map(move |code| f32::from(*code) * scale))
+            .collect()
     }
 }
 
@@ -87,17 +90,17 @@ impl Int8Weights {
             .collect();
         let channels: Vec<_> =
             self.convolutions.values().map(|convolution| [convolution.scales.len()]).collect();
-        tensors.extend(
-            self.convolutions
-                .values()
-                .zip(&scales)
-                .zip(&channels)
-                .map(|((convolution, name), shape)| NewTensor { name, shape, values: &convolution.scales }),
-        );
+        tensors.extend(self.convolutions.values().zip(&scales).zip(&channels).map(
+            |((convolution, name), shape)| NewTensor { name, shape, values: &convolution.scales },
+        ));
         let codes: Vec<_> = parameters
             .iter()
             .filter_map(|(name, shape)| {
-                Some(NewCodes { name, shape, codes: Codes::Signed(&self.convolutions.get(name)?.codes) })
+                Some(NewCodes {
+                    name,
+                    shape,
+                    codes: Codes::Signed(&self.convolutions.get(name)?.codes),
+                })
             })
             .collect();
         self.expanded.write(path, INT8_FORMAT, &tensors, &codes)
@@ -131,7 +134,8 @@ mod tests {
 
     #[test]
     fn no_value_moves_by_more_than_half_a_scale_of_its_own_channel() {
-        let values: Vec<f32> = (0..24).map(|i| (i as f32 * 0.7).sin() * [0.01, 1.0, 300.0][i / 8]).collect();
+        let values: Vec<f32> =
+            (0..24).map(|i| (i as f32 * 0.7).sin() * [0.01, 1.0, 300.0][i / 8]).collect();
         let quantised = QuantisedTensor::new(&values, 3);
         let expanded = quantised.expand();
         assert_eq!(expanded.len(), values.len());

@@ -84,8 +84,9 @@ impl Step<ConvSpec> {
     /// Multiply-adds for an input of this side.
     pub(crate) fn multiply_adds(&self, side: usize) -> u64 {
         let after = self.side_after(side);
-        let of_plan =
-            |plan: &ConvSpec| (plan.weight_shape().iter().product::<usize>() * after * after) as u64;
+        let of_plan = |plan: &ConvSpec| {
+            (plan.weight_shape().iter().product::<usize>() * after * after) as u64
+        };
         self.convolutions().into_iter().map(of_plan).sum()
     }
 
@@ -95,7 +96,9 @@ impl Step<ConvSpec> {
             Self::MaxPool(pool) => {
                 (side + 2 * pool.padding as usize - pool.side as usize) / pool.stride as usize + 1
             }
-            Self::Convolution(plan) | Self::Residual { conv1: plan, .. } => side.div_ceil(plan.stride),
+            Self::Convolution(plan) | Self::Residual { conv1: plan, .. } => {
+                side.div_ceil(plan.stride)
+            }
         }
     }
 }
@@ -105,7 +108,9 @@ impl<C> Step<C> {
         match self {
             Self::Convolution(convolution) => vec![convolution],
             Self::MaxPool(_) => vec![],
-            Self::Residual { conv1, conv2, around } => [conv1, conv2].into_iter().chain(around).collect(),
+            Self::Residual { conv1, conv2, around } => {
+                [conv1, conv2].into_iter().chain(around).collect()
+            }
         }
     }
 }
@@ -117,7 +122,8 @@ pub(crate) fn resnet(blocks_per_layer: [usize; 4]) -> Vec<Stage<ConvSpec>> {
     let mut last = stem.name.clone();
     let pool = MaxPool { side: 3, stride: 2, padding: 1 };
     let steps = vec![Step::Convolution(stem), Step::MaxPool(pool)];
-    let mut stages = vec![Stage { steps, channels: CHANNELS[0], output: last.clone(), in_pyramid: false }];
+    let mut stages =
+        vec![Stage { steps, channels: CHANNELS[0], output: last.clone(), in_pyramid: false }];
     let mut inputs = CHANNELS[0];
     for (index, (outputs, count)) in CHANNELS.into_iter().zip(blocks_per_layer).enumerate() {
         let mut steps = Vec::with_capacity(count);
@@ -126,7 +132,8 @@ pub(crate) fn resnet(blocks_per_layer: [usize; 4]) -> Vec<Stage<ConvSpec>> {
             // Where the channels double the map halves; layer1 does neither.
             let stride = if inputs == outputs { 1 } else { 2 };
             let part = |part: &str| format!("{name}.{part}");
-            let conv1 = plan(&part("conv1"), Some(&part("bn1")), [outputs, inputs, 3], stride, &last);
+            let conv1 =
+                plan(&part("conv1"), Some(&part("bn1")), [outputs, inputs, 3], stride, &last);
             let around = (inputs != outputs).then(|| {
                 let (conv, norm) = (part("downsample.0"), part("downsample.1"));
                 plan(&conv, Some(&norm), [outputs, inputs, 1], stride, &last)
@@ -153,7 +160,8 @@ pub(crate) fn vgg16() -> Vec<Stage<ConvSpec>> {
     for (outputs, count) in [(64, 2), (128, 2), (256, 3), (512, 3), (512, 3)] {
         let mut steps = Vec::with_capacity(count + 1);
         for _ in 0..count {
-            let convolution = plan(&format!("features.{number}"), None, [outputs, inputs, 3], 1, &last);
+            let convolution =
+                plan(&format!("features.{number}"), None, [outputs, inputs, 3], 1, &last);
             last.clone_from(&convolution.name);
             steps.push(Step::Convolution(convolution));
             inputs = outputs;
@@ -207,7 +215,8 @@ mod tests {
                 plans.sort_by_key(|plan| plan.adds.is_some());
                 for plan in plans {
                     assert!(known.contains(&(plan.reads.clone(), plan.inputs)), "{}", plan.name);
-                    let added = plan.adds.iter().all(|name| known.contains(&(name.clone(), plan.outputs)));
+                    let added =
+                        plan.adds.iter().all(|name| known.contains(&(name.clone(), plan.outputs)));
                     assert!(added, "{}", plan.name);
                     known.push((plan.name.clone(), plan.outputs));
                 }

@@ -45,7 +45,11 @@ pub trait Base: Send {
     ///
     /// # Errors
     /// [`BaseError`] if the device fails; the base can be asked again.
-    fn forward(&mut self, images: &[&PreparedImage], outputs: Outputs) -> Result<FeatureBatch, BaseError>;
+    fn forward(
+        &mut self,
+        images: &[&PreparedImage],
+        outputs: Outputs,
+    ) -> Result<FeatureBatch, BaseError>;
 
     /// One forward pass of the trunk, and of each branch for its own images.
     ///

@@ -57,7 +57,11 @@ impl FromStr for PrecisionChoice {
         let all = [Precision::Fp32, Precision::Bf16, Precision::Fp16, Precision::Int8];
         match all.into_iter().find(|precision| precision.name() == text) {
             None if text == "auto" => Ok(Self(None)),
-            None => Err(ParseNameError::new("precision", text, &["auto", "fp32", "bf16", "fp16", "int8"])),
+            None => Err(ParseNameError::new(
+                "precision",
+                text,
+                &["auto", "fp32", "bf16", "fp16", "int8"],
+            )),
             precision => Ok(Self(precision)),
         }
     }

@@ -59,7 +59,12 @@ impl BaseWeights {
     }
 }
 
-fn seeded_tensor(name: &str, shape: &[usize], seed: u64, statistics: BatchNormStatistics) -> Vec<f32> {
+fn seeded_tensor(
+    name: &str,
+    shape: &[usize],
+    seed: u64,
+    statistics: BatchNormStatistics,
+) -> Vec<f32> {
     let mut stream = SplitMix64::new(seed, name);
     let count = shape.iter().product();
     let part = name.rsplit('.').next().unwrap_or(name);

@@ -59,7 +59,9 @@ pub enum WeightsError {
         "the activation ranges of {path} cannot be used ({detail}); measure them again with `turret base calibrate`"
     )]
     Ranges { path: PathBuf, detail: String },
-    #[error("{path} was changed or damaged: its weights have digest {found}, its metadata says {expected}")]
+    #[error(
+        "{path} was changed or damaged: its weights have digest {found}, its metadata says {expected}"
+    )]
     Damaged { path: PathBuf, expected: Digest, found: Digest },
     #[error(
         "the tensors of {path} are those of no network that Turret knows ({}): for {architecture}, {detail}",
@@ -72,14 +74,20 @@ impl BaseWeights {
     /// Imports a torchvision or timm checkpoint; the architecture is told from the tensors.
     pub fn import(path: &Path) -> Result<Self, WeightsError> {
         let mut tensors = read_checkpoint(path)?;
-        tensors.retain(|name, _| !CLASSIFIERS.iter().any(|classifier| name.starts_with(classifier)));
+        tensors
+            .retain(|name, _| !CLASSIFIERS.iter().any(|classifier| name.starts_with(classifier)));
         let architecture = nearest_architecture(&tensors);
-        let other = |detail| WeightsError::OtherNetwork { path: path.to_owned(), architecture, detail };
+        let other =
+            |detail| WeightsError::OtherNetwork { path: path.to_owned(), architecture, detail };
         let mut checked = BTreeMap::new();
         for (name, shape) in architecture.parameters() {
-            let tensor = tensors.remove(&name).ok_or_else(|| other(format!("tensor {name} is missing")))?;
+            let tensor =
+                tensors.remove(&name).ok_or_else(|| other(format!("tensor {name} is missing")))?;
             if tensor.shape != shape {
-                return Err(other(format!("{name} has shape {:?}, expected {shape:?}", tensor.shape)));
+                return Err(other(format!(
+                    "{name} has shape {:?}, expected {shape:?}",
+                    tensor.shape
+                )));
             }
             checked.insert(name, tensor.values);
         }
@@ -103,40 +111,48 @@ impl BaseWeights {
     /// network computes with, however they were stored.
     pub fn load(path: &Path) -> Result<Self, WeightsError> {
         let at = || path.to_owned();
-        let bytes = fs_err::read(path).map_err(|source| WeightsError::Read { path: at(), source })?;
+        let bytes =
+            fs_err::read(path).map_err(|source| WeightsError::Read { path: at(), source })?;
         let file = TensorFile::parse(&bytes)
             .map_err(|error| WeightsError::NotABase { path: at(), detail: error.to_string() })?;
         let text = |key: &str| {
-            let missing = || WeightsError::NotABase { path: at(), detail: format!("no metadata key {key}") };
+            let missing =
+                || WeightsError::NotABase { path: at(), detail: format!("no metadata key {key}") };
             file.metadata.get(key).ok_or_else(missing)
         };
         let format = text("format")?;
         let compressed = format == INT8_FORMAT;
         if format != FORMAT && !compressed {
-            let detail = format!("its format is {format:?}, expected {FORMAT:?} or {INT8_FORMAT:?}");
+            let detail =
+                format!("its format is {format:?}, expected {FORMAT:?} or {INT8_FORMAT:?}");
             return Err(WeightsError::NotABase { path: at(), detail });
         }
         let architecture: Architecture = text("architecture")?
             .parse()
             .map_err(|source| WeightsError::Architecture { path: at(), source })?;
-        let expected =
-            text("digest")?.parse().map_err(|source| WeightsError::Digest { path: at(), source })?;
+        let expected = text("digest")?
+            .parse()
+            .map_err(|source| WeightsError::Digest { path: at(), source })?;
         let tensors = read_tensors(&file, architecture, compressed)
             .map_err(|source| WeightsError::Tensors { path: at(), source })?;
         let mut weights = Self::new(architecture, tensors, text("origin")?.clone());
         if weights.digest != expected {
             return Err(WeightsError::Damaged { path: at(), expected, found: weights.digest });
         }
-        weights.ranges =
-            ranges_of(&file, architecture).map_err(|detail| WeightsError::Ranges { path: at(), detail })?;
+        weights.ranges = ranges_of(&file, architecture)
+            .map_err(|detail| WeightsError::Ranges { path: at(), detail })?;
         Ok(weights)
     }
 
     /// Writes the base file `from` again with these ranges: weights and digest stay what they are, so that heads of one are
     /// heads of the other.
-    pub fn save_with_ranges(from: &Path, ranges: &ActivationRanges, path: &Path) -> Result<(), WeightsError> {
-        let bytes =
-            fs_err::read(from).map_err(|source| WeightsError::Read { path: from.to_owned(), source })?;
+    pub fn save_with_ranges(
+        from: &Path,
+        ranges: &ActivationRanges,
+        path: &Path,
+    ) -> Result<(), WeightsError> {
+        let bytes = fs_err::read(from)
+            .map_err(|source| WeightsError::Read { path: from.to_owned(), source })?;
         let broken = |detail: String| WeightsError::Ranges { path: from.to_owned(), detail };
         let ranges = serde_json::to_string(ranges).map_err(|error| broken(error.to_string()))?;
         let bytes = tensor_file::with_metadata(&bytes, RANGES, &ranges)
@@ -208,7 +224,10 @@ fn write_new(path: &Path, bytes: &[u8]) -> Result<(), WeightsError> {
 }
 
 /// A range for every map, all finite, or none at all.
-fn ranges_of(file: &TensorFile<'_>, architecture: Architecture) -> Result<Option<ActivationRanges>, String> {
+fn ranges_of(
+    file: &TensorFile<'_>,
+    architecture: Architecture,
+) -> Result<Option<ActivationRanges>, String> {
     let Some(text) = file.metadata.get(RANGES) else { return Ok(None) };
     let ranges: ActivationRanges = serde_json::from_str(text).map_err(|error| error.to_string())?;
     let stages = architecture.stages();

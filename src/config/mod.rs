@@ -179,7 +179,10 @@ impl FromStr for Count {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let count = if text == "auto" { Some(processors()) } else { text.parse().ok() };
-        count.filter(|count| (1..=1024).contains(count)).map(Self).ok_or("auto or 1 to 1024 is wanted")
+        count
+            .filter(|count| (1..=1024).contains(count))
+            .map(Self)
+            .ok_or("auto or 1 to 1024 is wanted")
     }
 }
 

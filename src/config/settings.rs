@@ -79,7 +79,8 @@ impl Setting {
     }
 
     fn arg(&self) -> Arg {
-        let default = self.default.map(|default| format!(" [default: {default}]")).unwrap_or_default();
+        let default =
+            self.default.map(|default| format!(" [default: {default}]")).unwrap_or_default();
         let arg = Arg::new(self.name).long(self.name).value_name(self.value_name).help(format!(
             "{}{default} [env: {}]",
             self.help,
@@ -146,8 +147,9 @@ impl SettingsReader {
         environment: impl Fn(&str) -> Option<String>,
     ) -> Self {
         let mut reader = Self { settings, given: BTreeMap::new(), mistakes: Vec::new() };
-        let from_program =
-            |setting: &Setting| from_flags(setting, matches).or_else(|| from_variable(setting, &environment));
+        let from_program = |setting: &Setting| {
+            from_flags(setting, matches).or_else(|| from_variable(setting, &environment))
+        };
         let file = from_program(&CONFIG).and_then(|given| given.values.into_iter().next());
         let mut from_file = file.map(|path| reader.read_file(&path)).unwrap_or_default();
         for setting in settings {
@@ -165,9 +167,10 @@ impl SettingsReader {
 
     /// The values of a file, and notes of what is wrong with it.
     fn read_file(&mut self, path: &str) -> BTreeMap<&'static str, Given> {
-        let table = fs_err::read_to_string(Path::new(path))
-            .map_err(|error| error.to_string())
-            .and_then(|text| text.parse::<toml::Table>().map_err(|error| format!("{path}: {error}")));
+        let table =
+            fs_err::read_to_string(Path::new(path)).map_err(|error| error.to_string()).and_then(
+                |text| text.parse::<toml::Table>().map_err(|error| format!("{path}: {error}")),
+            );
         let table = match table {
             Ok(table) => table,
             Err(mistake) => {
@@ -181,7 +184,10 @@ impl SettingsReader {
                 None => self.mistakes.push(self.unknown_key(path, &key)),
                 Some(setting) => match texts(setting, &value) {
                     Ok(values) => {
-                        found.insert(setting.name, Given { values, origin: Origin::File(path.to_owned()) });
+                        found.insert(
+                            setting.name,
+                            Given { values, origin: Origin::File(path.to_owned()) },
+                        );
                     }
                     Err(reason) => self.mistakes.push(format!("{path}: {key}: {reason}")),
                 },
@@ -197,7 +203,9 @@ impl SettingsReader {
             .max_by(|a, b| strsim::jaro_winkler(a, key).total_cmp(&strsim::jaro_winkler(b, key)));
         let known = names.collect::<Vec<_>>().join(", ");
         let nearest = nearest.unwrap_or_default();
-        format!("{path}: unknown key {key:?}, perhaps {nearest:?} is meant; the known keys are {known}")
+        format!(
+            "{path}: unknown key {key:?}, perhaps {nearest:?} is meant; the known keys are {known}"
+        )
     }
 
     /// A setting that must have a value; missing or unreadable is noted.
@@ -344,7 +352,10 @@ mod tests {
         }
         let matches = with_settings(Command::new("program"), SETTINGS).get_matches_from(arguments);
         SettingsReader::gather_with(SETTINGS, &matches, |name| {
-            variables.iter().find(|(variable, _)| *variable == name).map(|(_, value)| (*value).to_owned())
+            variables
+                .iter()
+                .find(|(variable, _)| *variable == name)
+                .map(|(_, value)| (*value).to_owned())
         })
     }
 
@@ -362,14 +373,21 @@ mod tests {
 
     #[test]
     fn reads_lists_and_switches_from_every_place() {
-        let good = |mut reader: SettingsReader| (reader.list::<String>("good"), reader.switch("no-cache"));
+        let good =
+            |mut reader: SettingsReader| (reader.list::<String>("good"), reader.switch("no-cache"));
         let expected = (vec!["ok".to_owned(), "fine".to_owned()], true);
-        assert_eq!(good(reader(&["--good", "ok", "--no-cache", "--good", "fine"], &[], None)), expected);
+        assert_eq!(
+            good(reader(&["--good", "ok", "--no-cache", "--good", "fine"], &[], None)),
+            expected
+        );
         assert_eq!(
             good(reader(&[], &[("TURRET_GOOD", "ok, fine"), ("TURRET_NO_CACHE", "true")], None)),
             expected
         );
-        assert_eq!(good(reader(&[], &[], Some("good = ['ok', 'fine']\nno-cache = true"))), expected);
+        assert_eq!(
+            good(reader(&[], &[], Some("good = ['ok', 'fine']\nno-cache = true"))),
+            expected
+        );
         assert!(!reader(&["--no-cache=false"], &[], Some("no-cache = true")).switch("no-cache"));
         assert_eq!(good(reader(&[], &[], None)), (Vec::new(), false));
     }
@@ -410,7 +428,9 @@ mod tests {
     #[test]
     fn shows_variable_and_default_of_every_flag_in_the_help() {
         let help = with_settings(Command::new("program"), SETTINGS).render_help().to_string();
-        for part in ["--max-batch <N>", "[default: 32]", "[env: TURRET_MAX_BATCH]", "--config <FILE>"] {
+        for part in
+            ["--max-batch <N>", "[default: 32]", "[env: TURRET_MAX_BATCH]", "--config <FILE>"]
+        {
             assert!(help.contains(part), "{part:?} is not in:\n{help}");
         }
     }

@@ -74,7 +74,14 @@ pub(super) struct Permit {
 impl Admission {
     pub(super) fn new(max_images: usize, max_bytes: usize, metrics: Arc<Metrics>) -> Self {
         let (usage, emptied) = (Mutex::default(), Notify::new());
-        Self { max_images, max_bytes, usage, emptied, failures_in_a_row: AtomicU32::new(0), metrics }
+        Self {
+            max_images,
+            max_bytes,
+            usage,
+            emptied,
+            failures_in_a_row: AtomicU32::new(0),
+            metrics,
+        }
     }
 
     pub(super) fn try_reserve(
@@ -139,7 +146,8 @@ impl Admission {
     pub(super) fn forward_pass_begins(&self, takes: Duration, now: Instant) {
         let mut usage = self.usage();
         usage.passes_running += 1;
-        usage.device_busy_until = Some(usage.device_busy_until.map_or(now, |end| end.max(now)) + takes);
+        usage.device_busy_until =
+            Some(usage.device_busy_until.map_or(now, |end| end.max(now)) + takes);
     }
 
     pub(super) fn forward_pass_ended(&self, well: bool) {
@@ -231,9 +239,11 @@ impl Usage {
         let own = self.by_task.get(task).map_or(0, |held| held.waiting);
         let turns = own.saturating_sub(MAX_CREDIT + 1);
         let others = self.by_task.iter().filter(|(other, _)| *other != task);
-        let before = |waiting: usize| waiting.min(if waiting <= MAX_CREDIT { own + images } else { turns });
+        let before =
+            |waiting: usize| waiting.min(if waiting <= MAX_CREDIT { own + images } else { turns });
         let ahead = own + others.map(|(_, held)| before(held.waiting)).sum::<usize>();
-        let busy = self.device_busy_until.map_or(Duration::ZERO, |end| end.saturating_duration_since(now));
+        let busy =
+            self.device_busy_until.map_or(Duration::ZERO, |end| end.saturating_duration_since(now));
         let (own_pass, wait) = (times.lower_bound(images, now), times.conservative(ahead, now));
         let needed = busy.saturating_add(wait).saturating_add(own_pass);
         if needed > left {
@@ -264,7 +274,8 @@ impl Permit {
 impl Drop for Permit {
     fn drop(&mut self) {
         let mut usage = self.admission.usage();
-        let (images, bytes, waiting) = (self.images, self.bytes, if self.waits { self.images } else { 0 });
+        let (images, bytes, waiting) =
+            (self.images, self.bytes, if self.waits { self.images } else { 0 });
         usage.change(&self.task, |held| {
             held.images -= images;
             held.waiting -= waiting;

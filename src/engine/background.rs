@@ -26,7 +26,8 @@ impl BackgroundJob {
         let (reply, answer): (SyncSender<Result<T, EngineError>>, _) = sync_channel(1);
         let background = move |base: Result<&mut dyn Base, EngineError>| {
             let panicked = |_| EngineError::Failed { detail: "the base panicked".to_owned() };
-            let done = base.and_then(|base| catch_unwind(AssertUnwindSafe(|| work(base))).map_err(panicked));
+            let done = base
+                .and_then(|base| catch_unwind(AssertUnwindSafe(|| work(base))).map_err(panicked));
             // Whoever asked may have ended meanwhile.
             let _nobody_waits = reply.send(done);
         };

@@ -23,7 +23,8 @@ impl FeatureDemand {
         let mut images_of: BTreeMap<BranchId, Vec<usize>> = BTreeMap::new();
         for (row, &(job, image)) in rows.iter().enumerate() {
             let ReadyJob { job, image_of_head, .. } = &batch[job];
-            let heads = job.heads.iter().zip(image_of_head).filter(|(_, of_head)| **of_head == image);
+            let heads =
+                job.heads.iter().zip(image_of_head).filter(|(_, of_head)| **of_head == image);
             for (head, _) in heads {
                 let Some(branch) = &head.branch else {
                     own = true;
@@ -61,7 +62,8 @@ struct Row {
 
 impl Features {
     pub(super) fn new(widths: FeatureWidths, outputs: Outputs, batch: &[ReadyJob]) -> Self {
-        let rows_of_jobs = batch.iter().map(|prepared| vec![Row::default(); prepared.images.len()]).collect();
+        let rows_of_jobs =
+            batch.iter().map(|prepared| vec![Row::default(); prepared.images.len()]).collect();
         Self { widths, outputs, passes: Vec::new(), rows_of_jobs }
     }
 
@@ -76,11 +78,14 @@ impl Features {
             self.check(&found.own, rows.len())?;
         }
         if found.branches.len() != readers.branches.len() {
-            let detail = format!("{} branches answered of {}", found.branches.len(), readers.branches.len());
+            let detail =
+                format!("{} branches answered of {}", found.branches.len(), readers.branches.len());
             return Err(BaseError::Device { detail });
         }
         let mut branches = BTreeMap::new();
-        for (BranchRows { branch, images }, features) in readers.branches.into_iter().zip(found.branches) {
+        for (BranchRows { branch, images }, features) in
+            readers.branches.into_iter().zip(found.branches)
+        {
             self.check(&features, images.len())?;
             branches.insert(branch, (images, features));
         }

@@ -92,7 +92,9 @@ impl BatchTimes {
 
     /// Learns from a pass of one of the sizes. For the least, a faster one counts at once, a slower one little by little.
     pub fn observe(&mut self, size: usize, took: Duration, now: Instant) {
-        if let Some(pass) = self.sizes.position(size).and_then(|position| self.passes.get_mut(position)) {
+        if let Some(pass) =
+            self.sizes.position(size).and_then(|position| self.passes.get_mut(position))
+        {
             pass.learn(took, now);
         }
     }
@@ -114,7 +116,8 @@ impl BatchTimes {
         }
         let quickest_pass = self.passes.iter().map(|pass| pass.takes).min().unwrap_or_default();
         let best_rate = self.seconds_an_image().fold(f64::INFINITY, f64::min);
-        quickest_pass.max(Duration::try_from_secs_f64(best_rate * images as f64).unwrap_or_default())
+        quickest_pass
+            .max(Duration::try_from_secs_f64(best_rate * images as f64).unwrap_or_default())
     }
 
     /// What the passes for so many images take in all likelihood when many more wait, in batches of the best rate; zero if
@@ -142,7 +145,10 @@ impl BatchTimes {
     }
 
     fn seconds_an_image(&self) -> impl Iterator<Item = f64> {
-        self.sizes.iter().zip(&self.passes).map(|(size, pass)| pass.takes.as_secs_f64() / size as f64)
+        self.sizes
+            .iter()
+            .zip(&self.passes)
+            .map(|(size, pass)| pass.takes.as_secs_f64() / size as f64)
     }
 
     fn knows_nothing(&self, now: Instant) -> bool {
@@ -239,10 +245,17 @@ mod tests {
         let now = Instant::now();
         let mut times = times([45, 90, 180, 360]);
         let later = now + STALE_AFTER + MS + Duration::from_secs(60);
-        assert_eq!((times.of(1, later), times.lower_bound(9, later)), (Duration::ZERO, Duration::ZERO));
+        assert_eq!(
+            (times.of(1, later), times.lower_bound(9, later)),
+            (Duration::ZERO, Duration::ZERO)
+        );
         assert_eq!(times.conservative(9, later), Duration::ZERO);
         times.observe(1, 40 * MS, later);
-        assert_eq!(times.lower_bound(2, later), 80 * MS, "one fresh size is enough to know the device");
+        assert_eq!(
+            times.lower_bound(2, later),
+            80 * MS,
+            "one fresh size is enough to know the device"
+        );
         assert_eq!(times.best_size(1, later), 1);
         assert_eq!(times.best_size(2, later), 2, "not tried for long");
         for size in [2, 4, 8] {

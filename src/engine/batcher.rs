@@ -70,7 +70,12 @@ impl<T> Batcher<T> {
     }
 
     /// What an idle device should do now.
-    pub fn next(&mut self, now: Instant, times: &BatchTimes, is_wanted: impl Fn(&T) -> bool) -> Next<T> {
+    pub fn next(
+        &mut self,
+        now: Instant,
+        times: &BatchTimes,
+        is_wanted: impl Fn(&T) -> bool,
+    ) -> Next<T> {
         let images = self.ready.images();
         if images == 0 {
             return Next::Empty;

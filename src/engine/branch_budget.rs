@@ -71,7 +71,11 @@ impl BranchBudget {
     }
 
     /// Runs on the device's thread: what was dropped before is counted as free by then.
-    fn load(&self, base: &mut dyn Base, weights: &BranchWeights) -> Result<BranchId, LoadBranchError> {
+    fn load(
+        &self,
+        base: &mut dyn Base,
+        weights: &BranchWeights,
+    ) -> Result<BranchId, LoadBranchError> {
         let bytes = weights.bytes();
         self.take(bytes)?;
         Ok(base.load_branch(weights).inspect_err(|_| self.give_back(bytes))?)

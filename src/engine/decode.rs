@@ -41,7 +41,10 @@ pub(super) fn spawn(
 /// If the system has no thread left at start-up: there is nothing that the server could do without it.
 pub(super) fn spawn_named(name: String, work: impl FnOnce() + Send + 'static) -> JoinHandle<()> {
     #[expect(clippy::expect_used, reason = "only at start-up, before anything is accepted")]
-    thread::Builder::new().name(name).spawn(work).expect("the system must have room for the engine's threads")
+    thread::Builder::new()
+        .name(name)
+        .spawn(work)
+        .expect("the system must have room for the engine's threads")
 }
 
 /// `None` if the job ended here.
@@ -59,7 +62,8 @@ fn decode_job(
         return None;
     }
     let (preprocesses, image_of_head) = different_preprocesses(&job.heads);
-    let images = catch_unwind(AssertUnwindSafe(|| decode_images(&source, roi, limits, &preprocesses)));
+    let images =
+        catch_unwind(AssertUnwindSafe(|| decode_images(&source, roi, limits, &preprocesses)));
     drop(preprocesses);
     let ready_at = Instant::now();
     job.times.queue = begun.saturating_duration_since(job.accepted_at);
@@ -72,7 +76,9 @@ fn decode_job(
             None
         }
         Err(_panic) => {
-            job.answer(Err(EngineError::Failed { detail: "preparing an image panicked".to_owned() }));
+            job.answer(Err(EngineError::Failed {
+                detail: "preparing an image panicked".to_owned(),
+            }));
             None
         }
     }

@@ -152,7 +152,11 @@ impl DeviceThread {
     }
 
     /// Images of one side share a forward pass: nearly always there is one side.
-    fn begin_passes(&mut self, batch: &[ReadyJob], passes: &mut Vec<RunningPass>) -> Result<(), BaseError> {
+    fn begin_passes(
+        &mut self,
+        batch: &[ReadyJob],
+        passes: &mut Vec<RunningPass>,
+    ) -> Result<(), BaseError> {
         let outputs = outputs(batch);
         let mut rows_by_side: BTreeMap<u32, Vec<(usize, usize)>> = BTreeMap::new();
         for (job, prepared) in batch.iter().enumerate() {
@@ -238,7 +242,13 @@ impl DeviceThread {
         self.device_free_at = now;
     }
 
-    fn answer(&self, batch: Vec<ReadyJob>, features: &Features, begun_at: Instant, forward: Duration) {
+    fn answer(
+        &self,
+        batch: Vec<ReadyJob>,
+        features: &Features,
+        begun_at: Instant,
+        forward: Duration,
+    ) {
         let batch_size = batch.iter().map(|prepared| prepared.images.len()).sum();
         for (number, prepared) in batch.into_iter().enumerate() {
             let ReadyJob { mut job, image_of_head, ready_at, .. } = prepared;
@@ -283,10 +293,13 @@ impl InFlight {
 
 /// What the heads of a batch read together.
 fn outputs(batch: &[ReadyJob]) -> Outputs {
-    Outputs::for_sets(batch.iter().flat_map(|prepared| &prepared.job.heads).map(|head| head.features))
+    Outputs::for_sets(
+        batch.iter().flat_map(|prepared| &prepared.job.heads).map(|head| head.features),
+    )
 }
 
 fn or_panicked<T>(work: impl FnOnce() -> Result<T, BaseError>) -> Result<T, BaseError> {
-    catch_unwind(AssertUnwindSafe(work))
-        .unwrap_or_else(|_| Err(BaseError::Device { detail: "the forward pass panicked".to_owned() }))
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| {
+        Err(BaseError::Device { detail: "the forward pass panicked".to_owned() })
+    })
 }

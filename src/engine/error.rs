@@ -44,7 +44,9 @@ pub enum EngineError {
         free: usize,
         limit: usize,
     },
-    #[error("the request needs {needed} {unit}, more than the {limit} that this server ever takes at once")]
+    #[error(
+        "the request needs {needed} {unit}, more than the {limit} that this server ever takes at once"
+    )]
     NeverFits { needed: usize, limit: usize, unit: Unit },
     #[error("the deadline passed before the answer was there; nothing is computed for it any more")]
     DeadlinePassed,

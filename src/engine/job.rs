@@ -111,7 +111,8 @@ impl Job {
 
     /// Answers that its forward pass, which takes at least so long, would end past the deadline.
     pub(super) fn answer_too_late(self, needed: Duration, now: Instant) {
-        let left = self.deadline.map_or(Duration::MAX, |deadline| deadline.saturating_duration_since(now));
+        let left =
+            self.deadline.map_or(Duration::MAX, |deadline| deadline.saturating_duration_since(now));
         let error = if left.is_zero() {
             EngineError::DeadlinePassed
         } else {

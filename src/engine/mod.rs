@@ -56,8 +56,8 @@ use tokio::sync::oneshot;
 
 use crate::{
     base::{
-        Base, BaseError, BaseIdentity, BranchId, BranchRows, BranchWeights, FeatureBatch, FeatureSet,
-        FeatureWidths, ForwardRequest, LoadedBranch, Outputs,
+        Base, BaseError, BaseIdentity, BranchId, BranchRows, BranchWeights, FeatureBatch,
+        FeatureSet, FeatureWidths, ForwardRequest, LoadedBranch, Outputs,
     },
     head::Head,
     image::{ImageLimits, PreparedImage},
@@ -148,15 +148,25 @@ impl Engine {
         let (identity, widths) = (base.identity().clone(), base.widths());
         let arithmetic = base.arithmetic().to_owned();
         let queue = Arc::new(Queue::new(config.max_delay, times.clone()));
-        let admission =
-            Arc::new(Admission::new(config.max_queue_images, config.max_queue_bytes, metrics.clone()));
+        let admission = Arc::new(Admission::new(
+            config.max_queue_images,
+            config.max_queue_bytes,
+            metrics.clone(),
+        ));
         let decode = (0..config.decode_threads.max(1))
             .map(|number| {
-                decode::spawn(number, queue.clone(), times.clone(), config.limits.clone(), metrics.clone())
+                decode::spawn(
+                    number,
+                    queue.clone(),
+                    times.clone(),
+                    config.limits.clone(),
+                    metrics.clone(),
+                )
             })
             .collect();
         let branches = Arc::new(BranchBudget::new(config.deep_head_budget, metrics.clone()));
-        let device = device_thread::spawn(base, queue.clone(), admission.clone(), times.clone(), metrics);
+        let device =
+            device_thread::spawn(base, queue.clone(), admission.clone(), times.clone(), metrics);
         let threads = Mutex::new(Threads { decode, device: Some(device) });
         Ok(Self {
             shared: Arc::new(Shared {
@@ -206,8 +216,10 @@ impl Engine {
             let pictures: Vec<&PreparedImage> = pictures.iter().collect();
             let Some(branch) = branch else { return base.forward(&pictures, outputs) };
             let rows = [BranchRows { branch, images: (0..pictures.len()).collect() }];
-            let mut features =
-                base.forward_branches(&pictures, ForwardRequest { outputs, own: false, branches: &rows })?;
+            let mut features = base.forward_branches(
+                &pictures,
+                ForwardRequest { outputs, own: false, branches: &rows },
+            )?;
             Ok(features.branches.pop().unwrap_or_default())
         };
         let (background, answer) = BackgroundJob::new(compute);

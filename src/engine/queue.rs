@@ -175,7 +175,12 @@ impl Queue {
             };
             state = match wait {
                 Duration::MAX => self.prepared.wait(state).unwrap_or_else(PoisonError::into_inner),
-                wait => self.prepared.wait_timeout(state, wait).unwrap_or_else(PoisonError::into_inner).0,
+                wait => {
+                    self.prepared
+                        .wait_timeout(state, wait)
+                        .unwrap_or_else(PoisonError::into_inner)
+                        .0
+                }
             };
         }
     }

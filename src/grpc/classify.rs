@@ -42,7 +42,8 @@ impl Classifier for ClassifierService {
     ) -> Result<Response<proto::ClassifyResponse>, Status> {
         let arrived = Instant::now();
         let deadline = deadline(request.metadata(), arrived);
-        let answer = respond(&self.state, Rpc::Classify, request.into_inner(), arrived, deadline).await;
+        let answer =
+            respond(&self.state, Rpc::Classify, request.into_inner(), arrived, deadline).await;
         answer.map(Response::new).map_err(|error| to_status(&error))
     }
 
@@ -108,7 +109,8 @@ fn log_part(response: &proto::ClassifyResponse) {
         return;
     }
     for verdict in &response.verdicts {
-        let decision = proto::Decision::try_from(verdict.decision).unwrap_or_default().as_str_name();
+        let decision =
+            proto::Decision::try_from(verdict.decision).unwrap_or_default().as_str_name();
         tracing::info!(
             part_id = %response.part_id,
             result_id = %response.result_id,

@@ -16,7 +16,8 @@ pub(super) fn deadline(metadata: &MetadataMap, arrived: Instant) -> Option<Insta
 /// One to eight digits and a unit.
 fn parse(text: &str) -> Option<Duration> {
     let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
-    let is_number = (1..=8).contains(&digits.len()) && digits.bytes().all(|byte| byte.is_ascii_digit());
+    let is_number =
+        (1..=8).contains(&digits.len()) && digits.bytes().all(|byte| byte.is_ascii_digit());
     let number: u64 = is_number.then(|| digits.parse().ok()).flatten()?;
     match unit {
         "H" => Some(Duration::from_secs(number * 3600)),

@@ -15,7 +15,10 @@ use crate::{
 };
 
 /// One picture's features, or why there are none.
-pub(super) async fn embed_one(state: Arc<ServerState>, request: proto::EmbedRequest) -> proto::EmbedResponse {
+pub(super) async fn embed_one(
+    state: Arc<ServerState>,
+    request: proto::EmbedRequest,
+) -> proto::EmbedResponse {
     let mut metrics = RequestMetrics::new(state.metrics.clone(), Rpc::Embed, Instant::now());
     let request_id = request.request_id.clone();
     match embed(&state, request).await {
@@ -25,7 +28,11 @@ pub(super) async fn embed_one(state: Arc<ServerState>, request: proto::EmbedRequ
         }
         Err(error) => {
             metrics.failed(&error);
-            proto::EmbedResponse { request_id, error: Some(response::to_error(&error)), ..Default::default() }
+            proto::EmbedResponse {
+                request_id,
+                error: Some(response::to_error(&error)),
+                ..Default::default()
+            }
         }
     }
 }
@@ -40,7 +47,8 @@ async fn embed(
     let (source, roi) = picture(request.image, request.roi)?;
     // The semaphore is never closed.
     let _permit = state.embedding.acquire().await;
-    let computed = tokio::task::spawn_blocking(move || features(&engine, &source, roi, &preprocess));
+    let computed =
+        tokio::task::spawn_blocking(move || features(&engine, &source, roi, &preprocess));
     let panicked = |_| EngineError::Failed { detail: "computing features panicked".to_owned() };
     computed.await.map_err(panicked)?
 }
@@ -49,8 +57,8 @@ fn preprocess(json: &str) -> Result<Preprocess, RequestError> {
     if json.is_empty() {
         return Ok(Preprocess::default());
     }
-    let preprocess: Preprocess =
-        serde_json::from_str(json).map_err(|error| RequestError::Preprocess { detail: error.to_string() })?;
+    let preprocess: Preprocess = serde_json::from_str(json)
+        .map_err(|error| RequestError::Preprocess { detail: error.to_string() })?;
     preprocess.validate()?;
     Ok(preprocess)
 }

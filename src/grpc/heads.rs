@@ -79,7 +79,10 @@ impl Heads for HeadsService {
 
 /// Sends the state, then each change; a watcher that fell behind is sent the state again. Ends with the watcher or when
 /// the server drains.
-async fn send_events(state: Arc<ServerState>, watcher: mpsc::Sender<Result<proto::HeadEvent, Status>>) {
+async fn send_events(
+    state: Arc<ServerState>,
+    watcher: mpsc::Sender<Result<proto::HeadEvent, Status>>,
+) {
     let work = async {
         loop {
             let (table, mut events) = state.registry.watch();
@@ -106,7 +109,10 @@ async fn send_events(state: Arc<ServerState>, watcher: mpsc::Sender<Result<proto
 }
 
 /// `None` when the watcher is gone.
-async fn send(watcher: &mpsc::Sender<Result<proto::HeadEvent, Status>>, event: HeadEvent) -> Option<()> {
+async fn send(
+    watcher: &mpsc::Sender<Result<proto::HeadEvent, Status>>,
+    event: HeadEvent,
+) -> Option<()> {
     let HeadEvent { entry, generation } = event;
     watcher.send(Ok(proto::HeadEvent { head: Some(to_proto(entry)), generation })).await.ok()
 }

@@ -100,8 +100,9 @@ pub async fn serve(
         .add_service(HeadsServer::new(HeadsService::new(state)))
         .add_service(reflection().build_v1().map_err(io::Error::other)?)
         .add_service(reflection().build_v1alpha().map_err(io::Error::other)?);
-    let incoming =
-        TcpIncoming::from(listener).with_nodelay(Some(true)).with_keepalive(Some(KEEPALIVE_INTERVAL));
+    let incoming = TcpIncoming::from(listener)
+        .with_nodelay(Some(true))
+        .with_keepalive(Some(KEEPALIVE_INTERVAL));
     Server::builder()
         .max_concurrent_streams(Some(limits.max_streams))
         .initial_stream_window_size(Some(STREAM_WINDOW))

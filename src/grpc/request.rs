@@ -52,7 +52,9 @@ pub(super) enum RequestError {
     LongId { field: &'static str, found: usize },
     #[error("require_head goes with a single task, {tasks} are asked")]
     RequireWithManyTasks { tasks: usize },
-    #[error("require_head {text:?} is neither a version number nor a digest of 64 hexadecimal digits")]
+    #[error(
+        "require_head {text:?} is neither a version number nor a digest of 64 hexadecimal digits"
+    )]
     BadRequirement { text: String },
     #[error("head {required} of task {task} is required, but version {version} ({digest}) serves")]
     OtherHeadServes { task: TaskName, required: String, version: Version, digest: Digest },
@@ -143,7 +145,10 @@ impl ServiceError for RequestError {
 }
 
 /// The heads that the request names, all of one snapshot.
-pub(super) fn find_heads(names: &[String], table: &HeadTable) -> Result<Vec<Arc<Head>>, RequestError> {
+pub(super) fn find_heads(
+    names: &[String],
+    table: &HeadTable,
+) -> Result<Vec<Arc<Head>>, RequestError> {
     if names.is_empty() {
         return Err(RequestError::NoTask);
     }
@@ -207,7 +212,9 @@ fn check_requirement(required: &str, heads: &[Arc<Head>]) -> Result<(), RequestE
     if required.is_empty() {
         return Ok(());
     }
-    let [head] = heads else { return Err(RequestError::RequireWithManyTasks { tasks: heads.len() }) };
+    let [head] = heads else {
+        return Err(RequestError::RequireWithManyTasks { tasks: heads.len() });
+    };
     let serves = if let Ok(version) = required.parse::<Version>() {
         version == head.version
     } else if let Ok(digest) = required.parse::<Digest>() {
@@ -234,15 +241,20 @@ fn parse_extras(values: &[i32]) -> Result<Extras, RequestError> {
         match proto::Extra::try_from(value) {
             Ok(proto::Extra::Logits) => extras.logits = true,
             Ok(proto::Extra::Embedding) => extras.embedding = true,
-            Ok(proto::Extra::Heatmap) => return Err(RequestError::NotBuilt { name: "EXTRA_HEATMAP" }),
-            Ok(proto::Extra::Unspecified) | Err(_) => return Err(RequestError::UnknownExtra { value }),
+            Ok(proto::Extra::Heatmap) => {
+                return Err(RequestError::NotBuilt { name: "EXTRA_HEATMAP" });
+            }
+            Ok(proto::Extra::Unspecified) | Err(_) => {
+                return Err(RequestError::UnknownExtra { value });
+            }
         }
     }
     Ok(extras)
 }
 
 fn nearest(task: &TaskName, table: &HeadTable) -> Vec<TaskName> {
-    let distance = |head: &Arc<Head>| strsim::damerau_levenshtein(task.as_str(), head.task.as_str());
+    let distance =
+        |head: &Arc<Head>| strsim::damerau_levenshtein(task.as_str(), head.task.as_str());
     let mut near: Vec<_> = table
         .heads()
         .map(|head| (distance(head), head.task.clone()))

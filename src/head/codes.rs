@@ -12,7 +12,9 @@ pub struct ClassCodes {
 
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CodeConflict {
-    #[error("class {label:?} has code {found}, but earlier versions gave it {expected}; codes never change")]
+    #[error(
+        "class {label:?} has code {found}, but earlier versions gave it {expected}; codes never change"
+    )]
     Moved { label: Box<str>, expected: u32, found: u32 },
     #[error(
         "class {label:?} takes code {code}, which earlier versions gave to {owner:?}; codes are never reused"
@@ -31,7 +33,9 @@ impl ClassCodes {
                 }
                 Some(_) => {}
                 None => {
-                    if let Some((owner, _)) = self.by_label.iter().find(|(_, code)| **code == class.code) {
+                    if let Some((owner, _)) =
+                        self.by_label.iter().find(|(_, code)| **code == class.code)
+                    {
                         let owner = owner.clone();
                         return Err(CodeConflict::Reused { label, code: class.code, owner });
                     }
@@ -75,6 +79,9 @@ mod tests {
             matches!(codes.check(&[class("dent", 2)]), Err(CodeConflict::Reused { .. })),
             "the code of a class that was left out stays taken"
         );
-        assert_eq!((codes.code_for("scratch"), codes.code_for("dent"), codes.code_for("dent")), (2, 3, 3));
+        assert_eq!(
+            (codes.code_for("scratch"), codes.code_for("dent"), codes.code_for("dent")),
+            (2, 3, 3)
+        );
     }
 }

@@ -60,7 +60,14 @@ impl DecisionRule {
             (true, false) => (Decision::Reject, Reason::Clear),
             (false, _) => (Decision::Review, Reason::LowConfidence),
         };
-        Judgement { decision, reason, winner, margin: probabilities[winner] - second, probabilities, logits }
+        Judgement {
+            decision,
+            reason,
+            winner,
+            margin: probabilities[winner] - second,
+            probabilities,
+            logits,
+        }
     }
 }
 
@@ -81,7 +88,8 @@ fn first_and_second(probabilities: &[f32]) -> (usize, f32) {
 /// Shifted by the largest logit, so that it cannot overflow.
 fn softmax(logits: &[f32], temperature: f32) -> Vec<f32> {
     let largest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    let weights: Vec<f32> = logits.iter().map(|logit| ((logit - largest) / temperature).exp()).collect();
+    let weights: Vec<f32> =
+        logits.iter().map(|logit| ((logit - largest) / temperature).exp()).collect();
     let sum: f32 = weights.iter().sum();
     weights.into_iter().map(|weight| weight / sum).collect()
 }
@@ -91,11 +99,8 @@ mod tests {
     use super::*;
 
     fn judge(threshold: f32, logits: &[f32]) -> Judgement {
-        let classes = [("ok", true), ("scratch", false), ("dent", false)].map(|(label, good)| Class {
-            label: label.into(),
-            code: 1,
-            good,
-        });
+        let classes = [("ok", true), ("scratch", false), ("dent", false)]
+            .map(|(label, good)| Class { label: label.into(), code: 1, good });
         DecisionRule::uniform(threshold, 3).judge(&classes, logits.to_vec())
     }
 

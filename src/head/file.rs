@@ -64,7 +64,9 @@ pub enum HeadFileError {
     BadValue { key: &'static str, detail: String },
     #[error("its format is {found:?}, this build reads {FORMAT:?}")]
     OtherFormat { found: String },
-    #[error("metadata key {key:?} is marked as critical and this build does not know it; update turret")]
+    #[error(
+        "metadata key {key:?} is marked as critical and this build does not know it; update turret"
+    )]
     UnknownCriticalKey { key: String },
 }
 
@@ -93,17 +95,14 @@ impl HeadContent {
             NewTensor { name: WEIGHT, shape: &weight_shape, values: self.linear.weight() },
             NewTensor { name: BIAS, shape: &bias_shape, values: self.linear.bias() },
         ];
-        tensors.extend(
-            self.branch.iter().flat_map(|weights| &weights.tensors).map(|(name, tensor)| NewTensor {
-                name,
-                shape: &tensor.shape,
-                values: &tensor.values,
-            }),
-        );
+        tensors.extend(self.branch.iter().flat_map(|weights| &weights.tensors).map(
+            |(name, tensor)| NewTensor { name, shape: &tensor.shape, values: &tensor.values },
+        ));
         let ReferenceSet { pixels, features } = &self.reference;
         let pictures = self.reference.len();
         let (features_shape, pixels_shape) = ([pictures, width], reference_shape(pictures));
-        let codes = [NewCodes { name: PIXELS, shape: &pixels_shape, codes: Codes::Unsigned(pixels) }];
+        let codes =
+            [NewCodes { name: PIXELS, shape: &pixels_shape, codes: Codes::Unsigned(pixels) }];
         if self.reference.is_empty() {
             return Ok(tensor_file::to_bytes(&tensors, &metadata)?);
         }
@@ -139,7 +138,11 @@ impl HeadContent {
             evidence: parsed(&file, "evidence")?,
             provenance: parsed(&file, "provenance")?,
             linear: linear(&file, classes.len())?,
-            arithmetic: file.metadata.get("arithmetic").map_or(OLDEST_ARITHMETIC, String::as_str).to_owned(),
+            arithmetic: file
+                .metadata
+                .get("arithmetic")
+                .map_or(OLDEST_ARITHMETIC, String::as_str)
+                .to_owned(),
             reference: ReferenceSet::default(),
             classes,
         };
@@ -155,14 +158,20 @@ impl HeadContent {
         self.preprocess.validate().map_err(|error| bad("preprocess", error))?;
         let rule = &self.decision;
         if !(rule.temperature.is_finite() && rule.temperature > 0.0) {
-            return Err(bad("decision", format!("temperature {} is not above zero", rule.temperature)));
+            return Err(bad(
+                "decision",
+                format!("temperature {} is not above zero", rule.temperature),
+            ));
         }
         if rule.thresholds.len() != self.classes.len() {
-            let detail = format!("{} thresholds for {} classes", rule.thresholds.len(), self.classes.len());
+            let detail =
+                format!("{} thresholds for {} classes", rule.thresholds.len(), self.classes.len());
             return Err(bad("decision", detail));
         }
         match rule.thresholds.iter().find(|threshold| !(0.0..=1.0).contains(*threshold)) {
-            Some(threshold) => Err(bad("decision", format!("threshold {threshold} is not a probability"))),
+            Some(threshold) => {
+                Err(bad("decision", format!("threshold {threshold} is not a probability")))
+            }
             None => Ok(()),
         }
     }
@@ -209,14 +218,19 @@ fn branch(file: &TensorFile<'_>) -> Result<Option<BranchWeights>, HeadFileError>
 }
 
 fn linear(file: &TensorFile<'_>, classes: usize) -> Result<Linear, HeadFileError> {
-    let shape = file.shape(WEIGHT).ok_or_else(|| TensorFileError::Missing { name: WEIGHT.to_owned() })?;
+    let shape =
+        file.shape(WEIGHT).ok_or_else(|| TensorFileError::Missing { name: WEIGHT.to_owned() })?;
     let width = match *shape {
         [rows, width] if rows == classes => width,
         [_, width] => {
             let expected = vec![classes, width];
-            return Err(TensorFileError::Shape { name: WEIGHT.to_owned(), expected, found: shape }.into());
+            return Err(
+                TensorFileError::Shape { name: WEIGHT.to_owned(), expected, found: shape }.into()
+            );
         }
-        ref other => return Err(bad("classes", format!("{WEIGHT} has shape {other:?}, expected two sides"))),
+        ref other => {
+            return Err(bad("classes", format!("{WEIGHT} has shape {other:?}, expected two sides")));
+        }
     };
     let weight = file.values(WEIGHT, &[classes, width])?;
     let bias = file.values(BIAS, &[classes])?;
@@ -235,7 +249,10 @@ fn reference(file: &TensorFile<'_>, width: usize) -> Result<ReferenceSet, HeadFi
         (None, Some(_)) => return Err(TensorFileError::Missing { name: PIXELS.to_owned() }.into()),
     };
     if !(1..=MAX_REFERENCES).contains(&pictures) {
-        return Err(bad("reference", format!("{pictures} pictures, 1 to {MAX_REFERENCES} are allowed")));
+        return Err(bad(
+            "reference",
+            format!("{pictures} pictures, 1 to {MAX_REFERENCES} are allowed"),
+        ));
     }
     let pixels = file.bytes(PIXELS, &reference_shape(pictures))?.to_vec();
     Ok(ReferenceSet { pixels, features: file.values(FEATURES, &[pictures, width])? })
@@ -261,7 +278,10 @@ fn word<T: std::str::FromStr<Err: ToString>>(
     text(file, key)?.parse().map_err(|error: T::Err| bad(key, error))
 }
 
-fn parsed<T: DeserializeOwned>(file: &TensorFile<'_>, key: &'static str) -> Result<T, HeadFileError> {
+fn parsed<T: DeserializeOwned>(
+    file: &TensorFile<'_>,
+    key: &'static str,
+) -> Result<T, HeadFileError> {
     serde_json::from_str(text(file, key)?).map_err(|error| bad(key, error))
 }
 
@@ -289,7 +309,9 @@ mod tests {
             linear: Linear::new((0..8).map(|i| i as f32).collect(), vec![0.5, -0.5], 4).unwrap(),
             arithmetic: "bf16".to_owned(),
             reference: ReferenceSet {
-                pixels: (0..2 * REFERENCE_SIDE * REFERENCE_SIDE * 3).map(|i| (i % 256) as u8).collect(),
+                pixels: (0..2 * REFERENCE_SIDE * REFERENCE_SIDE * 3)
+                    .map(|i| (i % 256) as u8)
+                    .collect(),
                 features: vec![0.5; 8],
             },
         }
@@ -324,7 +346,10 @@ mod tests {
         assert_eq!(HeadContent::from_bytes(&bytes).unwrap(), deep);
         let as_linear = tensor_file::with_metadata(&bytes, "branch", "").unwrap();
         let found = HeadContent::from_bytes(&as_linear).unwrap_err();
-        assert!(matches!(found, HeadFileError::Tensors(TensorFileError::Unexpected { .. })), "{found}");
+        assert!(
+            matches!(found, HeadFileError::Tensors(TensorFileError::Unexpected { .. })),
+            "{found}"
+        );
         let elsewhere = tensor_file::with_metadata(&bytes, "branch", "layer3").unwrap();
         let found = HeadContent::from_bytes(&elsewhere).unwrap_err().to_string();
         assert!(found.contains("layer3"), "{found}");

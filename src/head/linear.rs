@@ -51,14 +51,19 @@ impl Linear {
     /// # Panics
     /// If `features` is not [`width`](Self::width) long: a head is only ever installed on a base that it fits.
     pub fn logits(&self, features: &[f32]) -> Vec<f32> {
-        assert_eq!(features.len(), self.width, "a head must get the features that it was checked against");
+        assert_eq!(
+            features.len(),
+            self.width,
+            "a head must get the features that it was checked against"
+        );
         let rows = self.weight.chunks_exact(self.width);
         rows.zip(&self.bias).map(|(row, bias)| dot(row, features) + bias).collect()
     }
     /// The class of the first of the largest logits.
     pub fn winner(&self, features: &[f32]) -> usize {
         let logits = self.logits(features);
-        let later_wins = |best: usize, class: usize| if logits[class] > logits[best] { class } else { best };
+        let later_wins =
+            |best: usize, class: usize| if logits[class] > logits[best] { class } else { best };
         (0..logits.len()).reduce(later_wins).unwrap_or(0)
     }
 }

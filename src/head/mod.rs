@@ -148,7 +148,8 @@ impl Head {
         found: &[f32],
         serving_in: &str,
     ) -> Result<(), ReferenceMismatch> {
-        let judge = Judge { linear: &self.linear, classes: &self.classes, trained_in: &self.arithmetic };
+        let judge =
+            Judge { linear: &self.linear, classes: &self.classes, trained_in: &self.arithmetic };
         reference.check(found, serving_in, judge)
     }
 
@@ -162,7 +163,11 @@ impl Head {
 
     /// What the metrics show of it.
     pub fn info(&self) -> HeadInfo<'_> {
-        HeadInfo { task: self.task.as_str(), version: self.version, digest: self.digest.to_string() }
+        HeadInfo {
+            task: self.task.as_str(),
+            version: self.version,
+            digest: self.digest.to_string(),
+        }
     }
 
     /// Judges one image by its features.
@@ -180,7 +185,11 @@ pub fn judge_by_all<'a>(heads: &[(&'a Head, &'a [f32])]) -> Vec<Judgement> {
     /// Fewer are done before another thread is awake.
     const MANY: usize = 64;
     let judge = |(head, features): &(&Head, &[f32])| head.judge(features);
-    if heads.len() < MANY { heads.iter().map(judge).collect() } else { heads.par_iter().map(judge).collect() }
+    if heads.len() < MANY {
+        heads.iter().map(judge).collect()
+    } else {
+        heads.par_iter().map(judge).collect()
+    }
 }
 
 /// A head file that is refused: broken in itself, or no fit for this server.

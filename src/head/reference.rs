@@ -37,7 +37,13 @@ pub enum ReferenceMismatch {
         "its reference picture {picture} is judged {found:?} here and was {expected:?} where it was trained \
          ({trained_in}; this server computes in {serving_in}); train it again with --precision as served"
     )]
-    Verdict { picture: usize, expected: Box<str>, found: Box<str>, trained_in: String, serving_in: String },
+    Verdict {
+        picture: usize,
+        expected: Box<str>,
+        found: Box<str>,
+        trained_in: String,
+        serving_in: String,
+    },
     #[error("this server's base gave {found} features for its {expected} reference pictures")]
     Missing { expected: usize, found: usize },
 }
@@ -123,7 +129,8 @@ impl ReferenceSet {
 }
 
 fn relative_distance(found: &[f32], expected: &[f32]) -> f32 {
-    let squares = |values: &mut dyn Iterator<Item = f32>| values.map(|value| value * value).sum::<f32>();
+    let squares =
+        |values: &mut dyn Iterator<Item = f32>| values.map(|value| value * value).sum::<f32>();
     let difference = squares(&mut found.iter().zip(expected).map(|(a, b)| a - b));
     (difference / squares(&mut expected.iter().copied()).max(f32::MIN_POSITIVE)).sqrt()
 }
@@ -138,8 +145,13 @@ mod tests {
             pixels: vec![7; 2 * ReferenceSet::picture_bytes()],
             features: vec![1.0, 0.98, 0.0, 1.0],
         };
-        let classes = ["ok", "scratch"].map(|label| Class { label: label.into(), code: 1, good: false });
-        set.check(found, serving_in, Judge { linear: &linear, classes: &classes, trained_in: "fp32" })
+        let classes =
+            ["ok", "scratch"].map(|label| Class { label: label.into(), code: 1, good: false });
+        set.check(
+            found,
+            serving_in,
+            Judge { linear: &linear, classes: &classes, trained_in: "fp32" },
+        )
     }
 
     #[test]

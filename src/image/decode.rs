@@ -2,7 +2,9 @@
 
 use std::{io::Cursor, panic};
 
-use image::{ExtendedColorType, ImageDecoder, ImageFormat, ImageReader, Limits, error::UnsupportedErrorKind};
+use image::{
+    ExtendedColorType, ImageDecoder, ImageFormat, ImageReader, Limits, error::UnsupportedErrorKind,
+};
 
 use super::{FileFormat, ImageError, ImageLimits, ImageSource, Picture, jpeg, raw};
 
@@ -63,7 +65,8 @@ fn decode_with_image_crate(
     if sample_bytes > 2 {
         return Err(ImageError::unsupported(format, ODD_SAMPLES));
     }
-    if matches!(decoder.original_color_type(), ExtendedColorType::Cmyk8 | ExtendedColorType::Cmyk16) {
+    if matches!(decoder.original_color_type(), ExtendedColorType::Cmyk8 | ExtendedColorType::Cmyk16)
+    {
         return Err(ImageError::unsupported(format, "it is in CMYK colour"));
     }
     let samples_held = match (format, channels, sample_bytes) {
@@ -82,7 +85,10 @@ fn decode_with_image_crate(
     let pixels = match channels {
         3 => samples,
         1 | 2 => samples.chunks_exact(channels).flat_map(|pixel| [pixel[0]; 3]).collect(),
-        _ => samples.chunks_exact(channels).flat_map(|pixel| [pixel[0], pixel[1], pixel[2]]).collect(),
+        _ => samples
+            .chunks_exact(channels)
+            .flat_map(|pixel| [pixel[0], pixel[1], pixel[2]])
+            .collect(),
     };
     Ok(Picture { width, height, pixels: pixels.into() })
 }

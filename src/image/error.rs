@@ -10,13 +10,19 @@ use crate::error::{ErrorKind, ServiceError};
 pub enum ImageError {
     #[error("the image has no bytes; send a whole {ACCEPTED_FORMATS} file")]
     Empty,
-    #[error("the file has {found} bytes, the limit is {limit}; send a smaller or more compressed image")]
+    #[error(
+        "the file has {found} bytes, the limit is {limit}; send a smaller or more compressed image"
+    )]
     TooManyBytes { found: usize, limit: usize },
-    #[error("the first bytes, \"{start}\", are of no accepted format; send a {ACCEPTED_FORMATS} file")]
+    #[error(
+        "the first bytes, \"{start}\", are of no accepted format; send a {ACCEPTED_FORMATS} file"
+    )]
     UnknownFormat { start: String },
     #[error("the {format} file cannot be decoded: {detail}")]
     Undecodable { format: FileFormat, detail: String },
-    #[error("the {format} file is not supported: {found}; send grey or RGB with 8 or 16 bits per channel")]
+    #[error(
+        "the {format} file is not supported: {found}; send grey or RGB with 8 or 16 bits per channel"
+    )]
     Unsupported { format: FileFormat, found: String },
     #[error(
         "the image is {width}x{height}, {pixels} pixels; the limit is {limit}; scale it down or cut it into parts"
@@ -49,7 +55,9 @@ pub enum ImageError {
         stride_bytes: u64,
         pixel_format: PixelFormat,
     },
-    #[error("the region {roi} of the {width}x{height} image is empty; width and height must be at least 1")]
+    #[error(
+        "the region {roi} of the {width}x{height} image is empty; width and height must be at least 1"
+    )]
     RoiEmpty { roi: Roi, width: u32, height: u32 },
     #[error("the region {roi} is not inside the image, {width}x{height} at (0, 0)")]
     RoiOutsideImage { roi: Roi, width: u32, height: u32 },

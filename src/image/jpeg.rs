@@ -32,8 +32,11 @@ pub(super) fn decode(file: &[u8], limits: &ImageLimits) -> Result<Picture, Image
     let info = header.info().ok_or_else(|| undecodable("the header is incomplete"))?;
     let components = info.components;
     if components != 1 && components != 3 {
-        let found =
-            if components == 4 { "it is in CMYK or YCCK colour" } else { "it has neither 1 nor 3 channels" };
+        let found = if components == 4 {
+            "it is in CMYK or YCCK colour"
+        } else {
+            "it has neither 1 nor 3 channels"
+        };
         return Err(ImageError::unsupported(FileFormat::Jpeg, found));
     }
 
@@ -43,7 +46,8 @@ pub(super) fn decode(file: &[u8], limits: &ImageLimits) -> Result<Picture, Image
     let (width, height) = (u32::from(info.width), u32::from(info.height));
     let picture_bytes = limits.check_decoded(width, height, coefficient_bytes)?;
 
-    let end = if progressive { end_of_scans(file, None)? } else { end_of_scans(file, Some(components))? };
+    let end =
+        if progressive { end_of_scans(file, None)? } else { end_of_scans(file, Some(components))? };
     let guarded = [&file[..end], &GUARD].concat();
     let mut pixels = vec![0; picture_bytes];
     decoder_of(&guarded).decode_into(&mut pixels).map_err(undecodable)?;
@@ -70,12 +74,16 @@ fn decoder_of(file: &[u8]) -> JpegDecoder<ZCursor<&[u8]>> {
 /// wrong pixels for several scans with 4:2:0 subsampling. `None` for a progressive one, whose scans go on to
 /// the end-of-image marker.
 fn end_of_scans(file: &[u8], only_scan_of: Option<u8>) -> Result<usize, ImageError> {
-    let truncated = || undecodable("it is truncated: its data stops before the end-of-image marker");
+    let truncated =
+        || undecodable("it is truncated: its data stops before the end-of-image marker");
     let byte = |at: usize| file.get(at).copied().ok_or_else(truncated);
     let mut scan_seen = false;
     let mut at = 0;
     loop {
-        at += file.get(at..).and_then(|rest| rest.iter().position(|&b| b == 0xFF)).ok_or_else(truncated)?;
+        at += file
+            .get(at..)
+            .and_then(|rest| rest.iter().position(|&b| b == 0xFF))
+            .ok_or_else(truncated)?;
         match byte(at + 1)? {
             // A fill byte before a marker.
             0xFF => at += 1,

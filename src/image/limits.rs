@@ -44,7 +44,12 @@ impl ImageLimits {
     ) -> Result<usize, ImageError> {
         let pixels = u64::from(width) * u64::from(height);
         if pixels > self.max_pixels {
-            return Err(ImageError::TooManyPixels { width, height, pixels, limit: self.max_pixels });
+            return Err(ImageError::TooManyPixels {
+                width,
+                height,
+                pixels,
+                limit: self.max_pixels,
+            });
         }
         let needed = pixels.saturating_mul(RGB8_BYTES + source_bytes_per_pixel);
         let too_much_memory =

@@ -113,20 +113,25 @@ impl Preprocess {
         roi.check_inside(picture)?;
         let side = self.side();
         let pixels = match self.resize {
-            Resize::Stretch { size } => resize_region(picture, roi, (size, size), self.filter)?.pixels,
-            Resize::Letterbox { size } => {
-                padded_to(size, &resize_region(picture, roi, longer_side_at(size, roi), self.filter)?)
+            Resize::Stretch { size } => {
+                resize_region(picture, roi, (size, size), self.filter)?.pixels
             }
-            Resize::CentreCrop { resize, crop } => {
-                cropped_to(crop, &resize_region(picture, roi, shorter_side_at(resize, roi), self.filter)?)
-            }
+            Resize::Letterbox { size } => padded_to(
+                size,
+                &resize_region(picture, roi, longer_side_at(size, roi), self.filter)?,
+            ),
+            Resize::CentreCrop { resize, crop } => cropped_to(
+                crop,
+                &resize_region(picture, roi, shorter_side_at(resize, roi), self.filter)?,
+            ),
         };
         Ok(PreparedImage { side, pixels, mean: self.mean, std: self.std })
     }
 
     /// That sizes are 32 to 1024, a crop is not larger than what it is cut from, and numbers can normalise.
     pub fn validate(&self) -> Result<(), ImageError> {
-        let side = |field, size: u32| check(SIDES.contains(&size), field, size, "32 to 1024 pixels");
+        let side =
+            |field, size: u32| check(SIDES.contains(&size), field, size, "32 to 1024 pixels");
         match self.resize {
             Resize::Letterbox { size } => side("resize.letterbox.size", size)?,
             Resize::Stretch { size } => side("resize.stretch.size", size)?,
@@ -149,7 +154,8 @@ impl Preprocess {
     /// equal digests mean that two tasks can share a prepared image.
     #[expect(clippy::expect_used, reason = "names and numbers cannot fail to become JSON")]
     pub fn digest(&self) -> String {
-        let canonical = serde_json::to_vec(self).expect("a struct of names and numbers is always JSON");
+        let canonical =
+            serde_json::to_vec(self).expect("a struct of names and numbers is always JSON");
         hex::encode(Sha256::digest(canonical))
     }
 }
@@ -185,7 +191,8 @@ fn padded_to(side: u32, picture: &Picture) -> Bytes {
 
 /// Cuts the middle `side` x `side` out of the picture, which is at least as large.
 fn cropped_to(side: u32, picture: &Picture) -> Bytes {
-    let (x, y) = (centre_crop_offset(picture.width, side), centre_crop_offset(picture.height, side));
+    let (x, y) =
+        (centre_crop_offset(picture.width, side), centre_crop_offset(picture.height, side));
     cut(picture, Roi { x, y, width: side, height: side }).pixels
 }
 

@@ -17,7 +17,12 @@ pub(super) fn decode(frame: &RawFrame, limits: &ImageLimits) -> Result<Picture, 
     let row_bytes = u64::from(width) * u64::from(pixel_format.bytes_per_pixel());
     let stride = if stride_bytes == 0 { row_bytes } else { u64::from(stride_bytes) };
     if stride < row_bytes {
-        return Err(ImageError::RawStrideTooSmall { found: stride_bytes, row_bytes, width, pixel_format });
+        return Err(ImageError::RawStrideTooSmall {
+            found: stride_bytes,
+            row_bytes,
+            width,
+            pixel_format,
+        });
     }
     let expected = stride.saturating_mul(u64::from(height));
     let expected_unpadded = expected.saturating_sub(stride - row_bytes);
@@ -43,7 +48,9 @@ pub(super) fn decode(frame: &RawFrame, limits: &ImageLimits) -> Result<Picture, 
         match pixel_format {
             PixelFormat::Mono8 => rgb.extend(row.iter().flat_map(|&grey| [grey; 3])),
             PixelFormat::Rgb8 => rgb.extend_from_slice(row),
-            PixelFormat::Bgr8 => rgb.extend(row.as_chunks().0.iter().flat_map(|&[b, g, r]| [r, g, b])),
+            PixelFormat::Bgr8 => {
+                rgb.extend(row.as_chunks().0.iter().flat_map(|&[b, g, r]| [r, g, b]))
+            }
         }
     }
     Ok(Picture { width, height, pixels: rgb.into() })
@@ -73,7 +80,10 @@ mod tests {
             assert_eq!(format.name().parse(), Ok(format));
         }
         let error = "rgb8".parse::<PixelFormat>().unwrap_err();
-        assert_eq!((error.reason(), error.field()), ("PIXEL_FORMAT_UNKNOWN", Some("image.raw.pixel_format")));
+        assert_eq!(
+            (error.reason(), error.field()),
+            ("PIXEL_FORMAT_UNKNOWN", Some("image.raw.pixel_format"))
+        );
         assert!(error.to_string().contains("Mono8, RGB8, BGR8"), "{error}");
     }
 
@@ -82,7 +92,10 @@ mod tests {
         let tight = [1, 2, 3, 4, 5, 6];
         assert_eq!(decode_frame(&tight, (2, 1), 0, PixelFormat::Rgb8).unwrap(), [1, 2, 3, 4, 5, 6]);
         assert_eq!(decode_frame(&tight, (2, 1), 0, PixelFormat::Bgr8).unwrap(), [3, 2, 1, 6, 5, 4]);
-        assert_eq!(decode_frame(&tight[..2], (1, 2), 0, PixelFormat::Mono8).unwrap(), [1, 1, 1, 2, 2, 2]);
+        assert_eq!(
+            decode_frame(&tight[..2], (1, 2), 0, PixelFormat::Mono8).unwrap(),
+            [1, 1, 1, 2, 2, 2]
+        );
     }
 
     #[test]
@@ -121,8 +134,13 @@ mod tests {
             (8, (u32::MAX, u32::MAX), 0, "IMAGE_TOO_MANY_PIXELS"),
             (8, (10_001, 10_000), 0, "IMAGE_TOO_MANY_PIXELS"),
         ] {
-            let error = decode_frame(&[0; 9][..length], size, stride, PixelFormat::Mono8).unwrap_err();
-            assert_eq!(error.reason(), reason, "{length} bytes, {size:?}, stride {stride}: {error}");
+            let error =
+                decode_frame(&[0; 9][..length], size, stride, PixelFormat::Mono8).unwrap_err();
+            assert_eq!(
+                error.reason(),
+                reason,
+                "{length} bytes, {size:?}, stride {stride}: {error}"
+            );
         }
     }
 

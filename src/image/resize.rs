@@ -28,13 +28,17 @@ pub(super) fn resize_region(
 ) -> Result<Picture, ImageError> {
     let (long, short) = (roi.width.max(roi.height), roi.width.min(roi.height));
     if u64::from(long) > u64::from(short) * u64::from(MAX_ELONGATION) {
-        return Err(ImageError::TooElongated { width: roi.width, height: roi.height, limit: MAX_ELONGATION });
+        return Err(ImageError::TooElongated {
+            width: roi.width,
+            height: roi.height,
+            limit: MAX_ELONGATION,
+        });
     }
     if (roi.width, roi.height) == (width, height) {
         return Ok(cut(picture, roi));
     }
-    let source =
-        ImageRef::new(picture.width, picture.height, &picture.pixels, PixelType::U8x3).map_err(failed)?;
+    let source = ImageRef::new(picture.width, picture.height, &picture.pixels, PixelType::U8x3)
+        .map_err(failed)?;
     let region = CroppedImage::new(&source, roi.x, roi.y, roi.width, roi.height).map_err(failed)?;
     let rows_done = resized(&region, width, roi.height, filter)?;
     let pixels = resized(&rows_done, width, height, filter)?.into_vec();
@@ -75,7 +79,8 @@ fn failed(detail: impl Display) -> ImageError {
 /// Width and height with the shorter side at `size`, the longer truncated:
 /// `torchvision.transforms.Resize(size)`.
 pub(super) fn shorter_side_at(size: u32, roi: Roi) -> (u32, u32) {
-    let longer = |long: u32, short: u32| (u64::from(size) * u64::from(long) / u64::from(short)) as u32;
+    let longer =
+        |long: u32, short: u32| (u64::from(size) * u64::from(long) / u64::from(short)) as u32;
     if roi.width <= roi.height {
         (size, longer(roi.height, roi.width))
     } else {

@@ -103,8 +103,9 @@ impl Roi {
         if self.width == 0 || self.height == 0 {
             return Err(ImageError::RoiEmpty { roi: self, width, height });
         }
-        let ends_inside =
-            |start: u32, length: u32, side: u32| start.checked_add(length).is_some_and(|end| end <= side);
+        let ends_inside = |start: u32, length: u32, side: u32| {
+            start.checked_add(length).is_some_and(|end| end <= side)
+        };
         if ends_inside(self.x, self.width, width) && ends_inside(self.y, self.height, height) {
             Ok(())
         } else {

@@ -16,7 +16,8 @@ const CMYK_JPEG: &[u8] = include_bytes!("../../tests/data/cmyk.jpg");
 /// Written by `jpegtran -scans`; the others by Pillow.
 const SCANS_JPEG: &[u8] = include_bytes!("../../tests/data/scan_per_channel.jpg");
 
-const FORMATS: [ImageFormat; 4] = [ImageFormat::Png, ImageFormat::Bmp, ImageFormat::Tiff, ImageFormat::WebP];
+const FORMATS: [ImageFormat; 4] =
+    [ImageFormat::Png, ImageFormat::Bmp, ImageFormat::Tiff, ImageFormat::WebP];
 
 fn decode_file(file: &[u8]) -> Result<Picture, ImageError> {
     decode(&ImageSource::Encoded(Bytes::copy_from_slice(file)), &ImageLimits::default())
@@ -29,8 +30,10 @@ fn encode(image: &DynamicImage, format: ImageFormat) -> Vec<u8> {
 }
 
 fn colourful(width: u32, height: u32) -> DynamicImage {
-    image::RgbImage::from_fn(width, height, |x, y| image::Rgb([(x * 7) as u8, (y * 5) as u8, (x * y) as u8]))
-        .into()
+    image::RgbImage::from_fn(width, height, |x, y| {
+        image::Rgb([(x * 7) as u8, (y * 5) as u8, (x * y) as u8])
+    })
+    .into()
 }
 
 /// A PNG of one pixel whose header, with the right checksum, claims another size.
@@ -92,7 +95,11 @@ fn sixteen_bits_are_rounded_to_eight_over_the_full_range() {
     let colour = image::ImageBuffer::<image::Rgb<u16>, _>::from_raw(3, 1, values.to_vec()).unwrap();
     for format in [ImageFormat::Png, ImageFormat::Tiff] {
         let picture = decode_file(&encode(&grey.clone().into(), format)).unwrap();
-        assert_eq!(picture.pixels, expected.iter().flat_map(|&v| [v; 3]).collect::<Vec<_>>(), "{format:?}");
+        assert_eq!(
+            picture.pixels,
+            expected.iter().flat_map(|&v| [v; 3]).collect::<Vec<_>>(),
+            "{format:?}"
+        );
         let picture = decode_file(&encode(&colour.clone().into(), format)).unwrap();
         assert_eq!(picture.pixels, expected, "{format:?}");
     }
@@ -121,7 +128,11 @@ fn jpegs_decode_to_within_a_few_levels_of_pillow() {
 fn refuses_jpeg_that_is_cut_anywhere() {
     for file in [BASELINE_JPEG, PROGRESSIVE_JPEG, RESTART_JPEG, GREY_JPEG] {
         for cut in 1..file.len() - 2 {
-            assert!(decode_file(&file[..cut]).is_err(), "{cut} of {} bytes gave a picture", file.len());
+            assert!(
+                decode_file(&file[..cut]).is_err(),
+                "{cut} of {} bytes gave a picture",
+                file.len()
+            );
         }
     }
 }
@@ -165,14 +176,19 @@ fn refuses_lossless_files_that_are_cut() {
         for eighth in 1..8 {
             let cut = file.len() * eighth / 8;
             let error = decode_file(&file[..cut]).unwrap_err();
-            assert_eq!(error.kind(), ErrorKind::InvalidArgument, "{format:?} cut at {cut}: {error}");
+            assert_eq!(
+                error.kind(),
+                ErrorKind::InvalidArgument,
+                "{format:?} cut at {cut}: {error}"
+            );
         }
     }
 }
 
 #[test]
 fn refuses_float_tiff() {
-    let image = DynamicImage::ImageRgb32F(image::ImageBuffer::from_pixel(2, 2, image::Rgb([0.5; 3])));
+    let image =
+        DynamicImage::ImageRgb32F(image::ImageBuffer::from_pixel(2, 2, image::Rgb([0.5; 3])));
     let error = decode_file(&encode(&image, ImageFormat::Tiff)).unwrap_err();
     assert_eq!(error.reason(), "IMAGE_UNSUPPORTED");
     assert!(error.to_string().contains("floating-point"), "{error}");
@@ -207,7 +223,10 @@ fn refuses_png_that_would_fill_memory() {
 
     let many_pixels = ImageLimits { max_pixels: u64::MAX, ..ImageLimits::default() };
     let error = decode(&ImageSource::Encoded(bomb.into()), &many_pixels).unwrap_err();
-    assert_eq!((error.kind(), error.reason()), (ErrorKind::InvalidArgument, "IMAGE_TOO_MUCH_MEMORY"));
+    assert_eq!(
+        (error.kind(), error.reason()),
+        (ErrorKind::InvalidArgument, "IMAGE_TOO_MUCH_MEMORY")
+    );
 }
 
 #[test]
@@ -236,7 +255,8 @@ fn counts_what_decoding_holds_besides_the_picture() {
 #[test]
 fn refuses_file_over_the_byte_limit_with_both_numbers() {
     let limits = ImageLimits { max_encoded_bytes: 100, ..ImageLimits::default() };
-    let error = decode(&ImageSource::Encoded(Bytes::from_static(BASELINE_JPEG)), &limits).unwrap_err();
+    let error =
+        decode(&ImageSource::Encoded(Bytes::from_static(BASELINE_JPEG)), &limits).unwrap_err();
     assert_eq!(error, ImageError::TooManyBytes { found: BASELINE_JPEG.len(), limit: 100 });
     assert_eq!(error.kind(), ErrorKind::InvalidArgument);
 }
@@ -251,7 +271,8 @@ fn valid_files() -> Vec<Vec<u8>> {
 
 /// Decodes under limits that keep a damaged header from asking for much; a panic fails the test by itself.
 fn sizes_agree_if_it_decodes(file: Vec<u8>) -> bool {
-    let limits = ImageLimits { max_pixels: 1 << 20, max_decoded_bytes: 16 << 20, ..ImageLimits::default() };
+    let limits =
+        ImageLimits { max_pixels: 1 << 20, max_decoded_bytes: 16 << 20, ..ImageLimits::default() };
     match decode(&ImageSource::Encoded(file.into()), &limits) {
         Ok(picture) => {
             picture.pixels.len() as u64 == u64::from(picture.width) * u64::from(picture.height) * 3

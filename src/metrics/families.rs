@@ -4,8 +4,8 @@ use ::metrics::{Counter, Gauge, Histogram, Key, Label, Level, Metadata, Recorder
 
 /// From half a millisecond to half a minute: a linear head on a GPU up to a queue on a small CPU.
 const SECONDS: &[f64] = &[
-    0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.035, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1.0, 2.0, 5.0, 10.0,
-    30.0,
+    0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.035, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1.0, 2.0,
+    5.0, 10.0, 30.0,
 ];
 const COUNTS: &[f64] = &[1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0];
 
@@ -27,14 +27,19 @@ pub(super) enum Kind {
 
 pub(super) const REQUESTS: Family =
     counter("turret_requests_total", "Requests answered, one for each task asked.");
-pub(super) const REQUEST_DURATION: Family =
-    histogram("turret_request_duration_seconds", "Time from a request's arrival to its answer.", SECONDS);
+pub(super) const REQUEST_DURATION: Family = histogram(
+    "turret_request_duration_seconds",
+    "Time from a request's arrival to its answer.",
+    SECONDS,
+);
 pub(super) const STAGE_DURATION: Family =
     histogram("turret_stage_duration_seconds", "Time that an image spends in each stage.", SECONDS);
-pub(super) const BATCH_IMAGES: Family = histogram("turret_batch_images", "Images in a forward pass.", COUNTS);
+pub(super) const BATCH_IMAGES: Family =
+    histogram("turret_batch_images", "Images in a forward pass.", COUNTS);
 pub(super) const BATCH_TASKS: Family =
     histogram("turret_batch_tasks", "Different tasks in a forward pass.", COUNTS);
-pub(super) const QUEUE_IMAGES: Family = gauge("turret_queue_images", "Images accepted and not yet answered.");
+pub(super) const QUEUE_IMAGES: Family =
+    gauge("turret_queue_images", "Images accepted and not yet answered.");
 pub(super) const QUEUE_BYTES: Family =
     gauge("turret_queue_bytes", "Bytes of the images accepted and not yet answered.");
 pub(super) const REJECTED: Family =
@@ -42,15 +47,19 @@ pub(super) const REJECTED: Family =
 pub(super) const VERDICTS: Family = counter("turret_verdicts_total", "Verdicts given.");
 pub(super) const HEAD_RELOADS: Family =
     counter("turret_head_reloads_total", "What came of looking at head files.");
-pub(super) const HEAD_INSTALL_DURATION: Family =
-    histogram("turret_head_install_duration_seconds", "Time to read, check and install a head.", SECONDS);
+pub(super) const HEAD_INSTALL_DURATION: Family = histogram(
+    "turret_head_install_duration_seconds",
+    "Time to read, check and install a head.",
+    SECONDS,
+);
 pub(super) const DEEP_HEAD_BYTES: Family = gauge(
     "turret_deep_head_bytes",
     "Bytes of the private layers of deep heads on the device, counted in f32.",
 );
 pub(super) const DEEP_HEAD_BUDGET_BYTES: Family =
     gauge("turret_deep_head_budget_bytes", "Bytes that the private layers of deep heads may take.");
-pub(super) const BASE_INFO: Family = gauge("turret_base_info", "The base that is served; always 1.");
+pub(super) const BASE_INFO: Family =
+    gauge("turret_base_info", "The base that is served; always 1.");
 
 /// The families that the recorder keeps.
 pub(super) const RECORDED: &[Family] = &[
@@ -72,7 +81,8 @@ pub(super) const RECORDED: &[Family] = &[
 
 /// The families that are read from the table of heads at each rendering.
 pub(super) const HEADS_SERVING: Family = gauge("turret_heads_serving", "Tasks that have a head.");
-pub(super) const HEAD_INFO: Family = gauge("turret_head_info", "The head that serves a task; always 1.");
+pub(super) const HEAD_INFO: Family =
+    gauge("turret_head_info", "The head that serves a task; always 1.");
 
 const fn counter(name: &'static str, help: &'static str) -> Family {
     Family { name, help, kind: Kind::Counter }

@@ -23,9 +23,9 @@ use ::metrics::{Counter, Gauge, Histogram};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusRecorder};
 
 use families::{
-    BASE_INFO, BATCH_IMAGES, BATCH_TASKS, DEEP_HEAD_BUDGET_BYTES, DEEP_HEAD_BYTES, HEAD_INSTALL_DURATION,
-    HEAD_RELOADS, Kind, QUEUE_BYTES, QUEUE_IMAGES, RECORDED, REJECTED, REQUEST_DURATION, REQUESTS,
-    STAGE_DURATION,
+    BASE_INFO, BATCH_IMAGES, BATCH_TASKS, DEEP_HEAD_BUDGET_BYTES, DEEP_HEAD_BYTES,
+    HEAD_INSTALL_DURATION, HEAD_RELOADS, Kind, QUEUE_BYTES, QUEUE_IMAGES, RECORDED, REJECTED,
+    REQUEST_DURATION, REQUESTS, STAGE_DURATION,
 };
 use tasks::{Event, First, Resolver};
 
@@ -93,9 +93,12 @@ impl Metrics {
             let _at_zero = REQUESTS.counter(&recorder, &labels);
         }
         let of_rpc = |rpc: &Rpc| REQUEST_DURATION.histogram(&recorder, &[("rpc", rpc.as_str())]);
-        let of_stage = |stage: &Stage| STAGE_DURATION.histogram(&recorder, &[("stage", stage.as_str())]);
-        let of_rejection = |reason: &Rejection| REJECTED.counter(&recorder, &[("reason", reason.as_str())]);
-        let of_reload = |result: &Reload| HEAD_RELOADS.counter(&recorder, &[("result", result.as_str())]);
+        let of_stage =
+            |stage: &Stage| STAGE_DURATION.histogram(&recorder, &[("stage", stage.as_str())]);
+        let of_rejection =
+            |reason: &Rejection| REJECTED.counter(&recorder, &[("reason", reason.as_str())]);
+        let of_reload =
+            |result: &Reload| HEAD_RELOADS.counter(&recorder, &[("result", result.as_str())]);
         let (first, firsts) = mpsc::channel();
         Ok(Self {
             request_duration: Rpc::ALL.iter().map(of_rpc).collect(),

@@ -22,7 +22,10 @@ pub(super) fn append<'a>(text: &mut String, heads: impl ExactSizeIterator<Item =
     }
     for HeadInfo { task, version, digest } in heads {
         let (name, task, digest) = (HEAD_INFO.name, escaped(task), escaped(&digest));
-        line(text, &format_args!(r#"{name}{{digest="{digest}",task="{task}",version="{version}"}} 1"#));
+        line(
+            text,
+            &format_args!(r#"{name}{{digest="{digest}",task="{task}",version="{version}"}} 1"#),
+        );
     }
 }
 

@@ -112,7 +112,12 @@ impl Resolver {
         }
     }
 
-    fn resolve(&mut self, recorder: &impl Recorder, counters: &TaskCounters, event: Event) -> Counter {
+    fn resolve(
+        &mut self,
+        recorder: &impl Recorder,
+        counters: &TaskCounters,
+        event: Event,
+    ) -> Counter {
         let task = self.task(&counters.task);
         match event {
             Event::Request(rpc, code) => {

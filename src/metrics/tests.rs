@@ -64,8 +64,17 @@ fn every_family_has_one_help_and_one_type_line() {
 #[test]
 fn odd_label_values_are_written_escaped_and_stay_apart() {
     let metrics = metrics();
-    let labels =
-        ["\\", "\\\\", "a\\\"b", "\"", "two\nlines", "\\\n", "Kratzer äöü 裂け目", "tab\t", "C:\\new"];
+    let labels = [
+        "\\",
+        "\\\\",
+        "a\\\"b",
+        "\"",
+        "two\nlines",
+        "\\\n",
+        "Kratzer äöü 裂け目",
+        "tab\t",
+        "C:\\new",
+    ];
     let counters = Arc::new(TaskCounters::new("part", labels));
     for class in 0..labels.len() {
         metrics.count_verdict(&counters, class, Decision::Reject);
@@ -73,7 +82,9 @@ fn odd_label_values_are_written_escaped_and_stay_apart() {
     let text = metrics.render(no_heads());
     for label in labels {
         let escaped = label.replace('\\', r"\\").replace('"', "\\\"").replace('\n', r"\n");
-        let line = format!(r#"turret_verdicts_total{{decision="REJECT",label="{escaped}",task="part"}} 1"#);
+        let line = format!(
+            r#"turret_verdicts_total{{decision="REJECT",label="{escaped}",task="part"}} 1"#
+        );
         assert!(has_line(&text, &line), "{line} is not in\n{text}");
     }
 }
@@ -81,8 +92,9 @@ fn odd_label_values_are_written_escaped_and_stay_apart() {
 #[test]
 fn a_later_head_of_a_task_counts_on() {
     let metrics = metrics();
-    let line =
-        |count| format!(r#"turret_verdicts_total{{decision="REJECT",label="dent",task="part"}} {count}"#);
+    let line = |count| {
+        format!(r#"turret_verdicts_total{{decision="REJECT",label="dent",task="part"}} {count}"#)
+    };
     let (first, second) = (counters("part"), counters("part"));
     metrics.count_verdict(&first, 1, Decision::Reject);
     metrics.count_verdict(&second, 1, Decision::Reject);
@@ -112,7 +124,9 @@ fn counts_of_many_threads_arrive_once_while_others_render() {
     });
     let text = metrics.render(no_heads());
     let sum = THREADS * COUNTS;
-    for labels in [r#"code="OK",rpc="Classify",task="part""#, r#"code="NOT_FOUND",rpc="Classify",task="""#] {
+    for labels in
+        [r#"code="OK",rpc="Classify",task="part""#, r#"code="NOT_FOUND",rpc="Classify",task="""#]
+    {
         let line = format!("turret_requests_total{{{labels}}} {sum}");
         assert!(has_line(&text, &line), "{line} is not in\n{text}");
     }
@@ -127,7 +141,10 @@ fn tasks_and_labels_beyond_the_limits_are_counted_together() {
     let text = metrics.render(no_heads());
     let series = text.lines().filter(|line| line.starts_with("turret_verdicts_total{")).count();
     assert_eq!(series, MAX_TASKS + 1);
-    assert!(has_line(&text, r#"turret_verdicts_total{decision="PASS",label="_other",task="_other"} 3"#));
+    assert!(has_line(
+        &text,
+        r#"turret_verdicts_total{decision="PASS",label="_other",task="_other"} 3"#
+    ));
 
     let labels: Vec<String> = (0..MAX_LABELS + 2).map(|number| format!("label-{number}")).collect();
     let many = Arc::new(TaskCounters::new("task-0", labels.iter().map(String::as_str)));
@@ -136,8 +153,14 @@ fn tasks_and_labels_beyond_the_limits_are_counted_together() {
     }
     let text = metrics.render(no_heads());
     // One of the task's labels was "ok".
-    assert!(has_line(&text, r#"turret_verdicts_total{decision="REVIEW",label="_other",task="task-0"} 3"#));
-    assert!(has_line(&text, r#"turret_verdicts_total{decision="REVIEW",label="label-0",task="task-0"} 1"#));
+    assert!(has_line(
+        &text,
+        r#"turret_verdicts_total{decision="REVIEW",label="_other",task="task-0"} 3"#
+    ));
+    assert!(has_line(
+        &text,
+        r#"turret_verdicts_total{decision="REVIEW",label="label-0",task="task-0"} 1"#
+    ));
 }
 
 #[test]

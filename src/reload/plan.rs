@@ -43,8 +43,9 @@ pub(super) fn plan(folder: &TaskFolder, record: &TaskRecord) -> Action {
     if versions.is_empty() {
         return if record.serving.is_some() { Action::Withdraw } else { Action::Keep };
     }
-    let present =
-        record.serving.and_then(|serving| versions.get(&serving.version).map(|file| (serving, file)));
+    let present = record
+        .serving
+        .and_then(|serving| versions.get(&serving.version).map(|file| (serving, file)));
     // Without the file of the version that serves, older ones come into question again.
     let above = present.map_or(0, |(serving, _)| serving.version + 1);
     let candidates: Vec<_> = versions
@@ -55,7 +56,8 @@ pub(super) fn plan(folder: &TaskFolder, record: &TaskRecord) -> Action {
     match present {
         _ if !candidates.is_empty() => Action::Load(candidates),
         Some((serving, file))
-            if file.fingerprint != serving.fingerprint && is_news(serving.version, file, record) =>
+            if file.fingerprint != serving.fingerprint
+                && is_news(serving.version, file, record) =>
         {
             Action::CheckServing(file.clone())
         }

@@ -41,7 +41,12 @@ pub struct Reconciler {
 }
 
 impl Reconciler {
-    pub fn new(store: HeadStore, registry: Arc<Registry>, engine: Engine, metrics: Arc<Metrics>) -> Self {
+    pub fn new(
+        store: HeadStore,
+        registry: Arc<Registry>,
+        engine: Engine,
+        metrics: Arc<Metrics>,
+    ) -> Self {
         Self {
             store,
             registry,
@@ -91,8 +96,9 @@ impl Reconciler {
     /// Refused files are looked at again only when they change, but room comes back by itself.
     fn try_again_where_there_is_room(&mut self) {
         let free = self.base.0.free_branch_bytes();
-        let (fitting, waiting): (Vec<_>, Vec<_>) =
-            std::mem::take(&mut self.waiting_for_room).into_iter().partition(|(.., needed)| *needed <= free);
+        let (fitting, waiting): (Vec<_>, Vec<_>) = std::mem::take(&mut self.waiting_for_room)
+            .into_iter()
+            .partition(|(.., needed)| *needed <= free);
         self.waiting_for_room = waiting;
         for (task, version, _) in fitting {
             if let Some(record) = self.tasks.get_mut(&task) {
@@ -138,14 +144,21 @@ impl Reconciler {
     }
 
     /// Checks files, oldest first; the newest that is valid is installed.
-    fn load(&mut self, task: &TaskName, files: Vec<(Version, VersionFile)>, record: &mut TaskRecord) {
+    fn load(
+        &mut self,
+        task: &TaskName,
+        files: Vec<(Version, VersionFile)>,
+        record: &mut TaskRecord,
+    ) {
         let begun = Instant::now();
         let mut newest = None;
         for (version, file) in files {
             let read = self.store.read(&file).map_err(|error| (error.to_string(), None));
             let checked = read.and_then(|bytes| {
                 self.base.check(&bytes, task, version, &record.codes).map_err(|rejection| {
-                    if let HeadRejection::Branch(LoadBranchError::OverBudget { needed, .. }) = rejection {
+                    if let HeadRejection::Branch(LoadBranchError::OverBudget { needed, .. }) =
+                        rejection
+                    {
                         self.waiting_for_room.push((task.clone(), version, needed));
                     }
                     (rejection.to_string(), Some(Digest::of(&bytes)))
@@ -156,7 +169,9 @@ impl Reconciler {
                     record.codes.record(&head.classes);
                     newest = Some((head, file));
                 }
-                Err((reason, digest)) => self.reject(task, version, &file, (reason, digest), record),
+                Err((reason, digest)) => {
+                    self.reject(task, version, &file, (reason, digest), record)
+                }
             }
         }
         if let Some((head, file)) = newest {
@@ -210,8 +225,9 @@ impl Reconciler {
     fn clear_rejections(&mut self, task: &TaskName, folder: &TaskFolder, record: &mut TaskRecord) {
         let TaskFolder::Readable(versions) = folder else { return };
         let served = record.serving.map(|serving| serving.fingerprint);
-        let is_cleared =
-            |version: &Version| versions.get(version).is_none_or(|file| Some(file.fingerprint) == served);
+        let is_cleared = |version: &Version| {
+            versions.get(version).is_none_or(|file| Some(file.fingerprint) == served)
+        };
         let cleared: Vec<Version> = record.rejected.keys().copied().filter(is_cleared).collect();
         for version in cleared {
             record.rejected.remove(&version);
@@ -279,8 +295,10 @@ impl Reconciler {
     }
 
     fn apply_pending(&mut self) {
-        let (changes, begun): (Vec<_>, Vec<_>) = std::mem::take(&mut self.pending).into_iter().unzip();
-        let installs = changes.iter().zip(&begun).filter(|(change, _)| matches!(change, Change::Install(_)));
+        let (changes, begun): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut self.pending).into_iter().unzip();
+        let installs =
+            changes.iter().zip(&begun).filter(|(change, _)| matches!(change, Change::Install(_)));
         let installs: Vec<Instant> = installs.map(|(_, begun)| *begun).collect();
         self.retired.extend(self.registry.apply(changes, unix_ms()));
         for begun in installs {

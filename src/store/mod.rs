@@ -58,11 +58,16 @@ impl HeadStore {
     /// process.
     pub fn read(&self, file: &VersionFile) -> Result<Vec<u8>, StoreError> {
         let opened = fs_err::File::open(&file.path).map_err(StoreError::File)?;
-        let mut bytes = Vec::with_capacity(usize::try_from(file.fingerprint.size).unwrap_or(0).min(1 << 20));
+        let mut bytes =
+            Vec::with_capacity(usize::try_from(file.fingerprint.size).unwrap_or(0).min(1 << 20));
         opened.take(MAX_HEAD_FILE_BYTES + 1).read_to_end(&mut bytes).map_err(StoreError::File)?;
         let found = file.fingerprint.size.max(bytes.len() as u64);
         if found > MAX_HEAD_FILE_BYTES {
-            return Err(StoreError::TooLarge { path: file.path.clone(), found, limit: MAX_HEAD_FILE_BYTES });
+            return Err(StoreError::TooLarge {
+                path: file.path.clone(),
+                found,
+                limit: MAX_HEAD_FILE_BYTES,
+            });
         }
         Ok(bytes)
     }

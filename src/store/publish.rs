@@ -103,7 +103,8 @@ impl HeadStore {
         let versions = self.versions(task)?;
         let mut codes = ClassCodes::default();
         for file in versions.values() {
-            let content = self.read(file).ok().and_then(|bytes| HeadContent::from_bytes(&bytes).ok());
+            let content =
+                self.read(file).ok().and_then(|bytes| HeadContent::from_bytes(&bytes).ok());
             if let Some(content) = content.filter(|content| codes.check(&content.classes).is_ok()) {
                 codes.record(&content.classes);
             }
@@ -165,8 +166,9 @@ mod tests {
     fn keeps_every_code_over_versions_and_gives_new_ones_to_new_labels() {
         let folder = tempfile::tempdir().unwrap();
         let store = HeadStore::new(folder.path());
-        let named =
-            |pairs: &[(&str, u32)]| pairs.iter().map(|(l, c)| ((*l).to_owned(), *c)).collect::<Vec<_>>();
+        let named = |pairs: &[(&str, u32)]| {
+            pairs.iter().map(|(l, c)| ((*l).to_owned(), *c)).collect::<Vec<_>>()
+        };
         let first = store.publish(&draft(&["ok", "scratch", "dent"])).unwrap();
         assert_eq!(codes_of(&first), named(&[("ok", 1), ("scratch", 2), ("dent", 3)]));
         store.publish(&draft(&["dent", "ok"])).unwrap();

@@ -59,7 +59,8 @@ impl Fingerprint {
         if !metadata.is_file() {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
         }
-        let nanoseconds = |seconds: i64, rest: i64| i128::from(seconds) * 1_000_000_000 + i128::from(rest);
+        let nanoseconds =
+            |seconds: i64, rest: i64| i128::from(seconds) * 1_000_000_000 + i128::from(rest);
         Ok(Self {
             device: metadata.dev(),
             inode: metadata.ino(),
@@ -191,7 +192,8 @@ mod tests {
 
     #[test]
     fn follows_the_link_that_kubernetes_swaps() {
-        let (folder, store) = store_with(&["a/..one/00000001.safetensors", "a/..two/00000001.safetensors"]);
+        let (folder, store) =
+            store_with(&["a/..one/00000001.safetensors", "a/..two/00000001.safetensors"]);
         let link = folder.path().join("a/00000001.safetensors");
         let seen = || {
             let mut scan = store.scan().unwrap();

@@ -21,12 +21,14 @@ pub(super) type State = Vec<(String, Tensor)>;
 
 impl Learner {
     pub(super) fn new(name: &str, parameter: &Tensor, rate: f64) -> Result<Self, TchError> {
-        let (mean, square) = (parameter.f_zeros_like()?.f_detach()?, parameter.f_zeros_like()?.f_detach()?);
+        let (mean, square) =
+            (parameter.f_zeros_like()?.f_detach()?, parameter.f_zeros_like()?.f_detach()?);
         Ok(Self { name: name.to_owned(), parameter: parameter.shallow_clone(), rate, mean, square })
     }
 
     pub(super) fn state(&self) -> State {
-        let parts = [("parameter", &self.parameter), ("mean", &self.mean), ("square", &self.square)];
+        let parts =
+            [("parameter", &self.parameter), ("mean", &self.mean), ("square", &self.square)];
         parts.map(|(part, tensor)| (format!("{part}.{}", self.name), tensor.shallow_clone())).into()
     }
 
@@ -76,7 +78,8 @@ mod tests {
         let mut learners = [("w", &ours, 0.1), ("slow", &slow, 0.01)]
             .map(|(name, parameter, rate)| Learner::new(name, parameter, rate).unwrap());
         let mut optimiser = nn::Adam::default().build(&variables, 0.1).unwrap();
-        let loss = |w: &Tensor, scale: f64| ((w * scale - 0.3).square() * (w + 2.0)).sum(Kind::Float);
+        let loss =
+            |w: &Tensor, scale: f64| ((w * scale - 0.3).square() * (w + 2.0)).sum(Kind::Float);
         for number in 1..6 {
             let scale = f64::from(number);
             optimiser.backward_step(&loss(&theirs, scale));

@@ -11,25 +11,34 @@ use super::{
     pooling::Pooled,
 };
 use crate::base::{
-    Architecture, BaseError, BranchError, BranchId, BranchPoint, BranchWeights, branch_layers::first_plan,
-    layers::Step,
+    Architecture, BaseError, BranchError, BranchId, BranchPoint, BranchWeights,
+    branch_layers::first_plan, layers::Step,
 };
 
 /// The convolution whose result the branch reads.
-pub(super) fn reads(architecture: Architecture, branch: BranchPoint) -> Result<String, BranchError> {
+pub(super) fn reads(
+    architecture: Architecture,
+    branch: BranchPoint,
+) -> Result<String, BranchError> {
     let stage = architecture.branch_stage(branch)?;
     Ok(first_plan(&stage).map(|plan| plan.reads.clone()).unwrap_or_default())
 }
 
 /// Names and shapes must be exactly those of the architecture.
-pub(super) fn check(architecture: Architecture, weights: &BranchWeights) -> Result<(), BranchError> {
+pub(super) fn check(
+    architecture: Architecture,
+    weights: &BranchWeights,
+) -> Result<(), BranchError> {
     let expected: HashMap<String, Vec<usize>> =
         architecture.branch_parameters(weights.branch)?.into_iter().collect();
     if let Some(name) = weights.tensors.keys().find(|name| !expected.contains_key(*name)) {
         return Err(BranchError::Unexpected { name: name.clone() });
     }
     for (name, expected) in expected {
-        let tensor = weights.tensors.get(&name).ok_or_else(|| BranchError::Missing { name: name.clone() })?;
+        let tensor = weights
+            .tensors
+            .get(&name)
+            .ok_or_else(|| BranchError::Missing { name: name.clone() })?;
         let holds: usize = tensor.shape.iter().product();
         if tensor.shape != expected || tensor.values.len() != holds {
             return Err(BranchError::Shape { name, expected, found: tensor.shape.clone() });
@@ -68,7 +77,8 @@ impl Branches {
         check(architecture, weights)?;
         let stage = architecture.branch_stage(weights.branch)?;
         let [channels, height, width] = architecture.branch_map(weights.branch, usual_side)?;
-        let tensor = |name: &str| weights.tensors.get(name).map_or(&[][..], |tensor| &tensor.values);
+        let tensor =
+            |name: &str| weights.tensors.get(name).map_or(&[][..], |tensor| &tensor.values);
         let mut side = height;
         let mut steps = Vec::with_capacity(stage.steps.len());
         for step in &stage.steps {
@@ -80,7 +90,8 @@ impl Branches {
         self.next += 1;
         self.loaded.insert(id, LoadedSteps { branch: weights.branch, steps });
         let shape = [1, height as i64, width as i64, channels as i64];
-        let map = Tensor::f_zeros(shape, (Kind::Float, tch::Device::Cpu))?.f_permute([0, 3, 1, 2])?;
+        let map =
+            Tensor::f_zeros(shape, (Kind::Float, tch::Device::Cpu))?.f_permute([0, 3, 1, 2])?;
         let map = self.kernels.of_floats(map)?;
         self.run(id, map).inspect_err(|_| self.unload(id)).map(|_| id)
     }
@@ -95,9 +106,9 @@ impl Branches {
     }
 
     fn loaded(&self, id: BranchId) -> Result<&LoadedSteps, BaseError> {
-        self.loaded
-            .get(&id)
-            .ok_or_else(|| BaseError::Device { detail: format!("branch {} is not on the device", id.0) })
+        self.loaded.get(&id).ok_or_else(|| BaseError::Device {
+            detail: format!("branch {} is not on the device", id.0),
+        })
     }
 
     /// The last map, from those rows of the trunk's map that are the branch's own to write over.

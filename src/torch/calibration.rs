@@ -16,8 +16,8 @@ use super::{
 };
 use crate::{
     base::{
-        ActivationRanges, Base, BaseError, BaseWeights, Device, DeviceId, FeatureBatch, Outputs, Precision,
-        PrecisionChoice, Range,
+        ActivationRanges, Base, BaseError, BaseWeights, Device, DeviceId, FeatureBatch, Outputs,
+        Precision, PrecisionChoice, Range,
         layers::{IMAGE, MaxPool},
     },
     image::PreparedImage,
@@ -57,7 +57,8 @@ pub fn calibrate(
     let samples = Samples::default();
     let fp32 = kernels::kernels(DeviceId::Cpu, Precision::Fp32, None)?;
     let recorder = Recorder { inner: fp32, samples: samples.clone() };
-    let mut recording = Network::with_kernels(weights, Box::new(recorder), Precision::Fp32, DeviceId::Cpu)?;
+    let mut recording =
+        Network::with_kernels(weights, Box::new(recorder), Precision::Fp32, DeviceId::Cpu)?;
     features(&mut recording, &measured, &mut |batch| {
         done += batch;
         progress(done, passes);
@@ -71,7 +72,8 @@ pub fn calibrate(
     let mut errors = Vec::new();
     let sorted = samples.sorted();
     for percentile in PERCENTILES {
-        let ranges = sorted.iter().map(|(name, values)| (name.clone(), range(values, percentile))).collect();
+        let ranges =
+            sorted.iter().map(|(name, values)| (name.clone(), range(values, percentile))).collect();
         let ranges = ActivationRanges { percentile, images: measured.len(), ranges };
         let kernels = kernels::kernels(DeviceId::Cpu, Precision::Int8, Some(&ranges))?;
         let mut int8 = Network::with_kernels(weights, kernels, Precision::Int8, DeviceId::Cpu)?;
@@ -96,7 +98,8 @@ fn features(
 ) -> Result<Vec<f32>, BaseError> {
     let mut features = Vec::new();
     for batch in pictures.chunks(BATCH) {
-        let FeatureBatch { pyramid, .. } = network.forward(batch, Outputs { pyramid: true, map: false })?;
+        let FeatureBatch { pyramid, .. } =
+            network.forward(batch, Outputs { pyramid: true, map: false })?;
         features.extend(pyramid);
         progress(batch.len());
     }
@@ -169,7 +172,11 @@ impl Kernels for Recorder {
         input_side: usize,
     ) -> Result<Box<dyn Convolution>, TchError> {
         let inner = self.inner.convolution(folded, input_side)?;
-        Ok(Box::new(Recorded { name: folded.plan.name.clone(), inner, samples: self.samples.clone() }))
+        Ok(Box::new(Recorded {
+            name: folded.plan.name.clone(),
+            inner,
+            samples: self.samples.clone(),
+        }))
     }
 
     fn input(&self, images: &[&PreparedImage]) -> Result<Tensor, TchError> {

@@ -29,7 +29,9 @@ impl FoldedConvolution {
         let filters = weight.chunks_exact(plan.inputs * plan.side * plan.side);
         let mut folded = Vec::with_capacity(weight.len());
         let mut bias = Vec::with_capacity(plan.outputs);
-        for ((((filter, gamma), beta), mean), var) in filters.zip(gamma).zip(beta).zip(mean).zip(var) {
+        for ((((filter, gamma), beta), mean), var) in
+            filters.zip(gamma).zip(beta).zip(mean).zip(var)
+        {
             let scale = f64::from(*gamma) / (f64::from(*var) + BATCH_NORM_EPSILON).sqrt();
             folded.extend(filter.iter().map(|value| (f64::from(*value) * scale) as f32));
             bias.push((f64::from(*beta) - f64::from(*mean) * scale) as f32);

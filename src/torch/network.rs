@@ -11,9 +11,10 @@ use super::{
 };
 use crate::{
     base::{
-        Architecture, Base, BaseError, BaseIdentity, BaseWeights, BranchId, BranchPoint, BranchWeights,
-        Device, DeviceError, DeviceId, FeatureBatch, FeatureWidths, ForwardOutput, ForwardRequest, Outputs,
-        PassStatus, Precision, PrecisionChoice, PrecisionError, layers::Stage,
+        Architecture, Base, BaseError, BaseIdentity, BaseWeights, BranchId, BranchPoint,
+        BranchWeights, Device, DeviceError, DeviceId, FeatureBatch, FeatureWidths, ForwardOutput,
+        ForwardRequest, Outputs, PassStatus, Precision, PrecisionChoice, PrecisionError,
+        layers::Stage,
     },
     image::PreparedImage,
 };
@@ -76,8 +77,10 @@ impl Network {
             let mut steps = Vec::with_capacity(stage.steps.len());
             for step in &stage.steps {
                 steps.push(step.prepared(&mut side, &mut |plan, input_side| {
-                    kernels
-                        .convolution(&FoldedConvolution::new(plan, &|name| weights.tensor(name)), input_side)
+                    kernels.convolution(
+                        &FoldedConvolution::new(plan, &|name| weights.tensor(name)),
+                        input_side,
+                    )
                 })?);
             }
             let Stage { channels, output, in_pyramid, .. } = stage;
@@ -123,7 +126,11 @@ impl Base for Network {
         &self.arithmetic
     }
 
-    fn forward(&mut self, images: &[&PreparedImage], outputs: Outputs) -> Result<FeatureBatch, BaseError> {
+    fn forward(
+        &mut self,
+        images: &[&PreparedImage],
+        outputs: Outputs,
+    ) -> Result<FeatureBatch, BaseError> {
         let split = ForwardRequest { outputs, own: true, branches: &[] };
         Ok(self.forward_branches(images, split)?.own)
     }
@@ -177,7 +184,11 @@ impl Base for Network {
         self.graph_streams.in_flight()
     }
 
-    fn trunk_maps(&mut self, images: &[&PreparedImage], branch: BranchPoint) -> Result<Vec<f32>, BaseError> {
+    fn trunk_maps(
+        &mut self,
+        images: &[&PreparedImage],
+        branch: BranchPoint,
+    ) -> Result<Vec<f32>, BaseError> {
         let _no_grad = no_grad_guard();
         check_sides(images)?;
         let reads = self.read_by(branch)?;
@@ -212,7 +223,9 @@ impl Network {
         let outputs = split.outputs;
         let places = split.branches.iter().map(|rows| self.branches.place(rows.branch));
         let places = places.collect::<Result<Vec<BranchPoint>, _>>()?;
-        let Some((last, stages)) = self.stages.split_last() else { return Ok(ForwardOutput::default()) };
+        let Some((last, stages)) = self.stages.split_last() else {
+            return Ok(ForwardOutput::default());
+        };
         let mut x = self.kernels.input(images)?;
         let mut trunk = Vec::new();
         for stage in stages {
@@ -221,16 +234,20 @@ impl Network {
                 trunk.push((stage.channels, self.kernels.pooled(&x, &stage.output)?));
             }
         }
-        let mut features =
-            ForwardOutput { branches: vec![FeatureBatch::default(); places.len()], ..Default::default() };
+        let mut features = ForwardOutput {
+            branches: vec![FeatureBatch::default(); places.len()],
+            ..Default::default()
+        };
         let last_place = places.iter().map(|place| place.first_block).max();
         for (number, step) in last.steps.iter().enumerate() {
             // Before the step: it may write over what it reads.
             for (index, rows) in split.branches.iter().enumerate() {
                 if places[index].first_block == number {
-                    let map = branches::rows_of(&self.branch_input(&x, places[index])?, &rows.images)?;
+                    let map =
+                        branches::rows_of(&self.branch_input(&x, places[index])?, &rows.images)?;
                     let pooled = self.branches.run(rows.branch, map)?;
-                    features.branches[index] = gathered(outputs, &trunk, last.channels, pooled, &rows.images);
+                    features.branches[index] =
+                        gathered(outputs, &trunk, last.channels, pooled, &rows.images);
                 }
             }
             if !split.own && last_place.is_none_or(|place| place <= number) {
@@ -298,7 +315,9 @@ fn gathered(
     if outputs.pyramid {
         for (own, &image) in images.iter().enumerate() {
             let of_trunk = trunk.iter().map(|(channels, pooled)| (*channels, pooled, image));
-            for (channels, Pooled { average, maximum }, image) in of_trunk.chain([(channels, &last, own)]) {
+            for (channels, Pooled { average, maximum }, image) in
+                of_trunk.chain([(channels, &last, own)])
+            {
                 let of_image = image * channels..(image + 1) * channels;
                 batch.pyramid.extend_from_slice(average.get(of_image.clone()).unwrap_or_default());
                 batch.pyramid.extend_from_slice(maximum.get(of_image).unwrap_or_default());

@@ -46,7 +46,9 @@ pub(super) fn pool_codes(map: &[u8], pixels: usize, channels: usize, scale: f32)
                 *maximum = (*maximum).max(*code);
             }
         }
-        pooled.average.extend(sum.iter().map(|sum| (f64::from(*sum) / pixels as f64) as f32 * scale));
+        pooled
+            .average
+            .extend(sum.iter().map(|sum| (f64::from(*sum) / pixels as f64) as f32 * scale));
         pooled.maximum.extend(maximum.iter().map(|code| f32::from(*code) * scale));
     }
     pooled

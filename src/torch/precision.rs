@@ -22,7 +22,9 @@ impl PrecisionChoice {
                 not_here(precision, "the CPU; a CUDA device computes in fp16 or fp32")
             }
             Some(Precision::Bf16) if has_fast_bf16() => Ok(Precision::Bf16),
-            Some(Precision::Bf16) => not_here(Precision::Bf16, "a processor with AVX512-BF16 or AMX"),
+            Some(Precision::Bf16) => {
+                not_here(Precision::Bf16, "a processor with AVX512-BF16 or AMX")
+            }
             Some(Precision::Int8) if kernels::has_fused_convolutions() => Ok(Precision::Int8),
             Some(Precision::Int8) => not_here(Precision::Int8, "a libtorch with oneDNN"),
         }
@@ -45,8 +47,14 @@ mod tests {
     #[test]
     fn a_precision_that_the_device_has_not_is_refused_by_name() {
         let resolve = |precision, device| PrecisionChoice(Some(precision)).resolve(device);
-        assert!(matches!(resolve(Precision::Fp16, DeviceId::Cpu), Err(PrecisionError::NotHere { .. })));
-        assert!(matches!(resolve(Precision::Int8, DeviceId::Cuda(0)), Err(PrecisionError::NotHere { .. })));
+        assert!(matches!(
+            resolve(Precision::Fp16, DeviceId::Cpu),
+            Err(PrecisionError::NotHere { .. })
+        ));
+        assert!(matches!(
+            resolve(Precision::Int8, DeviceId::Cuda(0)),
+            Err(PrecisionError::NotHere { .. })
+        ));
         assert_eq!(resolve(Precision::Fp32, DeviceId::Cuda(0)), Ok(Precision::Fp32));
         assert_eq!(PrecisionChoice(None).resolve(DeviceId::Cuda(0)), Ok(Precision::Fp16));
     }

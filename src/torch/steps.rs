@@ -22,7 +22,10 @@ impl Step<ConvSpec> {
 }
 
 impl<C> Step<C> {
-    pub(super) fn try_map<D, E>(&self, map: &mut impl FnMut(&C) -> Result<D, E>) -> Result<Step<D>, E> {
+    pub(super) fn try_map<D, E>(
+        &self,
+        map: &mut impl FnMut(&C) -> Result<D, E>,
+    ) -> Result<Step<D>, E> {
         Ok(match self {
             Self::Convolution(convolution) => Step::Convolution(map(convolution)?),
             Self::MaxPool(pool) => Step::MaxPool(*pool),

@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use tch::{TchError, Tensor};
 
 use super::{branches::check, folding::BATCH_NORM_EPSILON};
-use crate::base::{Architecture, BaseError, BranchPoint, BranchTensor, BranchWeights, layers::Step};
+use crate::base::{
+    Architecture, BaseError, BranchPoint, BranchTensor, BranchWeights, layers::Step,
+};
 
 /// Convolutions that learn, from the weights that they are given. BatchNorm's statistics, scale and shift stay as they are,
 /// so that the same function is learnt as served.
@@ -34,10 +36,14 @@ struct TrainableConvolution {
 impl TrainableBranch {
     /// # Errors
     /// If the weights are not those of private layers of this architecture.
-    pub(super) fn new(architecture: Architecture, weights: &BranchWeights) -> Result<Self, BaseError> {
+    pub(super) fn new(
+        architecture: Architecture,
+        weights: &BranchWeights,
+    ) -> Result<Self, BaseError> {
         check(architecture, weights)?;
         let stage = architecture.branch_stage(weights.branch)?;
-        let values = |name: &str| weights.tensors.get(name).map_or(&[][..], |tensor| &tensor.values);
+        let values =
+            |name: &str| weights.tensors.get(name).map_or(&[][..], |tensor| &tensor.values);
         let steps = stage.steps.iter().map(|step| {
             step.try_map(&mut |plan| -> Result<TrainableConvolution, TchError> {
                 let name = format!("{}.weight", plan.name);
@@ -86,7 +92,10 @@ impl TrainableBranch {
         let mut tensors = self.start.clone();
         for (name, weight) in self.parameters() {
             if let Some(tensor) = tensors.get_mut(name) {
-                weight.f_detach()?.f_contiguous()?.f_copy_data(&mut tensor.values, weight.numel())?;
+                weight
+                    .f_detach()?
+                    .f_contiguous()?
+                    .f_copy_data(&mut tensor.values, weight.numel())?;
             }
         }
         Ok(BranchWeights { branch: self.branch, tensors })

@@ -121,8 +121,8 @@ impl TrainableHead {
         let features = match self.set {
             FeatureSet::Gap => average,
             FeatureSet::Pyramid => {
-                let from_trunk =
-                    Tensor::f_from_slice(&rows.from_trunk)?.f_view([rows.classes.len() as i64, -1])?;
+                let from_trunk = Tensor::f_from_slice(&rows.from_trunk)?
+                    .f_view([rows.classes.len() as i64, -1])?;
                 Tensor::f_cat(&[from_trunk, average, maximum], 1)?
             }
         };
@@ -149,9 +149,11 @@ impl TrainableHead {
     /// # Errors
     /// If a tensor is missing or has another shape.
     pub fn restore(&mut self, state: &BTreeMap<String, BranchTensor>) -> Result<(), BaseError> {
-        let current: Vec<(String, Tensor)> = self.learners.iter().flat_map(Learner::state).collect();
+        let current: Vec<(String, Tensor)> =
+            self.learners.iter().flat_map(Learner::state).collect();
         let kept = current.iter().map(|(name, tensor)| {
-            let kept = state.get(name).ok_or_else(|| TchError::Convert(format!("no tensor {name}")))?;
+            let kept =
+                state.get(name).ok_or_else(|| TchError::Convert(format!("no tensor {name}")))?;
             Tensor::f_from_slice(&kept.values)?.f_view_as(tensor)
         });
         let kept = kept.collect::<Result<Vec<Tensor>, TchError>>()?;

@@ -20,7 +20,9 @@ pub enum TrainError {
     Dataset(#[from] DatasetError),
     #[error("class {class:?} of --good is none of {data}; known are {}", .known.join(", "))]
     UnknownGood { class: String, data: PathBuf, known: Vec<String> },
-    #[error("cannot use {folder}, where the head is to be published: {source}; nothing was published")]
+    #[error(
+        "cannot use {folder}, where the head is to be published: {source}; nothing was published"
+    )]
     HeadsFolder { folder: PathBuf, source: io::Error },
     #[error("the preprocessing is not valid: {0}")]
     Preprocess(#[from] ImageError),
@@ -35,7 +37,9 @@ pub enum TrainError {
          --augment none, or --strategy feature-extraction"
     )]
     MapsOverLimit { views: usize, needed: u64, limit: u64 },
-    #[error("--strategy fine-tune cannot be done here: {because}; use --strategy feature-extraction")]
+    #[error(
+        "--strategy fine-tune cannot be done here: {because}; use --strategy feature-extraction"
+    )]
     CannotFineTune { because: StrategyReason },
     #[error("training diverged at learning rate {learning_rate}; try a lower --learning-rate")]
     Diverged { learning_rate: f32 },

@@ -42,7 +42,8 @@ pub fn evaluate_head(
         let (trained_on, given) = (head.base.clone(), base.identity().clone());
         return Err(TrainError::OtherBase { trained_on, given });
     }
-    let mut dataset = Dataset::read(data, &GroupBy::Auto, &mut |warning| observer(Event::Warning(warning)))?;
+    let mut dataset =
+        Dataset::read(data, &GroupBy::Auto, &mut |warning| observer(Event::Warning(warning)))?;
     dataset.pictures.retain(|picture| part.is_none() || picture.given == *part);
     if dataset.pictures.is_empty() {
         return Err(TrainError::NothingToJudge { data: data.clone(), part: part.map(Part::name) });

@@ -47,7 +47,11 @@ pub struct Comparison {
 
 impl Comparison {
     /// From pairs: whether the new head is right, and whether the one that serves is.
-    pub fn new(version: Version, digest: Digest, answers: impl IntoIterator<Item = (bool, bool)>) -> Self {
+    pub fn new(
+        version: Version,
+        digest: Digest,
+        answers: impl IntoIterator<Item = (bool, bool)>,
+    ) -> Self {
         let (mut pictures, mut only_new_right, mut only_serving_right) = (0, 0, 0);
         for (new, serving) in answers {
             pictures += 1;
@@ -102,7 +106,8 @@ mod tests {
 
     fn comparison(only_new_right: usize, only_serving_right: usize) -> Comparison {
         let answers = [(true, false)].repeat(only_new_right).into_iter();
-        let answers = answers.chain([(false, true)].repeat(only_serving_right)).chain([(true, true); 5]);
+        let answers =
+            answers.chain([(false, true)].repeat(only_serving_right)).chain([(true, true); 5]);
         Comparison::new(3, Digest::of(b"head"), answers)
     }
 
@@ -117,15 +122,19 @@ mod tests {
             (900, 1000, 0.011_554_4),
         ] {
             let found = comparison(only_new, only_serving).p_worse;
-            assert!((found - expected).abs() < 1e-5, "{only_new} and {only_serving}: {found} and {expected}");
+            assert!(
+                (found - expected).abs() < 1e-5,
+                "{only_new} and {only_serving}: {found} and {expected}"
+            );
         }
         assert_eq!(comparison(0, 0).p_worse, 1.0);
     }
 
     #[test]
     fn refuses_only_what_is_worse_beyond_chance_and_lets_a_reason_overrule() {
-        let decision =
-            |comparison, reason: Option<&str>| Gate::new(comparison, reason.map(str::to_owned)).decision;
+        let decision = |comparison, reason: Option<&str>| {
+            Gate::new(comparison, reason.map(str::to_owned)).decision
+        };
         assert_eq!(decision(None, None), GateDecision::NothingToCompare);
         assert_eq!(decision(Some(comparison(0, 4)), None), GateDecision::Passed);
         assert_eq!(decision(Some(comparison(9, 0)), None), GateDecision::Passed);

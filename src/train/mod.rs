@@ -27,9 +27,9 @@ pub use evaluate::{ClassEvaluation, Evaluation};
 pub use evaluate_head::{EvaluateOptions, evaluate_head};
 pub use gate::{Comparison, Gate, GateDecision};
 pub use linear::{
-    AdamFit, AdamOptions, Candidate, Choice, ClassWeight, Classifier, ConvexFit, ConvexProblem, Epoch,
-    Example, Examples, Folds, ImportError, L2_UNTRIED, Score, choose, fit_by_adam, from_torch_linear,
-    to_torch_linear,
+    AdamFit, AdamOptions, Candidate, Choice, ClassWeight, Classifier, ConvexFit, ConvexProblem,
+    Epoch, Example, Examples, Folds, ImportError, L2_UNTRIED, Score, choose, fit_by_adam,
+    from_torch_linear, to_torch_linear,
 };
 pub use options::{Solver, TrainOptions};
 pub use progress::{Event, Warning};

@@ -69,9 +69,13 @@ pub enum Warning {
     OutsideClasses { path: PathBuf },
     #[error("{path} was left out: folders inside a class folder are not looked into")]
     NestedFolder { path: PathBuf },
-    #[error("{pictures} pictures for test were left alone; `fine-tune evaluate` judges a head on them")]
+    #[error(
+        "{pictures} pictures for test were left alone; `fine-tune evaluate` judges a head on them"
+    )]
     LeftForTest { pictures: usize },
-    #[error("features are not kept, the next run computes them again: cannot write into {path}: {reason}")]
+    #[error(
+        "features are not kept, the next run computes them again: cannot write into {path}: {reason}"
+    )]
     CacheNotWritten { path: PathBuf, reason: String },
     #[error("a stopped training cannot go on where it was: cannot write into {path}: {reason}")]
     NoCheckpoint { path: PathBuf, reason: String },

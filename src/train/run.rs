@@ -115,7 +115,11 @@ pub fn train(
         base: context.base.identity().clone(),
         features: choice.features,
         preprocess: options.preprocess.clone(),
-        classes: dataset.classes.iter().map(|label| (label.clone(), good.contains(label))).collect(),
+        classes: dataset
+            .classes
+            .iter()
+            .map(|label| (label.clone(), good.contains(label)))
+            .collect(),
         decision: DecisionRule::uniform(options.threshold, dataset.classes.len()),
         evidence: json!({
             "pictures": training_set.pictures_per_class(&dataset.classes),
@@ -174,7 +178,8 @@ fn fit_linear(
 /// The pictures that training may look at.
 fn training_data(context: &mut TrainContext<'_>) -> Result<Dataset, TrainError> {
     let TrainOptions { data, group_by, .. } = context.options;
-    let mut dataset = Dataset::read(data, group_by, &mut |warning| context.observe(Event::Warning(warning)))?;
+    let mut dataset =
+        Dataset::read(data, group_by, &mut |warning| context.observe(Event::Warning(warning)))?;
     let found = dataset.pictures.len();
     dataset.pictures.retain(|picture| picture.given != Some(Part::Test));
     if dataset.pictures.len() < found {
@@ -186,16 +191,23 @@ fn training_data(context: &mut TrainContext<'_>) -> Result<Dataset, TrainError> 
     Ok(dataset)
 }
 
-fn good_classes(context: &mut TrainContext<'_>, known: &[String]) -> Result<Vec<String>, TrainError> {
+fn good_classes(
+    context: &mut TrainContext<'_>,
+    known: &[String],
+) -> Result<Vec<String>, TrainError> {
     let options = context.options;
     if let Some(class) = options.good.iter().find(|class| !known.contains(class)) {
         let (class, data, known) = (class.clone(), options.data.clone(), known.to_vec());
         return Err(TrainError::UnknownGood { class, data, known });
     }
     let by_name = options.good.is_empty();
-    let is_good_name = |label: &&String| GOOD_BY_NAME.iter().any(|name| label.eq_ignore_ascii_case(name));
-    let good =
-        if by_name { known.iter().filter(is_good_name).cloned().collect() } else { options.good.clone() };
+    let is_good_name =
+        |label: &&String| GOOD_BY_NAME.iter().any(|name| label.eq_ignore_ascii_case(name));
+    let good = if by_name {
+        known.iter().filter(is_good_name).cloned().collect()
+    } else {
+        options.good.clone()
+    };
     if good.is_empty() {
         context.observe(Event::Warning(Warning::NothingPasses { known: known.to_vec() }));
     } else {
@@ -235,9 +247,13 @@ fn gate(
 }
 
 /// SHA-256 over label and content of every picture used, sorted; names of files do not count.
-fn dataset_digest<'a>(labels: &[String], pictures: impl Iterator<Item = &'a PictureFile>) -> Digest {
-    let lines: std::collections::BTreeSet<String> =
-        pictures.map(|picture| format!("{}\n{}\n", labels[picture.class], picture.digest)).collect();
+fn dataset_digest<'a>(
+    labels: &[String],
+    pictures: impl Iterator<Item = &'a PictureFile>,
+) -> Digest {
+    let lines: std::collections::BTreeSet<String> = pictures
+        .map(|picture| format!("{}\n{}\n", labels[picture.class], picture.digest))
+        .collect();
     let mut hasher = sha2::Sha256::new();
     lines.iter().for_each(|line| hasher.update(line));
     Digest::from_bytes(hasher.finalize().into())

@@ -22,15 +22,19 @@ struct MeanColour {
 
 impl MeanColour {
     fn new() -> Self {
-        let identity =
-            BaseIdentity { architecture: "resnet18".to_owned(), digest: Digest::of(b"mean colour") };
+        let identity = BaseIdentity {
+            architecture: "resnet18".to_owned(),
+            digest: Digest::of(b"mean colour"),
+        };
         Self { identity, images_seen: 0, broken: false }
     }
 }
 
 fn mean_colour(image: &PreparedImage) -> [f32; 3] {
     let (pixels, _) = image.pixels.as_chunks::<3>();
-    [0, 1, 2].map(|channel| pixels.iter().map(|p| f32::from(p[channel])).sum::<f32>() / pixels.len() as f32)
+    [0, 1, 2].map(|channel| {
+        pixels.iter().map(|p| f32::from(p[channel])).sum::<f32>() / pixels.len() as f32
+    })
 }
 
 impl Base for MeanColour {
@@ -46,7 +50,11 @@ impl Base for MeanColour {
         WIDTHS
     }
 
-    fn forward(&mut self, images: &[&PreparedImage], outputs: Outputs) -> Result<FeatureBatch, BaseError> {
+    fn forward(
+        &mut self,
+        images: &[&PreparedImage],
+        outputs: Outputs,
+    ) -> Result<FeatureBatch, BaseError> {
         // The small ones are references, which are computed every time.
         self.images_seen += images.iter().filter(|image| image.side > REFERENCE_SIDE).count();
         if self.broken {
@@ -96,7 +104,8 @@ impl Workshop {
     }
 
     pub(crate) fn picture(&self, path: &str, grey: u8) {
-        let pixels = ::image::RgbImage::from_fn(20, 16, |x, _| ::image::Rgb([grey, grey, grey ^ x as u8]));
+        let pixels =
+            ::image::RgbImage::from_fn(20, 16, |x, _| ::image::Rgb([grey, grey, grey ^ x as u8]));
         let mut png = std::io::Cursor::new(Vec::new());
         pixels.write_to(&mut png, ::image::ImageFormat::Png).unwrap();
         self.write(path, png.get_ref());
@@ -113,7 +122,10 @@ impl Workshop {
             layers: None,
             fine_tune: FineTuneOptions::default(),
             features: Some(FeatureSet::Gap),
-            preprocess: Preprocess { resize: "letterbox:64".parse().unwrap(), ..Preprocess::default() },
+            preprocess: Preprocess {
+                resize: "letterbox:64".parse().unwrap(),
+                ..Preprocess::default()
+            },
             augment: Augment::None,
             good: Vec::new(),
             threshold: 0.5,
@@ -152,14 +164,16 @@ fn a_trained_head_judges_as_the_folders_say() {
     let outcome = workshop.train(&options).unwrap();
     assert_eq!((outcome.published.version, outcome.evaluation.accuracy), (1, 1.0));
     let bytes = fs::read(&outcome.published.path).unwrap();
-    let (head, to_install) = Head::load(&bytes, &options.task, 1, &workshop.base.identity, WIDTHS).unwrap();
+    let (head, to_install) =
+        Head::load(&bytes, &options.task, 1, &workshop.base.identity, WIDTHS).unwrap();
     assert_eq!(head.judge(&[220.0; 3]).decision, Decision::Pass);
     assert_eq!(head.judge(&[30.0; 3]).decision, Decision::Reject);
     // It takes pictures along, and this base gives for them what it gave.
     let reference = to_install.reference;
     assert!(!reference.is_empty() && reference.len() <= MAX_REFERENCES);
     let pictures = reference.pictures(&head.preprocess);
-    let batch = workshop.base.forward(&pictures.iter().collect::<Vec<_>>(), Outputs::default()).unwrap();
+    let batch =
+        workshop.base.forward(&pictures.iter().collect::<Vec<_>>(), Outputs::default()).unwrap();
     assert_eq!(head.check_references(&reference, &batch.gap, "exact"), Ok(()));
     assert!(head.check_references(&reference, &vec![0.0; batch.gap.len()], "exact").is_err());
 }
@@ -296,7 +310,9 @@ fn good_classes_are_those_named_or_else_those_called_ok_or_good() {
     let mut good = |names: &[&str]| {
         let good = names.iter().map(|name| (*name).to_owned()).collect();
         let outcome = workshop.train(&TrainOptions { good, ..options.clone() })?;
-        Ok::<_, TrainError>(content(&outcome).classes.iter().map(|class| class.good).collect::<Vec<_>>())
+        Ok::<_, TrainError>(
+            content(&outcome).classes.iter().map(|class| class.good).collect::<Vec<_>>(),
+        )
     };
     assert_eq!(good(&[]).unwrap(), [true, false]);
     assert_eq!(good(&["scratch"]).unwrap(), [false, true]);
@@ -333,7 +349,10 @@ fn the_file_says_what_was_measured_and_how_it_was_made() {
     assert_eq!(head.evidence["validation"]["confusion"], json!([[3, 0], [0, 3]]));
     assert_eq!(head.evidence["validation"]["accuracy"], json!(1.0));
     assert_eq!(head.provenance["command"]["task"], "bracket-left");
-    assert_eq!((&head.provenance["seed"], &head.provenance["base_origin"]), (&json!(1), &json!("a test")));
+    assert_eq!(
+        (&head.provenance["seed"], &head.provenance["base_origin"]),
+        (&json!(1), &json!("a test"))
+    );
     assert!(head.provenance["dataset_digest"].as_str().unwrap().parse::<Digest>().is_ok());
 }
 
@@ -342,17 +361,26 @@ fn events_come_as_lines_that_programs_can_read_and_progress_reaches_its_end() {
     let mut workshop = Workshop::with_two_classes();
     let mut lines = Vec::new();
     let options = workshop.options();
-    train(&options, &mut workshop.base, &mut |event| lines.push(serde_json::to_value(event).unwrap()))
-        .unwrap();
+    train(&options, &mut workshop.base, &mut |event| {
+        lines.push(serde_json::to_value(event).unwrap())
+    })
+    .unwrap();
     let named = |name: &str| lines.iter().filter(|line| line["event"] == name).collect::<Vec<_>>();
-    assert_eq!(*named("features")[0], json!({"event": "features", "done": 0, "total": 24, "cached": 0}));
+    assert_eq!(
+        *named("features")[0],
+        json!({"event": "features", "done": 0, "total": 24, "cached": 0})
+    );
     assert_eq!(named("features").last().unwrap()["done"], 24);
     assert_eq!(named("good")[0]["classes"], json!(["ok"]));
     assert_eq!(named("choice")[0]["candidates"].as_array().unwrap().len(), 1);
     assert_eq!(named("gate")[0]["decision"], "nothing_to_compare");
     let published = lines.last().unwrap();
     assert_eq!((&published["event"], &published["version"]), (&json!("published"), &json!(1)));
-    assert!(published["digest"].is_string() && published["path"].is_string() && published["accuracy"] == 1.0);
+    assert!(
+        published["digest"].is_string()
+            && published["path"].is_string()
+            && published["accuracy"] == 1.0
+    );
 }
 
 #[test]
@@ -363,7 +391,9 @@ fn adam_says_how_each_epoch_went() {
     let outcome = train(&options, &mut workshop.base, &mut |event| {
         epochs += usize::from(matches!(event, Event::Epoch(_)));
     });
-    let Fitted::Adam { best_epoch, epochs: run } = outcome.unwrap().fitted else { panic!("not Adam") };
+    let Fitted::Adam { best_epoch, epochs: run } = outcome.unwrap().fitted else {
+        panic!("not Adam")
+    };
     assert_eq!(epochs, run);
     assert!(best_epoch.epoch <= run && best_epoch.validation_accuracy == 1.0, "{best_epoch:?}");
 }
@@ -386,7 +416,9 @@ fn both_feature_sets_are_tried_and_equal_ones_give_the_smaller() {
 #[test]
 fn too_few_pictures_to_try_anything_still_make_a_head() {
     let mut workshop = Workshop::empty();
-    for (path, grey) in [("ok/1.png", 200), ("ok/2.png", 210), ("dent/1.png", 10), ("dent/2.png", 20)] {
+    for (path, grey) in
+        [("ok/1.png", 200), ("ok/2.png", 210), ("dent/1.png", 10), ("dent/2.png", 20)]
+    {
         workshop.picture(path, grey);
     }
     let options = TrainOptions { features: None, ..workshop.options() };
@@ -482,8 +514,9 @@ fn a_list_of_pictures_says_what_is_learned_what_judges_and_what_counts_more() {
         } else {
             "test"
         };
-        list +=
-            &format!("ok/{number}.png,fine,{split},,2.5,night shift\ndent/{number}.png,dent,{split},,,\n");
+        list += &format!(
+            "ok/{number}.png,fine,{split},,2.5,night shift\ndent/{number}.png,dent,{split},,,\n"
+        );
     }
     workshop.write("list.csv", list.as_bytes());
     let data = workshop.path("data/list.csv");
@@ -491,6 +524,9 @@ fn a_list_of_pictures_says_what_is_learned_what_judges_and_what_counts_more() {
     let outcome = workshop.train(&options).unwrap();
     assert_eq!(outcome.warnings, [Warning::LeftForTest { pictures: 2 }]);
     let evidence = content(&outcome).evidence;
-    assert_eq!(evidence["pictures"], json!({"dent": {"train": 8, "val": 3}, "fine": {"train": 8, "val": 3}}));
+    assert_eq!(
+        evidence["pictures"],
+        json!({"dent": {"train": 8, "val": 3}, "fine": {"train": 8, "val": 3}})
+    );
     assert_eq!(outcome.evaluation.accuracy, 1.0);
 }

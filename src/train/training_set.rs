@@ -42,7 +42,10 @@ pub(crate) struct TrainingSet<'a> {
 
 impl<'a> TrainingSet<'a> {
     /// Computes what the cache does not have. Files that turn out to be no pictures are left out with a warning.
-    pub(crate) fn gather(context: &mut TrainContext<'_>, dataset: &'a Dataset) -> Result<Self, TrainError> {
+    pub(crate) fn gather(
+        context: &mut TrainContext<'_>,
+        dataset: &'a Dataset,
+    ) -> Result<Self, TrainError> {
         let options = context.options;
         let views: Vec<View<'_>> = dataset.pictures.iter().map(View::unchanged).collect();
         let rows = compute(context, &views, &options.preprocess)?;
@@ -54,7 +57,8 @@ impl<'a> TrainingSet<'a> {
             .filter_map(|(picture, row)| Some((picture, row?)))
             .unzip();
         dataset.check(&pictures)?;
-        let parts = split::split(&pictures, &dataset.classes, options.validation_share, options.seed)?;
+        let parts =
+            split::split(&pictures, &dataset.classes, options.validation_share, options.seed)?;
         let (mut train, mut validation) = (Vec::new(), Vec::new());
         for ((picture, row), part) in pictures.into_iter().zip(rows).zip(parts) {
             match part {
@@ -105,7 +109,8 @@ impl<'a> TrainingSet<'a> {
     pub(crate) fn pictures_per_class(&self, labels: &[String]) -> serde_json::Value {
         let per_class = labels.iter().enumerate().map(|(class, label)| {
             let train = self.train.iter().filter(|learned| learned.picture.class == class).count();
-            let validation = self.validation.iter().filter(|(picture, _)| picture.class == class).count();
+            let validation =
+                self.validation.iter().filter(|(picture, _)| picture.class == class).count();
             (label.clone(), json!({ "train": train, "val": validation }))
         });
         per_class.collect::<serde_json::Map<_, _>>().into()
@@ -116,23 +121,33 @@ impl<'a> TrainingSet<'a> {
         let sets = options.features.map_or(FeatureSet::ALL.to_vec(), |set| vec![set]);
         let (count, way) = (self.classes.len(), options.class_weight);
         let problem = |set| (set, ConvexProblem::new(&self.examples(set), count, way));
-        let mut problems: Vec<(FeatureSet, ConvexProblem)> = sets.into_iter().map(problem).collect();
+        let mut problems: Vec<(FeatureSet, ConvexProblem)> =
+            sets.into_iter().map(problem).collect();
         let choice = choose(&problems, self.folds(options.seed).as_ref(), options.l2)?;
         let chosen = problems.iter().position(|(set, _)| *set == choice.features)?;
         Some((choice, problems.swap_remove(chosen).1))
     }
 
     /// Fits by Adam, which stops early by the pictures kept back.
-    pub(crate) fn fit_by_adam(&self, context: &mut TrainContext<'_>, set: FeatureSet) -> Option<AdamFit> {
+    pub(crate) fn fit_by_adam(
+        &self,
+        context: &mut TrainContext<'_>,
+        set: FeatureSet,
+    ) -> Option<AdamFit> {
         let options = context.options;
         let mut judges = Examples::default();
         for (picture, features) in &self.validation {
             judges.push(features.of(set), picture.class, 1.0);
         }
         let train = self.examples(set);
-        fit_by_adam(&train, &judges, self.classes.len(), options.class_weight, &options.adam, &mut |epoch| {
-            context.observe(Event::Epoch(epoch))
-        })
+        fit_by_adam(
+            &train,
+            &judges,
+            self.classes.len(),
+            options.class_weight,
+            &options.adam,
+            &mut |epoch| context.observe(Event::Epoch(epoch)),
+        )
     }
 
     /// True and answered class of each picture kept back, by a head with or without layers of its own.
@@ -146,11 +161,19 @@ impl<'a> TrainingSet<'a> {
         let answer = |features: &PictureFeatures| winner(&linear.logits(features.of(set)));
         let pictures = self.validation.iter();
         if branch.is_none() {
-            return Ok(pictures.map(|(picture, features)| (picture.class, answer(features))).collect());
+            return Ok(pictures
+                .map(|(picture, features)| (picture.class, answer(features)))
+                .collect());
         }
         let TrainContext { options, base, observer } = context;
         let mut reader = FeatureReader::of_head(*base, branch)?;
-        let rows = features_of(&self.validation_views(), &options.preprocess, None, &mut reader, *observer)?;
+        let rows = features_of(
+            &self.validation_views(),
+            &options.preprocess,
+            None,
+            &mut reader,
+            *observer,
+        )?;
         let answers = pictures.zip(rows).map(|((picture, _), features)| {
             Ok((picture.class, answer(&features.ok_or(TrainError::FeaturesMissing)?)))
         });
@@ -197,7 +220,8 @@ impl<'a> TrainingSet<'a> {
 
     /// The views of a picture stand with it, and only the picture itself judges.
     fn folds(&self, seed: u64) -> Option<Folds> {
-        let pictures: Vec<PictureFile> = self.train.iter().map(|learned| learned.picture.clone()).collect();
+        let pictures: Vec<PictureFile> =
+            self.train.iter().map(|learned| learned.picture.clone()).collect();
         let (of_pictures, count) = split::folds(&pictures, MOST_FOLDS, seed)?;
         let (mut of_rows, mut judges) = (Vec::new(), Vec::new());
         for (learned, fold) in self.train.iter().zip(of_pictures) {
@@ -217,7 +241,8 @@ fn compute(
 ) -> Result<Vec<Option<PictureFeatures>>, TrainError> {
     let TrainContext { options, base, observer } = context;
     let cache = options.cache.as_deref();
-    let cache = cache
-        .map(|root| FeatureCache::new(root, base.identity(), base.arithmetic(), base.widths(), preprocess));
+    let cache = cache.map(|root| {
+        FeatureCache::new(root, base.identity(), base.arithmetic(), base.widths(), preprocess)
+    });
     features_of(views, preprocess, cache.as_ref(), &mut FeatureReader::of_base(*base), *observer)
 }

@@ -74,7 +74,10 @@ async fn refuses_shapes_that_would_broadcast() {
     let bias = NewTensor { name: "linear.bias", shape: &[2], values: &[0.0; 2] };
     let weight = NewTensor { name: "linear.weight", shape: &[2, 4], values: &[0.0; 8] };
     is_refused(
-        &with_tensors(&[NewTensor { name: "linear.weight", shape: &[1, 4], values: &[0.0; 4] }, bias]),
+        &with_tensors(&[
+            NewTensor { name: "linear.weight", shape: &[1, 4], values: &[0.0; 4] },
+            bias,
+        ]),
         "linear.weight has shape [1, 4], expected [2, 4]",
     )
     .await;
@@ -94,7 +97,8 @@ async fn refuses_shapes_that_would_broadcast() {
 async fn refuses_a_head_for_features_of_another_width() {
     let weight = NewTensor { name: "linear.weight", shape: &[2, 512], values: &[0.0; 1024] };
     let bias = NewTensor { name: "linear.bias", shape: &[2], values: &[0.0; 2] };
-    is_refused(&with_tensors(&[weight, bias]), "it reads 512 gap features, this base gives 4").await;
+    is_refused(&with_tensors(&[weight, bias]), "it reads 512 gap features, this base gives 4")
+        .await;
 }
 
 #[tokio::test]
@@ -164,8 +168,11 @@ async fn serves_a_head_whose_pictures_give_here_what_they_gave_where_it_was_trai
 async fn refuses_a_head_that_moves_or_reuses_a_class_code() {
     let mut moved = version(2);
     moved.classes[0].code = 7;
-    is_refused(&moved.to_bytes().unwrap(), "class \"bright\" has code 7, but earlier versions gave it 1")
-        .await;
+    is_refused(
+        &moved.to_bytes().unwrap(),
+        "class \"bright\" has code 7, but earlier versions gave it 1",
+    )
+    .await;
     let mut reused = version(2);
     reused.classes[1].label = "scratch".into();
     is_refused(&reused.to_bytes().unwrap(), "class \"scratch\" takes code 2").await;
@@ -173,7 +180,11 @@ async fn refuses_a_head_that_moves_or_reuses_a_class_code() {
 
 #[tokio::test]
 async fn refuses_a_file_whose_name_and_content_disagree() {
-    is_refused(&version(9).to_bytes().unwrap(), "it says it is version 9, but its file name says 2").await;
+    is_refused(
+        &version(9).to_bytes().unwrap(),
+        "it says it is version 9, but its file name says 2",
+    )
+    .await;
     let other_task = heads::content(&heads::draft("other", 2.0), 2);
     is_refused(&other_task.to_bytes().unwrap(), "it is for task other").await;
 }
@@ -243,7 +254,8 @@ async fn an_unreadable_task_folder_changes_nothing_and_is_listed_until_it_is_bac
     assert_eq!(server.metric("turret_head_reloads_total{result=\"scan_failed\"}").await, Some(1.0));
     fs_err::remove_file(&task).unwrap();
     fs_err::rename(&aside, &task).unwrap();
-    eventually("the folder is no longer listed", async || server.list("part").await.len() == 1).await;
+    eventually("the folder is no longer listed", async || server.list("part").await.len() == 1)
+        .await;
     assert_eq!(version_that_answers(&server).await, 1);
 }
 
@@ -264,7 +276,8 @@ async fn a_lost_root_removes_nothing_and_new_heads_are_found_when_it_is_back() {
     // And events reach the folder that is back.
     heads::publish(&server.heads, &heads::draft("part", 3.0));
     server.wait_for_serving("part", 3).await;
-    eventually("the folder is no longer listed", async || server.list("part").await.len() == 1).await;
+    eventually("the folder is no longer listed", async || server.list("part").await.len() == 1)
+        .await;
 }
 
 #[tokio::test]
@@ -278,7 +291,8 @@ async fn a_removed_task_folder_removes_nothing_and_an_emptied_one_withdraws_the_
     fs_err::create_dir(&task).unwrap();
     server.wait_for("part", 1, HeadState::Retired).await;
     assert!(server.list("").await.is_empty());
-    let status = server.classifier().await.classify(request(&["part"], plain(1))).await.unwrap_err();
+    let status =
+        server.classifier().await.classify(request(&["part"], plain(1))).await.unwrap_err();
     assert_eq!(status.code(), tonic::Code::NotFound);
     assert_eq!(server.metric("turret_heads_serving").await, Some(0.0));
 }

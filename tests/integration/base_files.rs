@@ -15,14 +15,16 @@ type Change = dyn Fn(&str, Vec<usize>) -> Option<Vec<usize>>;
 fn checkpoint(folder: &Path, change: &Change) -> std::path::PathBuf {
     let path = folder.join("checkpoint.safetensors");
     let parameters = Architecture::ResNet18.parameters();
-    let shapes =
-        parameters.into_iter().filter_map(|(name, shape)| Some((change(&name, shape.clone())?, name)));
+    let shapes = parameters
+        .into_iter()
+        .filter_map(|(name, shape)| Some((change(&name, shape.clone())?, name)));
     let shapes: Vec<_> = shapes.collect();
     let data: Vec<Vec<u8>> =
         shapes.iter().map(|(shape, _)| vec![0; shape.iter().product::<usize>() * 4]).collect();
     let views = shapes.iter().zip(&data).map(|((shape, name), data)| {
         let view =
-            safetensors::tensor::TensorView::new(safetensors::Dtype::F32, shape.clone(), data).unwrap();
+            safetensors::tensor::TensorView::new(safetensors::Dtype::F32, shape.clone(), data)
+                .unwrap();
         (name.clone(), view)
     });
     fs_err::write(&path, safetensors::serialize(views, None).unwrap()).unwrap();
@@ -58,12 +60,18 @@ fn tells_a_damaged_file_by_its_digest() {
 fn import_names_what_is_missing_too_many_or_of_another_shape() {
     let folder = tempfile::tempdir().unwrap();
     let import = |change: &Change| {
-        BaseWeights::import(&checkpoint(folder.path(), change)).map(|weights| weights.architecture())
+        BaseWeights::import(&checkpoint(folder.path(), change))
+            .map(|weights| weights.architecture())
     };
     assert_eq!(import(&|_, shape| Some(shape)).unwrap(), Architecture::ResNet18);
-    let missing = import(&|name, shape| (name != "layer2.0.bn1.running_var").then_some(shape)).unwrap_err();
-    assert!(missing.to_string().contains("tensor layer2.0.bn1.running_var is missing"), "{missing}");
-    let other = import(&|name, shape| Some(if name == "bn1.bias" { vec![1] } else { shape })).unwrap_err();
+    let missing =
+        import(&|name, shape| (name != "layer2.0.bn1.running_var").then_some(shape)).unwrap_err();
+    assert!(
+        missing.to_string().contains("tensor layer2.0.bn1.running_var is missing"),
+        "{missing}"
+    );
+    let other =
+        import(&|name, shape| Some(if name == "bn1.bias" { vec![1] } else { shape })).unwrap_err();
     assert!(other.to_string().contains("bn1.bias has shape [1], expected [64]"), "{other}");
     let not_a_base = BaseWeights::load(&folder.path().join("checkpoint.safetensors")).unwrap_err();
     assert!(not_a_base.to_string().contains("turret base import"), "{not_a_base}");

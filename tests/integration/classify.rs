@@ -16,7 +16,9 @@ use crate::support::{
     within_patience,
 };
 
-async fn server_of(tasks: &[&str]) -> (TestServer, std::sync::Arc<crate::support::fake_base::Control>) {
+async fn server_of(
+    tasks: &[&str],
+) -> (TestServer, std::sync::Arc<crate::support::fake_base::Control>) {
     let builder = TestServer::builder();
     for (number, task) in tasks.iter().enumerate() {
         heads::publish(builder.heads(), &heads::draft(task, number as f32));
@@ -48,16 +50,34 @@ async fn a_verdict_carries_decision_scores_codes_version_digest_and_times() {
     request.part_id = "serial-7".to_owned();
     let response = ask(&server, request).await.unwrap();
     assert_eq!((response.request_id.as_str(), response.part_id.as_str()), ("r-1", "serial-7"));
-    assert_eq!(response.result_id.as_bytes()[14], b'7', "a UUID of version 7: {}", response.result_id);
+    assert_eq!(
+        response.result_id.as_bytes()[14],
+        b'7',
+        "a UUID of version 7: {}",
+        response.result_id
+    );
     assert_eq!(response.base_digest, crate::support::fake_base::identity().digest.to_string());
     let verdict = &response.verdicts[0];
-    assert_eq!((verdict.task.as_str(), verdict.label.as_str(), verdict.class_code), ("part", "bright", 1));
-    assert_eq!((verdict.head_version, verdict.head_digest.clone()), (2, published.digest.to_string()));
+    assert_eq!(
+        (verdict.task.as_str(), verdict.label.as_str(), verdict.class_code),
+        ("part", "bright", 1)
+    );
+    assert_eq!(
+        (verdict.head_version, verdict.head_digest.clone()),
+        (2, published.digest.to_string())
+    );
     assert_eq!((verdict.decision(), verdict.reasons[0]), (Decision::Pass, Reason::Clear.into()));
     // softmax([10, 5])
-    assert!((verdict.probability - 0.993_307).abs() < 1e-5 && (verdict.margin - 0.986_614).abs() < 1e-5);
-    let scores: Vec<_> = verdict.scores.iter().map(|s| (s.label.as_str(), s.class_code, s.logit)).collect();
-    assert_eq!(scores, [("bright", 1, None), ("dark", 2, None)], "highest first, no extras unasked");
+    assert!(
+        (verdict.probability - 0.993_307).abs() < 1e-5 && (verdict.margin - 0.986_614).abs() < 1e-5
+    );
+    let scores: Vec<_> =
+        verdict.scores.iter().map(|s| (s.label.as_str(), s.class_code, s.logit)).collect();
+    assert_eq!(
+        scores,
+        [("bright", 1, None), ("dark", 2, None)],
+        "highest first, no extras unasked"
+    );
     assert!(verdict.embedding.is_empty() && verdict.novelty.is_none() && verdict.error.is_none());
     let times = response.times.unwrap();
     assert!(times.batch_size == 1 && times.total >= times.decode + times.forward);
@@ -72,7 +92,11 @@ async fn decides_pass_reject_or_review_by_class_and_threshold() {
     };
     assert_eq!(decision(250).await, (Decision::Pass, Reason::Clear.into()));
     assert_eq!(decision(10).await, (Decision::Reject, Reason::Clear.into()));
-    assert_eq!(decision(128).await, (Decision::Review, Reason::LowConfidence.into()), "both near 0.5");
+    assert_eq!(
+        decision(128).await,
+        (Decision::Review, Reason::LowConfidence.into()),
+        "both near 0.5"
+    );
 }
 
 #[tokio::test]
@@ -81,14 +105,19 @@ async fn several_tasks_are_answered_in_order_by_one_forward_pass() {
     let response = ask(&server, request(&["c", "a", "b"], plain(100))).await.unwrap();
     let tasks: Vec<_> = response.verdicts.iter().map(|verdict| verdict.task.as_str()).collect();
     assert_eq!(tasks, ["c", "a", "b"]);
-    assert_eq!(control.passes(), [vec![100]], "tasks that agree on the preprocessing share the image");
+    assert_eq!(
+        control.passes(),
+        [vec![100]],
+        "tasks that agree on the preprocessing share the image"
+    );
 }
 
 #[tokio::test]
 async fn tasks_with_different_preprocessing_get_images_of_their_own_in_one_request() {
     let builder = TestServer::builder();
     let mut other = heads::draft("other", 0.0);
-    other.preprocess = Preprocess { resize: Resize::Letterbox { size: 64 }, ..Preprocess::default() };
+    other.preprocess =
+        Preprocess { resize: Resize::Letterbox { size: 64 }, ..Preprocess::default() };
     heads::publish(builder.heads(), &heads::draft("part", 0.0));
     heads::publish(builder.heads(), &other);
     let (server, control) = builder.start_fake().await;
@@ -135,7 +164,12 @@ async fn every_mistake_in_a_request_has_a_code_a_reason_and_a_field() {
     type Break = fn(&mut proto::ClassifyRequest);
     let mistakes: [(Break, Code, &str, &str); 14] = [
         (|r| r.tasks.clear(), Code::InvalidArgument, "TASKS_EMPTY", "tasks"),
-        (|r| r.tasks.push("bracket-left".to_owned()), Code::InvalidArgument, "TASK_DOUBLED", "tasks"),
+        (
+            |r| r.tasks.push("bracket-left".to_owned()),
+            Code::InvalidArgument,
+            "TASK_DOUBLED",
+            "tasks",
+        ),
         (|r| r.tasks[0] = "../etc".to_owned(), Code::InvalidArgument, "TASK_NAME_INVALID", "tasks"),
         (|r| r.tasks[0] = "bracket-lfet".to_owned(), Code::NotFound, "TASK_UNKNOWN", "tasks"),
         (
@@ -145,9 +179,19 @@ async fn every_mistake_in_a_request_has_a_code_a_reason_and_a_field() {
             "tasks",
         ),
         (|r| r.image = None, Code::InvalidArgument, "IMAGE_MISSING", "image"),
-        (|r| r.image = Some(proto::Image::default()), Code::InvalidArgument, "IMAGE_MISSING", "image"),
+        (
+            |r| r.image = Some(proto::Image::default()),
+            Code::InvalidArgument,
+            "IMAGE_MISSING",
+            "image",
+        ),
         (|r| r.part_id = "x".repeat(129), Code::InvalidArgument, "ID_TOO_LONG", "part_id"),
-        (|r| r.want = vec![Extra::Heatmap.into()], Code::InvalidArgument, "EXTRA_NOT_BUILT", "want"),
+        (
+            |r| r.want = vec![Extra::Heatmap.into()],
+            Code::InvalidArgument,
+            "EXTRA_NOT_BUILT",
+            "want",
+        ),
         (|r| r.want = vec![99], Code::InvalidArgument, "EXTRA_UNKNOWN", "want"),
         (
             |r| {
@@ -172,7 +216,8 @@ async fn every_mistake_in_a_request_has_a_code_a_reason_and_a_field() {
         ),
         (
             |r| {
-                let frame = proto::RawFrame { pixel_format: "Mono7".to_owned(), ..Default::default() };
+                let frame =
+                    proto::RawFrame { pixel_format: "Mono7".to_owned(), ..Default::default() };
                 r.image = Some(proto::Image { data: Some(proto::image::Data::Raw(frame)) });
             },
             Code::InvalidArgument,

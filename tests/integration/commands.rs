@@ -4,8 +4,15 @@ use crate::support::process::{failure, fine_tune, small_data_set, success, turre
 
 #[test]
 fn a_wrong_command_says_everything_that_is_wrong_and_exits_with_two() {
-    let (code, told) =
-        failure(turret().args(["serve", "--listen", "nowhere", "--max-batch", "0", "--precision", "int4"]));
+    let (code, told) = failure(turret().args([
+        "serve",
+        "--listen",
+        "nowhere",
+        "--max-batch",
+        "0",
+        "--precision",
+        "int4",
+    ]));
     assert_eq!(code, 2);
     for part in [
         "--base FILE is missing",
@@ -18,7 +25,10 @@ fn a_wrong_command_says_everything_that_is_wrong_and_exits_with_two() {
     }
     let (code, told) = failure(fine_tune().args(["train", "data"]));
     assert_eq!(code, 2);
-    assert!(told.contains("--task") && told.contains("--base") && told.contains("--heads"), "{told}");
+    assert!(
+        told.contains("--task") && told.contains("--base") && told.contains("--heads"),
+        "{told}"
+    );
 }
 
 #[test]
@@ -36,8 +46,9 @@ fn a_server_that_is_not_there_is_named_in_one_line() {
     let folder = tempfile::tempdir().unwrap();
     let picture = folder.path().join("p.png");
     fs_err::write(&picture, b"x").unwrap();
-    let (code, told) =
-        failure(turret().args(["classify", "--server", "http://127.0.0.1:1", "--task", "t"]).arg(&picture));
+    let (code, told) = failure(
+        turret().args(["classify", "--server", "http://127.0.0.1:1", "--task", "t"]).arg(&picture),
+    );
     assert_eq!(code, 1);
     assert!(told.contains("cannot reach http://127.0.0.1:1"), "{told}");
 }
@@ -50,7 +61,9 @@ fn inspect_tells_what_a_base_is() {
     let told = success(turret().args(["base", "inspect"]).arg(&base));
     assert!(told.contains("resnet18") && told.contains("random weights from seed 0"), "{told}");
     let (code, told) = failure(
-        turret().args(["base", "inspect"]).arg(small_data_set(folder.path(), 1).join("dark/000.png")),
+        turret()
+            .args(["base", "inspect"])
+            .arg(small_data_set(folder.path(), 1).join("dark/000.png")),
     );
     assert_eq!(code, 1);
     assert!(told.contains("is no base file"), "{told}");

@@ -23,7 +23,8 @@ async fn logits(server: &TestServer, tasks: &[&str], red: u8) -> Vec<Vec<f32>> {
     let mut request = request(tasks, plain(red));
     request.want = vec![proto::Extra::Logits.into()];
     let response = server.classifier().await.classify(request).await.unwrap().into_inner();
-    let of = |verdict: &proto::Verdict| verdict.scores.iter().filter_map(|score| score.logit).collect();
+    let of =
+        |verdict: &proto::Verdict| verdict.scores.iter().filter_map(|score| score.logit).collect();
     response.verdicts.iter().map(of).collect()
 }
 
@@ -69,7 +70,10 @@ async fn a_deep_head_beyond_the_budget_is_refused_and_serves_when_another_is_wit
         "{}",
         refused.reason
     );
-    assert!(near(&logits(&server, &["first"], 51).await[0], [4.0, 7.0]), "what serves goes on serving");
+    assert!(
+        near(&logits(&server, &["first"], 51).await[0], [4.0, 7.0]),
+        "what serves goes on serving"
+    );
     fs::remove_file(heads::path_of(&server.heads, "first", 1)).unwrap();
     server.wait_for_serving("second", 1).await;
     assert!(near(&logits(&server, &["second"], 51).await[0], [5.0, 8.0]));
@@ -111,7 +115,10 @@ async fn a_thousand_swaps_of_a_deep_head_under_load_fail_nobody_and_leave_nothin
     for client in clients {
         client.await.unwrap();
     }
-    eventually("only the last version's layers are on the device", async || control.branches().0 == 1).await;
+    eventually("only the last version's layers are on the device", async || {
+        control.branches().0 == 1
+    })
+    .await;
     let freed = async || server.metric("turret_deep_head_bytes").await == Some(ONE_BRANCH as f64);
     eventually("the memory of the others is free", freed).await;
     assert_eq!(server.metric("turret_head_reloads_total{result=\"refused\"}").await, Some(0.0));
@@ -119,7 +126,9 @@ async fn a_thousand_swaps_of_a_deep_head_under_load_fail_nobody_and_leave_nothin
 
 async fn ask_until_the_last_version(address: std::net::SocketAddr) {
     let mut client =
-        proto::classifier_client::ClassifierClient::connect(format!("http://{address}")).await.unwrap();
+        proto::classifier_client::ClassifierClient::connect(format!("http://{address}"))
+            .await
+            .unwrap();
     loop {
         let mut request = request(&["part"], plain(51));
         request.want = vec![proto::Extra::Logits.into()];

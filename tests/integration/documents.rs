@@ -13,10 +13,17 @@ fn the_readme_lists_every_setting_of_the_server_with_its_default() {
     let readme = readme();
     let listed: Vec<&str> = readme.lines().filter(|line| line.starts_with("| `--")).collect();
     for setting in SERVE {
-        let default =
-            setting.default.map(|default| format!("`{default}`")).unwrap_or_else(|| "required".to_owned());
-        let row =
-            format!("| `--{}` | `{}` | {} | {} |", setting.name, setting.variable(), default, setting.help);
+        let default = setting
+            .default
+            .map(|default| format!("`{default}`"))
+            .unwrap_or_else(|| "required".to_owned());
+        let row = format!(
+            "| `--{}` | `{}` | {} | {} |",
+            setting.name,
+            setting.variable(),
+            default,
+            setting.help
+        );
         assert!(listed.contains(&row.as_str()), "the README has no row\n{row}");
     }
     assert_eq!(listed.len(), SERVE.len(), "the README lists a setting that does not exist");

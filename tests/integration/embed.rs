@@ -13,7 +13,10 @@ fn embed(id: &str, bytes: Vec<u8>, preprocess: &str) -> proto::EmbedRequest {
     proto::EmbedRequest { request_id, image: Some(image), roi: None, preprocess }
 }
 
-async fn answers(server: &TestServer, requests: Vec<proto::EmbedRequest>) -> Vec<proto::EmbedResponse> {
+async fn answers(
+    server: &TestServer,
+    requests: Vec<proto::EmbedRequest>,
+) -> Vec<proto::EmbedResponse> {
     let stream = server.classifier().await.embed(tokio_stream::iter(requests)).await.unwrap();
     let mut stream = stream.into_inner();
     let mut answers = Vec::new();
@@ -32,13 +35,19 @@ async fn every_picture_gets_its_features_with_what_they_mean() {
     let found = answers(&server, requests.to_vec()).await;
     assert_eq!(found.len(), reds.len());
     for (answer, red) in found.iter().zip(reds) {
-        assert_eq!((answer.request_id.as_str(), &answer.error), (format!("{red:03}").as_str(), &None));
+        assert_eq!(
+            (answer.request_id.as_str(), &answer.error),
+            (format!("{red:03}").as_str(), &None)
+        );
         // The fake base's pyramid is its gap twice.
         assert_eq!((answer.embedding.len(), answer.gap_width), (8, 4));
         assert_eq!((answer.architecture.as_str(), answer.arithmetic.as_str()), ("fake", "exact"));
         assert_eq!(answer.base_digest.len(), 64);
     }
-    assert_eq!(server.metric("turret_requests_total{code=\"OK\",rpc=\"Embed\",task=\"\"}").await, Some(3.0));
+    assert_eq!(
+        server.metric("turret_requests_total{code=\"OK\",rpc=\"Embed\",task=\"\"}").await,
+        Some(3.0)
+    );
 }
 
 #[tokio::test]
@@ -55,11 +64,16 @@ async fn a_picture_that_cannot_be_read_is_answered_and_the_others_too() {
         ),
     ];
     let found = answers(&server, requests).await;
-    let reason = |answer: &proto::EmbedResponse| answer.error.as_ref().map(|error| error.reason.clone());
+    let reason =
+        |answer: &proto::EmbedResponse| answer.error.as_ref().map(|error| error.reason.clone());
     assert!(reason(&found[0]).is_some(), "{found:?}");
     assert_eq!(reason(&found[1]).as_deref(), Some("PREPROCESS_INVALID"));
     assert_eq!(reason(&found[2]).as_deref(), Some("IMAGE_MISSING"));
-    assert!(reason(&found[3]).is_none() && (found[3].embedding[0] - 0.2).abs() < 1e-6, "{:?}", found[3]);
+    assert!(
+        reason(&found[3]).is_none() && (found[3].embedding[0] - 0.2).abs() < 1e-6,
+        "{:?}",
+        found[3]
+    );
 }
 
 #[tokio::test]

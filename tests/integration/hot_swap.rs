@@ -22,7 +22,8 @@ async fn no_request_fails_and_no_answer_mixes_versions_while_two_hundred_are_pub
     // Every version has labels and logits of its own.
     let draft = |version: u64| {
         let mut draft = heads::draft("part", version as f32);
-        draft.classes = vec![(format!("bright-{version}"), true), (format!("dark-{version}"), false)];
+        draft.classes =
+            vec![(format!("bright-{version}"), true), (format!("dark-{version}"), false)];
         draft
     };
     let digests = Arc::new(Mutex::new(HashMap::new()));
@@ -60,7 +61,9 @@ async fn ask_until_the_last_version(
     digests: Arc<Mutex<HashMap<u64, String>>>,
 ) -> u64 {
     let mut client =
-        proto::classifier_client::ClassifierClient::connect(format!("http://{address}")).await.unwrap();
+        proto::classifier_client::ClassifierClient::connect(format!("http://{address}"))
+            .await
+            .unwrap();
     let (mut answers, mut newest_seen) = (0, 0);
     while newest_seen < VERSIONS {
         let mut request = request(&["part"], plain(red));
@@ -77,9 +80,13 @@ async fn ask_until_the_last_version(
         for score in &verdict.scores {
             let (class, of) = score.label.split_once('-').unwrap();
             assert_eq!(of, version.to_string(), "a label of another version");
-            let expected = version as f32 + if class == "dark" { 5.0 } else { 10.0 * f32::from(red) / 255.0 };
+            let expected =
+                version as f32 + if class == "dark" { 5.0 } else { 10.0 * f32::from(red) / 255.0 };
             let logit = score.logit.unwrap();
-            assert!((logit - expected).abs() < 0.01, "{logit} is not {expected}: weights of another version");
+            assert!(
+                (logit - expected).abs() < 0.01,
+                "{logit} is not {expected}: weights of another version"
+            );
         }
         answers += 1;
     }
@@ -105,7 +112,10 @@ async fn a_restarted_server_comes_up_with_what_its_peer_serves() {
     copy_folder(&root, peer.heads());
     let (peer, _control) = peer.start_fake().await;
     let states = |heads: Vec<proto::Head>| {
-        heads.into_iter().map(|head| (head.version, head.state, head.digest, head.reason)).collect::<Vec<_>>()
+        heads
+            .into_iter()
+            .map(|head| (head.version, head.state, head.digest, head.reason))
+            .collect::<Vec<_>>()
     };
     assert_eq!(states(peer.list("").await), states(server.list("").await));
 }

@@ -42,7 +42,9 @@ fn bomb(width: u32, height: u32) -> Vec<u8> {
 
 fn crc32(bytes: &[u8]) -> u32 {
     !bytes.iter().fold(!0u32, |crc, byte| {
-        (0..8).fold(crc ^ u32::from(*byte), |crc, _| (crc >> 1) ^ (0xedb8_8320 & (crc & 1).wrapping_neg()))
+        (0..8).fold(crc ^ u32::from(*byte), |crc, _| {
+            (crc >> 1) ^ (0xedb8_8320 & (crc & 1).wrapping_neg())
+        })
     })
 }
 
@@ -65,7 +67,10 @@ async fn harmful_pictures_are_refused_and_the_server_goes_on() {
     for (name, bytes) in harmful {
         let status = client.classify(encoded(&bytes)).await.expect_err(name);
         assert_eq!(status.code(), Code::InvalidArgument, "{name}: {status:?}");
-        let field = status.get_error_details().bad_request().map(|bad| bad.field_violations[0].field.clone());
+        let field = status
+            .get_error_details()
+            .bad_request()
+            .map(|bad| bad.field_violations[0].field.clone());
         assert!(field.is_some_and(|field| field.starts_with("image")), "{name}: {status:?}");
         assert!(client.classify(encoded(&png)).await.is_ok(), "the server goes on after {name}");
     }
@@ -97,7 +102,8 @@ async fn every_format_is_told_by_its_content_and_gives_the_same_answer() {
     for (name, data) in sources {
         let mut request = request(data);
         request.want = vec![proto::Extra::Embedding.into()];
-        let response = client.classify(request).await.unwrap_or_else(|status| panic!("{name}: {status:?}"));
+        let response =
+            client.classify(request).await.unwrap_or_else(|status| panic!("{name}: {status:?}"));
         let embedding = &response.into_inner().verdicts[0].embedding;
         for (found, expected) in embedding.iter().zip([200.0 / 255.0, 60.0 / 255.0, 30.0 / 255.0]) {
             let tolerance = if name == "jpeg" { 1.5 / 255.0 } else { 1e-6 };
@@ -111,8 +117,13 @@ async fn a_five_megapixel_camera_frame_fits_a_message() {
     let server = server().await;
     let (width, height, stride) = (2448u32, 2048u32, 2464u32);
     let pixels = vec![200u8; (stride * height) as usize].into();
-    let frame =
-        proto::RawFrame { pixels, width, height, stride_bytes: stride, pixel_format: "Mono8".to_owned() };
+    let frame = proto::RawFrame {
+        pixels,
+        width,
+        height,
+        stride_bytes: stride,
+        pixel_format: "Mono8".to_owned(),
+    };
     let response = server.classifier().await.classify(request(Data::Raw(frame))).await.unwrap();
     assert_eq!(response.into_inner().verdicts[0].label, "bright");
 }

@@ -44,7 +44,11 @@ const LAYERS: &[Layer] = &[
         may_use: &["image", "base", "head", "registry", "engine"],
         never: &["notify", "fs_err"],
     },
-    Layer { module: "admin", may_use: &["registry", "engine", "grpc"], never: &["notify", "fs_err"] },
+    Layer {
+        module: "admin",
+        may_use: &["registry", "engine", "grpc"],
+        never: &["notify", "fs_err"],
+    },
 ];
 
 fn source() -> PathBuf {
@@ -104,13 +108,15 @@ fn modules_used(text: &str) -> Vec<String> {
 /// Whether the text names this crate at the start of a path.
 fn names_crate(text: &str, name: &str) -> bool {
     let path_start = format!("{name}::");
-    text.match_indices(&path_start)
-        .any(|(start, _)| !text[..start].ends_with(|c: char| c.is_alphanumeric() || c == '_' || c == ':'))
+    text.match_indices(&path_start).any(|(start, _)| {
+        !text[..start].ends_with(|c: char| c.is_alphanumeric() || c == '_' || c == ':')
+    })
 }
 
 #[test]
 fn imports_point_down_only() {
-    let all: Vec<&str> = LAYERS.iter().map(|layer| layer.module).chain(["config", "server"]).collect();
+    let all: Vec<&str> =
+        LAYERS.iter().map(|layer| layer.module).chain(["config", "server"]).collect();
     for Layer { module, may_use, never } in LAYERS {
         for (path, text) in files_of(module) {
             if path.file_name().is_some_and(|name| name == "tests.rs") {
@@ -120,8 +126,11 @@ fn imports_point_down_only() {
             for used in modules_used(text).iter().map(String::as_str) {
                 let is_ours = all.contains(&used);
                 let learns = used == TORCH && path.starts_with(source().join(USES_TORCH));
-                let fine =
-                    !is_ours || used == *module || WORDS.contains(&used) || may_use.contains(&used) || learns;
+                let fine = !is_ours
+                    || used == *module
+                    || WORDS.contains(&used)
+                    || may_use.contains(&used)
+                    || learns;
                 assert!(fine, "{} uses {used}, which {module} may not", path.display());
             }
             for forbidden in *never {
@@ -149,7 +158,9 @@ fn only_the_torch_module_names_libtorch() {
 #[test]
 fn every_module_has_a_layer() {
     let library = fs_err::read_to_string(source().join("lib.rs")).unwrap();
-    for module in library.lines().filter_map(|line| line.strip_prefix("pub mod ")?.strip_suffix(';')) {
+    for module in
+        library.lines().filter_map(|line| line.strip_prefix("pub mod ")?.strip_suffix(';'))
+    {
         let known = LAYERS.iter().any(|layer| layer.module == module);
         assert!(known || ["config", "server"].contains(&module), "{module} has no layer");
     }
@@ -179,7 +190,9 @@ fn finds_what_a_file_uses() {
 #[test]
 fn metrics_are_named_in_their_module_only() {
     let library = fs_err::read_to_string(source().join("lib.rs")).unwrap();
-    for module in library.lines().filter_map(|line| line.strip_prefix("pub mod ")?.strip_suffix(';')) {
+    for module in
+        library.lines().filter_map(|line| line.strip_prefix("pub mod ")?.strip_suffix(';'))
+    {
         for (path, text) in files_of(module) {
             let text = without_tests(&text);
             // Behind a `b` it is a function's name in a library.

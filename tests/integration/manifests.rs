@@ -33,8 +33,10 @@ fn container_ports_are_those_the_server_listens_on() {
     for manifests in &*MANIFESTS {
         let server = manifests.server();
         let arguments = server.arguments();
-        let listening =
-            BTreeMap::from([("admin", arguments.port("--admin")), ("grpc", arguments.port("--listen"))]);
+        let listening = BTreeMap::from([
+            ("admin", arguments.port("--admin")),
+            ("grpc", arguments.port("--listen")),
+        ]);
         assert_eq!(server.ports(), listening, "{}", manifests.origin);
     }
 }
@@ -43,14 +45,25 @@ fn container_ports_are_those_the_server_listens_on() {
 fn probes_and_monitor_ask_the_admin_port_for_paths_it_serves() {
     for manifests in &*MANIFESTS {
         let server = manifests.server();
-        let probes =
-            [("startupProbe", "/readyz"), ("readinessProbe", "/readyz"), ("livenessProbe", "/livez")];
+        let probes = [
+            ("startupProbe", "/readyz"),
+            ("readinessProbe", "/readyz"),
+            ("livenessProbe", "/livez"),
+        ];
         for (probe, path) in probes {
             let request = &server.container[probe]["httpGet"];
-            assert_eq!((&request["path"], &request["port"]), (&path.into(), &"admin".into()), "{probe}");
+            assert_eq!(
+                (&request["path"], &request["port"]),
+                (&path.into(), &"admin".into()),
+                "{probe}"
+            );
         }
         let monitor = &manifests.only("PodMonitor")["spec"];
-        assert!(selects(&monitor["selector"]["matchLabels"], server.labels), "{}", manifests.origin);
+        assert!(
+            selects(&monitor["selector"]["matchLabels"], server.labels),
+            "{}",
+            manifests.origin
+        );
         let [endpoint] = list(&monitor["podMetricsEndpoints"]) else { panic!("one endpoint") };
         assert_eq!((text(&endpoint["port"]), text(&endpoint["path"])), ("admin", "/metrics"));
     }
@@ -62,7 +75,11 @@ fn service_leads_to_the_grpc_port_of_each_ready_server() {
         let (service, server) = (&manifests.only("Service")["spec"], manifests.server());
         assert_eq!(service["clusterIP"], "None", "clients balance, so each must see every server");
         assert!(selects(&service["selector"], server.labels), "{}", manifests.origin);
-        assert!(!selects(&service["selector"], manifests.fine_tune_job().labels), "{}", manifests.origin);
+        assert!(
+            !selects(&service["selector"], manifests.fine_tune_job().labels),
+            "{}",
+            manifests.origin
+        );
         let [port] = list(&service["ports"]) else { panic!("one port") };
         assert_eq!(port["targetPort"], "grpc");
         assert_eq!(port["port"].as_u64(), server.ports().get("grpc").copied());
@@ -74,7 +91,11 @@ fn every_path_in_the_arguments_lies_on_a_mounted_volume() {
     for manifests in &*MANIFESTS {
         for pod in manifests.pods() {
             for path in pod.arguments().paths() {
-                assert!(pod.mount_holding(path).is_some(), "{}: {path} lies on no volume", manifests.origin);
+                assert!(
+                    pod.mount_holding(path).is_some(),
+                    "{}: {path} lies on no volume",
+                    manifests.origin
+                );
             }
         }
     }
@@ -92,7 +113,8 @@ fn every_mount_has_a_volume_and_every_claim_exists() {
                 let volume = pod
                     .volume(mount)
                     .unwrap_or_else(|| panic!("{}: no volume for {mount}", manifests.origin));
-                let claim = volume.get("persistentVolumeClaim").map(|claim| text(&claim["claimName"]));
+                let claim =
+                    volume.get("persistentVolumeClaim").map(|claim| text(&claim["claimName"]));
                 assert!(
                     claim.is_none_or(|name| claims.contains(name)),
                     "{}: no claim {claim:?}",
@@ -110,7 +132,9 @@ fn heads_are_writable_for_fine_tune_alone_and_the_base_for_nobody() {
         let (heads, base) = (server.arguments().flag("--heads"), server.arguments().flag("--base"));
         assert!(!server.may_write(heads) && !server.may_write(base), "{}", manifests.origin);
         let arguments = job.arguments();
-        assert!(job.may_write(arguments.flag("--heads")) && job.may_write(arguments.flag("--cache")));
+        assert!(
+            job.may_write(arguments.flag("--heads")) && job.may_write(arguments.flag("--cache"))
+        );
         assert!(!job.may_write(arguments.flag("--base")) && !job.may_write(arguments.words[1]));
         let claim_of = |pod: &Pod, path| {
             let mount = pod.mount_holding(path).unwrap();
@@ -156,11 +180,20 @@ fn pods_run_without_privileges() {
         for Pod { spec, container, .. } in manifests.pods() {
             let (pod, own) = (&spec["securityContext"], &container["securityContext"]);
             assert_eq!(pod["runAsNonRoot"], true, "{}", manifests.origin);
-            assert_eq!(pod["runAsUser"], 10001, "{}: the user that the Dockerfile makes", manifests.origin);
+            assert_eq!(
+                pod["runAsUser"], 10001,
+                "{}: the user that the Dockerfile makes",
+                manifests.origin
+            );
             assert_eq!(pod["seccompProfile"]["type"], "RuntimeDefault", "{}", manifests.origin);
             assert_eq!(own["readOnlyRootFilesystem"], true, "{}", manifests.origin);
             assert_eq!(own["allowPrivilegeEscalation"], false, "{}", manifests.origin);
-            assert_eq!(own["capabilities"]["drop"], serde_json::json!(["ALL"]), "{}", manifests.origin);
+            assert_eq!(
+                own["capabilities"]["drop"],
+                serde_json::json!(["ALL"]),
+                "{}",
+                manifests.origin
+            );
             assert_eq!(spec["automountServiceAccountToken"], false, "{}", manifests.origin);
         }
     }

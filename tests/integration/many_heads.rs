@@ -34,8 +34,11 @@ async fn ten_thousand_heads_load_and_each_answers_for_itself() {
     let tasks: Vec<String> = (0..1000).map(task).collect();
     let tasks: Vec<&str> = tasks.iter().map(String::as_str).collect();
     let response = client.classify(request(&tasks, plain(1))).await.unwrap().into_inner();
-    let right =
-        response.verdicts.iter().enumerate().filter(|(n, v)| v.label == format!("class-{}", n % CLASSES));
+    let right = response
+        .verdicts
+        .iter()
+        .enumerate()
+        .filter(|(n, v)| v.label == format!("class-{}", n % CLASSES));
     assert_eq!(right.count(), 1000);
 }
 

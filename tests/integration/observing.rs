@@ -55,7 +55,9 @@ async fn counters_outlive_a_withdrawn_head_and_count_on_when_it_returns() {
     let mut client = server.classifier().await;
     let mut classify = async || client.classify(request(&["part"], plain(250))).await.unwrap();
     let verdicts = async || {
-        server.metric("turret_verdicts_total{decision=\"PASS\",label=\"bright\",task=\"part\"}").await
+        server
+            .metric("turret_verdicts_total{decision=\"PASS\",label=\"bright\",task=\"part\"}")
+            .await
     };
     let is_shown = async || server.get("/metrics").await.1.contains("turret_head_info{");
     classify().await;
@@ -104,7 +106,8 @@ async fn it_is_ready_only_when_the_first_look_at_the_heads_is_installed() {
         health.clone().check(request).await.unwrap().into_inner().status() == ServingStatus::Serving
     })
     .await;
-    let unknown = health.check(HealthCheckRequest { service: "other".to_owned() }).await.unwrap_err();
+    let unknown =
+        health.check(HealthCheckRequest { service: "other".to_owned() }).await.unwrap_err();
     assert_eq!(unknown.code(), tonic::Code::NotFound);
 }
 
@@ -116,25 +119,30 @@ async fn both_versions_of_reflection_list_the_services() {
     let expected = ["grpc.health.v1.Health", "turret.v1.Classifier", "turret.v1.Heads"];
 
     let request = v1::ServerReflectionRequest {
-        message_request: Some(v1::server_reflection_request::MessageRequest::ListServices(String::new())),
+        message_request: Some(v1::server_reflection_request::MessageRequest::ListServices(
+            String::new(),
+        )),
         ..Default::default()
     };
-    let mut client = v1::server_reflection_client::ServerReflectionClient::new(server.channel().await);
+    let mut client =
+        v1::server_reflection_client::ServerReflectionClient::new(server.channel().await);
     let answers = client.server_reflection_info(tokio_stream::iter([request])).await.unwrap();
     let answer = answers.into_inner().message().await.unwrap().unwrap().message_response.unwrap();
-    let v1::server_reflection_response::MessageResponse::ListServicesResponse(listed) = answer else {
+    let v1::server_reflection_response::MessageResponse::ListServicesResponse(listed) = answer
+    else {
         panic!("{answer:?}")
     };
     let names: Vec<_> = listed.service.iter().map(|service| service.name.as_str()).collect();
     assert!(expected.iter().all(|name| names.contains(name)), "{names:?}");
 
     let request = v1alpha::ServerReflectionRequest {
-        message_request: Some(
-            v1alpha::server_reflection_request::MessageRequest::ListServices(String::new()),
-        ),
+        message_request: Some(v1alpha::server_reflection_request::MessageRequest::ListServices(
+            String::new(),
+        )),
         ..Default::default()
     };
-    let mut client = v1alpha::server_reflection_client::ServerReflectionClient::new(server.channel().await);
+    let mut client =
+        v1alpha::server_reflection_client::ServerReflectionClient::new(server.channel().await);
     let answers = client.server_reflection_info(tokio_stream::iter([request])).await.unwrap();
     assert!(answers.into_inner().message().await.unwrap().unwrap().message_response.is_some());
 }

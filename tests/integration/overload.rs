@@ -39,7 +39,11 @@ async fn busy(builder: Builder) -> Busy {
     Busy { server, control, first }
 }
 
-fn ask(server: &TestServer, bytes: Vec<u8>, timeout: Option<Duration>) -> tokio::task::JoinHandle<Answer> {
+fn ask(
+    server: &TestServer,
+    bytes: Vec<u8>,
+    timeout: Option<Duration>,
+) -> tokio::task::JoinHandle<Answer> {
     ask_task(server, "part", bytes, timeout)
 }
 
@@ -78,7 +82,9 @@ async fn a_full_queue_refuses_before_decoding_and_says_when_to_retry() {
     let status = ask(&server, b"no picture".to_vec(), None).await.unwrap().unwrap_err();
     assert_eq!(status.code(), Code::ResourceExhausted);
     assert!(status.message().contains("2 of 2 images are waiting"), "{}", status.message());
-    assert!(status.get_error_details().retry_info().is_some_and(|retry| retry.retry_delay.is_some()));
+    assert!(
+        status.get_error_details().retry_info().is_some_and(|retry| retry.retry_delay.is_some())
+    );
     assert_eq!(server.metric("turret_rejected_total{reason=\"queue_full\"}").await, Some(1.0));
     assert_eq!(server.get("/readyz").await.0, 200, "load does not make a server unready");
     assert_eq!(server.get("/livez").await.0, 200);
@@ -101,7 +107,11 @@ async fn bytes_are_bounded_too() {
     assert_eq!(status.code(), Code::ResourceExhausted);
     let status = ask(&server, vec![0; 1001], None).await.unwrap().unwrap_err();
     assert_eq!(status.code(), Code::OutOfRange, "it would never fit: retrying is no use");
-    assert!(status.message().contains("1001") && status.message().contains("1000"), "{}", status.message());
+    assert!(
+        status.message().contains("1001") && status.message().contains("1000"),
+        "{}",
+        status.message()
+    );
     control.release();
     assert!(held.await.unwrap().is_ok());
 }
@@ -167,9 +177,11 @@ async fn a_hundred_images_of_a_loud_task_do_not_keep_a_quiet_one_from_the_next_b
     heads::publish(builder.heads(), &heads::draft("quiet", 0.0));
     let Busy { server, control, first } = busy(builder).await;
     let loud: Vec<_> = (0..100).map(|_| ask(&server, plain(10), None)).collect();
-    eventually("the loud task's images wait", async || images_decoded(&server).await == 101.0).await;
+    eventually("the loud task's images wait", async || images_decoded(&server).await == 101.0)
+        .await;
     let quiet = ask_task(&server, "quiet", plain(200), None);
-    eventually("the quiet task's image waits", async || images_decoded(&server).await == 102.0).await;
+    eventually("the quiet task's image waits", async || images_decoded(&server).await == 102.0)
+        .await;
     control.release();
     for accepted in loud.into_iter().chain([first, quiet]) {
         assert!(within_patience("an accepted request", accepted).await.unwrap().is_ok());
@@ -187,7 +199,10 @@ async fn a_quiet_task_is_admitted_while_a_loud_one_has_filled_its_share() {
     let loud: Vec<_> = (0..7).map(|_| ask(&server, plain(10), None)).collect();
     eventually("the loud task has its share", async || images_in_queue(&server).await == 8.0).await;
     let status = ask(&server, plain(10), None).await.unwrap().unwrap_err();
-    assert_eq!((status.code(), reason(&status).as_deref()), (Code::ResourceExhausted, Some("QUEUE_FULL")));
+    assert_eq!(
+        (status.code(), reason(&status).as_deref()),
+        (Code::ResourceExhausted, Some("QUEUE_FULL"))
+    );
     for part in ["task part", "8 of its images", "1 of 9"] {
         assert!(status.message().contains(part), "{part:?} is not in: {}", status.message());
     }
@@ -209,7 +224,8 @@ async fn a_request_that_is_certain_to_miss_its_deadline_is_refused_on_arrival() 
         builder.start_with(base.with_passes_of(Duration::from_millis(300)), control).await;
     // Would be INVALID_ARGUMENT if anybody looked at it.
     let no_picture = b"no picture".to_vec();
-    let status = ask(&server, no_picture, Some(Duration::from_millis(200))).await.unwrap().unwrap_err();
+    let status =
+        ask(&server, no_picture, Some(Duration::from_millis(200))).await.unwrap().unwrap_err();
     assert_eq!(status.code(), Code::DeadlineExceeded);
     assert_eq!(reason(&status).as_deref(), Some("DEADLINE_TOO_NEAR"), "{status:?}");
     assert!(status.message().contains("certain to be missed"), "{}", status.message());
@@ -236,7 +252,11 @@ async fn the_next_batch_is_begun_while_one_is_in_flight_and_a_third_is_not() {
     let Busy { server, control, first } = busy_with_two_in_flight().await;
     let others: Vec<_> = (2..=4).map(|red| ask(&server, plain(red), None)).collect();
     eventually("all are decoded", async || images_decoded(&server).await == 4.0).await;
-    assert_eq!(control.passes(), [vec![1]], "nothing was ready when the device began to be waited for");
+    assert_eq!(
+        control.passes(),
+        [vec![1]],
+        "nothing was ready when the device began to be waited for"
+    );
     control.release_one();
     assert!(within_patience("the first", first).await.unwrap().is_ok());
     eventually("two are in flight", async || control.passes().len() == 3).await;
@@ -266,12 +286,17 @@ async fn of_two_batches_in_flight_each_has_its_own_failure() {
     control.release();
     let mut answers = Vec::new();
     for other in others {
-        answers.push(within_patience("another", other).await.unwrap().map_err(|status| status.code()).err());
+        answers.push(
+            within_patience("another", other).await.unwrap().map_err(|status| status.code()).err(),
+        );
     }
     answers.sort_by_key(Option::is_some);
     assert_eq!(answers, [None, Some(Code::Internal)], "one pass panicked, the other went on");
     let later = ask(&server, plain(5), None);
-    assert!(within_patience("a later one", later).await.unwrap().is_ok(), "both lanes are free again");
+    assert!(
+        within_patience("a later one", later).await.unwrap().is_ok(),
+        "both lanes are free again"
+    );
 }
 
 #[tokio::test]
@@ -284,7 +309,10 @@ async fn a_stream_whose_client_goes_away_frees_every_place() {
     }
     let requests_end_later = tokio_stream::wrappers::ReceiverStream::new(receiver);
     let answers = client.classify_stream(requests_end_later).await.unwrap();
-    eventually("the stream's images are in the queue", async || images_in_queue(&server).await == 11.0).await;
+    eventually("the stream's images are in the queue", async || {
+        images_in_queue(&server).await == 11.0
+    })
+    .await;
     drop((answers, requests, client));
     eventually("their places are free", async || images_in_queue(&server).await == 1.0).await;
     control.release();

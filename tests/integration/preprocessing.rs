@@ -6,17 +6,22 @@ use turret::image::{ImageLimits, ImageSource, Preprocess, Resize, decode};
 
 #[test]
 fn centre_crop_is_torchvisions() {
-    for (stem, file, share) in
-        [("wide", "wide.png", 0.999), ("tall_grey", "tall_grey.png", 0.999), ("camera", "camera.jpg", 0.98)]
-    {
+    for (stem, file, share) in [
+        ("wide", "wide.png", 0.999),
+        ("tall_grey", "tall_grey.png", 0.999),
+        ("camera", "camera.jpg", 0.98),
+    ] {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/preprocess");
         let bytes = fs_err::read(folder.join(file)).unwrap();
         let picture = decode(&ImageSource::Encoded(bytes.into()), &ImageLimits::default()).unwrap();
-        let preprocess =
-            Preprocess { resize: Resize::CentreCrop { resize: 256, crop: 224 }, ..Preprocess::default() };
+        let preprocess = Preprocess {
+            resize: Resize::CentreCrop { resize: 256, crop: 224 },
+            ..Preprocess::default()
+        };
         let found = preprocess.apply(&picture, None).unwrap().pixels;
         let expected = fs_err::read(folder.join(format!("{stem}.centre_crop.png"))).unwrap();
-        let expected = image::ImageReader::with_format(Cursor::new(expected), image::ImageFormat::Png);
+        let expected =
+            image::ImageReader::with_format(Cursor::new(expected), image::ImageFormat::Png);
         let expected = expected.decode().unwrap().to_rgb8().into_raw();
         assert_eq!(found.len(), expected.len());
         let near = found.iter().zip(&expected).filter(|(a, b)| a.abs_diff(**b) <= 1).count();

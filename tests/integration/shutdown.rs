@@ -41,7 +41,10 @@ async fn a_stop_under_load_loses_no_accepted_request() {
                     match client.classify(request(&["part"], plain(number))).await {
                         Ok(_) => answered += 1,
                         Err(status) => {
-                            assert!(stopped.load(Ordering::SeqCst), "failed before the stop: {status:?}");
+                            assert!(
+                                stopped.load(Ordering::SeqCst),
+                                "failed before the stop: {status:?}"
+                            );
                             // Draining, or the connection is closed.
                             let expected =
                                 [Code::Unavailable, Code::Unknown, Code::Cancelled, Code::Internal];
@@ -79,7 +82,8 @@ async fn from_the_stop_on_it_is_not_ready_refuses_new_requests_and_finishes_the_
     // Health follows readiness by a moment.
     while watching.message().await.unwrap().unwrap().status() != ServingStatus::Serving {}
     for service in ["", "turret.v1.Classifier"] {
-        let answer = health.check(HealthCheckRequest { service: service.to_owned() }).await.unwrap();
+        let answer =
+            health.check(HealthCheckRequest { service: service.to_owned() }).await.unwrap();
         assert_eq!(answer.into_inner().status(), ServingStatus::Serving);
     }
     assert_eq!(server.get("/readyz").await, (200, "ready\n".to_owned()));
@@ -96,7 +100,10 @@ async fn from_the_stop_on_it_is_not_ready_refuses_new_requests_and_finishes_the_
     assert_eq!(server.get("/readyz").await, (503, "draining\n".to_owned()));
     assert_eq!(server.get("/livez").await.0, 200, "a draining server is alive");
     let refused = client.classify(request(&["part"], plain(6))).await.unwrap_err();
-    assert!([Code::Unavailable, Code::Unknown, Code::Cancelled].contains(&refused.code()), "{refused:?}");
+    assert!(
+        [Code::Unavailable, Code::Unknown, Code::Cancelled].contains(&refused.code()),
+        "{refused:?}"
+    );
     control.release();
     assert!(within_patience("the accepted request", accepted).await.unwrap().is_ok());
     within_patience("the server to end", running).await.unwrap().unwrap();
@@ -105,7 +112,8 @@ async fn from_the_stop_on_it_is_not_ready_refuses_new_requests_and_finishes_the_
 
 #[tokio::test]
 async fn the_drain_deadline_ends_even_a_base_that_hangs() {
-    let (mut server, control) = server(TestServer::builder().drain(Duration::from_millis(200))).await;
+    let (mut server, control) =
+        server(TestServer::builder().drain(Duration::from_millis(200))).await;
     control.hold();
     let mut client = server.classifier().await;
     let stuck = tokio::spawn(async move { client.classify(request(&["part"], plain(5))).await });
@@ -119,7 +127,8 @@ async fn the_drain_deadline_ends_even_a_base_that_hangs() {
 async fn open_watches_do_not_hold_up_the_end() {
     let (mut server, _control) = server(TestServer::builder()).await;
     let mut heads = turret::grpc::proto::heads_client::HeadsClient::new(server.channel().await);
-    let mut events = heads.watch_heads(turret::grpc::proto::WatchHeadsRequest {}).await.unwrap().into_inner();
+    let mut events =
+        heads.watch_heads(turret::grpc::proto::WatchHeadsRequest {}).await.unwrap().into_inner();
     assert!(events.message().await.unwrap().is_some());
     within_patience("the server to end", server.stop()).await.unwrap().unwrap();
     let ended = within_patience("the watch to end", events.message()).await;

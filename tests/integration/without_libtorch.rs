@@ -20,7 +20,10 @@ fn serving_and_local_training_answer_built_without_libtorch() {
     let mut train = fine_tune();
     train.args(["train", "--task", "part"]).args(heads).arg(small_data_set(folder.path(), 4));
     let (code, told) = failure(&mut train);
-    assert!(code == 1 && told.contains("built without libtorch") && told.contains("--server"), "{told}");
+    assert!(
+        code == 1 && told.contains("built without libtorch") && told.contains("--server"),
+        "{told}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -33,8 +36,21 @@ async fn training_on_a_servers_base_publishes_a_linear_head() {
     let url = format!("http://{}", server.grpc);
     let train = |strategy: &'static str| {
         let mut command = fine_tune();
-        command.args(["train", "--task", "part", "--good", "light", "--no-cache", "--output", "json"]);
-        command.args(["--server", &url, "--strategy", strategy]).arg(&data).arg("--heads").arg(&heads);
+        command.args([
+            "train",
+            "--task",
+            "part",
+            "--good",
+            "light",
+            "--no-cache",
+            "--output",
+            "json",
+        ]);
+        command
+            .args(["--server", &url, "--strategy", strategy])
+            .arg(&data)
+            .arg("--heads")
+            .arg(&heads);
         command
     };
     let mut auto = train("auto");

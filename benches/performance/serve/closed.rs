@@ -25,7 +25,8 @@ struct Line {
 
 /// Returns the server's capacity in verdicts a second on JPEG.
 pub(super) async fn measure(bench: &mut Bench) -> Result<f64> {
-    let combinations = Form::ALL.into_iter().flat_map(|form| CLIENTS.map(|clients| (form, clients)));
+    let combinations =
+        Form::ALL.into_iter().flat_map(|form| CLIENTS.map(|clients| (form, clients)));
     let mut lines: Vec<Line> = combinations
         .map(|(form, clients)| Line {
             form,
@@ -41,7 +42,8 @@ pub(super) async fn measure(bench: &mut Bench) -> Result<f64> {
             line.bare.push(bench.bare_speed()?);
             let requests = bench.requests(line.form, 0..1);
             let before = batches(bench)?;
-            line.outcomes.push(closed_loop(bench.server.grpc, line.clients, bench.time, &requests).await?);
+            line.outcomes
+                .push(closed_loop(bench.server.grpc, line.clients, bench.time, &requests).await?);
             let after = batches(bench)?;
             line.mean_batches.push((after.0 - before.0) / (after.1 - before.1));
         }
@@ -52,7 +54,8 @@ pub(super) async fn measure(bench: &mut Bench) -> Result<f64> {
         let speeds: Vec<f64> = line.outcomes.iter().map(Outcome::throughput).collect();
         let share = median_ratio(&speeds, &line.bare);
         let times = Times::of_verdicts(&line.outcomes)?;
-        let client: Vec<f64> = line.outcomes.iter().map(|outcome| outcome.client_processors).collect();
+        let client: Vec<f64> =
+            line.outcomes.iter().map(|outcome| outcome.client_processors).collect();
         let failures: usize = line.outcomes.iter().map(Outcome::failures).sum();
         rows.push(vec![
             line.form.name().to_owned(),
@@ -75,7 +78,8 @@ pub(super) async fn measure(bench: &mut Bench) -> Result<f64> {
                 Form::Raw => 0.95,
                 Form::Jpeg => 0.92,
             };
-            let name = format!("{} through gRPC to the bare engine, {BAR} clients", line.form.name());
+            let name =
+                format!("{} through gRPC to the bare engine, {BAR} clients", line.form.name());
             bench.report.bar(name, Wanted::AtLeast(least), share);
         }
     }
@@ -98,5 +102,8 @@ pub(super) async fn measure(bench: &mut Bench) -> Result<f64> {
 
 /// Images and batches of all forward passes so far.
 fn batches(bench: &Bench) -> Result<(f64, f64)> {
-    Ok((bench.server.metric("turret_batch_images_sum")?, bench.server.metric("turret_batch_images_count")?))
+    Ok((
+        bench.server.metric("turret_batch_images_sum")?,
+        bench.server.metric("turret_batch_images_count")?,
+    ))
 }

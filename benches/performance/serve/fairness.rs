@@ -30,8 +30,12 @@ pub(super) async fn measure(bench: &mut Bench, capacity: f64) -> Result<()> {
         let mut row = vec![what.to_owned()];
         row.extend([0.5, 0.99].map(|quantile| figures(times.quantile(quantile))));
         row.push(quiet.failures().to_string());
-        row.push(other.as_ref().map_or_else(|| "-".to_owned(), |other| figures(other.throughput())));
-        row.push(other.as_ref().map_or_else(|| "-".to_owned(), |other| other.failures().to_string()));
+        row.push(
+            other.as_ref().map_or_else(|| "-".to_owned(), |other| figures(other.throughput())),
+        );
+        row.push(
+            other.as_ref().map_or_else(|| "-".to_owned(), |other| other.failures().to_string()),
+        );
         Ok(row)
     };
     let rows = vec![
@@ -49,7 +53,9 @@ pub(super) async fn measure(bench: &mut Bench, capacity: f64) -> Result<()> {
         "the others' refusals",
     ];
     bench.report.table("Fairness between tasks, JPEG, open loop, deadline 1 s", &header, rows);
-    let p99 = |outcome: &(Outcome, Option<Outcome>)| anyhow::Ok(outcome.0.verdict_times()?.quantile(0.99));
+    let p99 = |outcome: &(Outcome, Option<Outcome>)| {
+        anyhow::Ok(outcome.0.verdict_times()?.quantile(0.99))
+    };
     let name = "quiet task's p99 beside one task of ten times the load to beside ten equal ones";
     bench.report.bar(name, Wanted::AtMost(1.1), p99(&busy)? / p99(&spread)?);
     let name = "quiet task's refusals beside a task that asks for 1.5 times the capacity";

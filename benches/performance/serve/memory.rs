@@ -66,14 +66,22 @@ pub(super) async fn measure(
         let at_the_end = bench.server.resident_mb()?;
         let growth = at_the_end / after_load_again;
         bench.report.bar("memory after the long load to before", Wanted::AtMost(1.01), growth);
-        bench.report.bar("failed requests in the long load", Wanted::AtMost(0.0), long.failures() as f64);
+        bench.report.bar(
+            "failed requests in the long load",
+            Wanted::AtMost(0.0),
+            long.failures() as f64,
+        );
         row.push(figures(at_the_end));
         header.push(&soak_column);
     }
     bench.report.table("Start and resident memory, 1,000 heads of 10 classes", &header, vec![row]);
     bench.report.bar("start to ready, s", Wanted::AtMost(3.0), start_up);
     bench.report.bar("resident at rest, MB", Wanted::AtMost(450.0), at_rest);
-    bench.report.bar("memory after the swaps to before", Wanted::AtMost(1.01), after_swaps / settled);
+    bench.report.bar(
+        "memory after the swaps to before",
+        Wanted::AtMost(1.01),
+        after_swaps / settled,
+    );
     Ok(())
 }
 

@@ -166,8 +166,11 @@ impl Bench {
     /// The same tasks in each request.
     fn requests_for_all(&self, form: Form, tasks: usize) -> Requests {
         let names: Vec<String> = (0..tasks).map(task_name).collect();
-        let payloads: Vec<Payload> =
-            self.pictures(form).iter().map(|picture| Payload::new(&names, picture.clone())).collect();
+        let payloads: Vec<Payload> = self
+            .pictures(form)
+            .iter()
+            .map(|picture| Payload::new(&names, picture.clone()))
+            .collect();
         Arc::new(move |number| payloads[number as usize % payloads.len()].clone())
     }
 

@@ -24,7 +24,9 @@ pub(super) async fn measure(bench: &mut Bench, capacity: f64) -> Result<()> {
     progress("open loop at 70 %");
     let rate = 0.7 * capacity;
     let time = bench.time.max(Duration::from_secs_f64(bench.samples * REQUESTS / rate));
-    let calm = OpenLoop { rate, time, seed: SEED, timeout: None }.run(bench.server.grpc, &requests).await?;
+    let calm = OpenLoop { rate, time, seed: SEED, timeout: None }
+        .run(bench.server.grpc, &requests)
+        .await?;
 
     progress("open loop at 300 %");
     let computed = bench.server.metric("turret_batch_images_sum")?;
@@ -67,6 +69,10 @@ pub(super) async fn measure(bench: &mut Bench, capacity: f64) -> Result<()> {
     let refusals = overload.refusal_times()?.quantile(0.99);
     bench.report.bar("refusals' p99 at 3x overload, ms", Wanted::AtMost(2.0), refusals);
     let in_vain = computed - overload.verdicts() as f64;
-    bench.report.bar("images computed at 3x overload and not answered", Wanted::AtMost(0.0), in_vain);
+    bench.report.bar(
+        "images computed at 3x overload and not answered",
+        Wanted::AtMost(0.0),
+        in_vain,
+    );
     Ok(())
 }

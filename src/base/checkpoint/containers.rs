@@ -35,8 +35,10 @@ pub(super) fn safetensors<'file>(
 
 /// Both formats of `torch.save`; the reader tells them apart and follows no name that a pickle mentions.
 pub(super) fn pytorch(path: &Path) -> Result<Vec<StoredTensor<'static>>, CheckpointError> {
-    let file = PytorchReader::new(path)
-        .map_err(|source| CheckpointError::Pytorch { path: path.to_owned(), source: Box::new(source) })?;
+    let file = PytorchReader::new(path).map_err(|source| CheckpointError::Pytorch {
+        path: path.to_owned(),
+        source: Box::new(source),
+    })?;
     let stored = file.into_tensors().into_values().map(|tensor| StoredTensor {
         name: tensor.name.clone(),
         element_type: format!("{:?}", tensor.dtype()),

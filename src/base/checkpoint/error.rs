@@ -33,7 +33,9 @@ pub enum CheckpointError {
          get it again, or save it anew with `safetensors.torch.save_file(model.state_dict(), ...)`"
     )]
     Safetensors { path: PathBuf, source: SafeTensorError },
-    #[error("tensor {tensor} of {path} cannot be read ({source}); the file is damaged: get it again")]
+    #[error(
+        "tensor {tensor} of {path} cannot be read ({source}); the file is damaged: get it again"
+    )]
     Tensor { path: PathBuf, tensor: String, source: io::Error },
     #[error("{path} holds no tensors; save it with `torch.save(model.state_dict(), ...)`")]
     NoTensors { path: PathBuf },

@@ -56,8 +56,8 @@ pub fn read_checkpoint(path: &Path) -> Result<BTreeMap<String, NamedTensor>, Che
     let start = checked_start(path)?;
     let file_bytes;
     let stored = if containers::starts_like_safetensors(&start) {
-        file_bytes =
-            fs_err::read(path).map_err(|source| CheckpointError::Read { path: path.to_owned(), source })?;
+        file_bytes = fs_err::read(path)
+            .map_err(|source| CheckpointError::Read { path: path.to_owned(), source })?;
         containers::safetensors(path, &file_bytes)?
     } else if starts_like_web_page(&start) {
         return Err(CheckpointError::WebPage { path: path.to_owned() });
@@ -122,7 +122,9 @@ fn weights_of_model(mut stored: Vec<StoredTensor<'_>>) -> Vec<StoredTensor<'_>> 
     for tensor in &mut stored {
         strip_prefix(&mut tensor.name, DATA_PARALLEL_PREFIX);
     }
-    stored.retain(|tensor| !(tensor.name.ends_with(STEP_COUNTER) && tensor.element_type.starts_with('I')));
+    stored.retain(|tensor| {
+        !(tensor.name.ends_with(STEP_COUNTER) && tensor.element_type.starts_with('I'))
+    });
     // The libraries hash the names; of several errors the same one should be reported every time.
     stored.sort_by(|one, other| one.name.cmp(&other.name));
     stored

@@ -83,7 +83,8 @@ fn refuses_numbers_that_are_not_finite_and_says_where() {
             if tensor == "bn1.running_var" && found.is_nan()),
         "{error}"
     );
-    let infinite: Vec<u8> = [1.0, f32::INFINITY].iter().flat_map(|value| value.to_le_bytes()).collect();
+    let infinite: Vec<u8> =
+        [1.0, f32::INFINITY].iter().flat_map(|value| value.to_le_bytes()).collect();
     let error = error_of(&safetensors_file("bn1.bias", Dtype::F32, 2, &infinite));
     assert!(matches!(error, CheckpointError::NotFinite { index: 1, .. }), "{error}");
 }
@@ -133,7 +134,11 @@ fn a_damaged_file_never_gives_a_shape_that_its_values_do_not_fill() {
         for (offset, byte) in (0u64..).zip(fs_err::read(&path).unwrap()) {
             file.write_all_at(&[byte ^ (1 << (offset % 8))], offset).unwrap();
             for tensor in read_checkpoint(&path).unwrap_or_default().values() {
-                assert_eq!(tensor.values.len(), tensor.shape.iter().product::<usize>(), "{name} at {offset}");
+                assert_eq!(
+                    tensor.values.len(),
+                    tensor.shape.iter().product::<usize>(),
+                    "{name} at {offset}"
+                );
             }
             file.write_all_at(&[byte], offset).unwrap();
         }
@@ -143,8 +148,13 @@ fn a_damaged_file_never_gives_a_shape_that_its_values_do_not_fill() {
 #[test]
 fn files_that_are_no_checkpoint_are_named_for_what_they_are() {
     assert!(matches!(error_of(b""), CheckpointError::Empty { .. }));
-    assert!(matches!(error_of(b"\n<!DOCTYPE html><html>Not found</html>"), CheckpointError::WebPage { .. }));
-    for text in ["conv1.weight 0.5 0.25\n", "version https://git-lfs.github.com/spec/v1\n", "(a list)"] {
+    assert!(matches!(
+        error_of(b"\n<!DOCTYPE html><html>Not found</html>"),
+        CheckpointError::WebPage { .. }
+    ));
+    for text in
+        ["conv1.weight 0.5 0.25\n", "version https://git-lfs.github.com/spec/v1\n", "(a list)"]
+    {
         let error = error_of(text.as_bytes());
         assert!(matches!(error, CheckpointError::Pytorch { .. }), "{text}: {error}");
     }
@@ -173,7 +183,10 @@ fn refuses_a_file_that_would_fill_memory_before_reading_it() {
 #[test]
 fn refuses_a_small_file_whose_tensor_claims_to_be_huge() {
     let error = read_checkpoint(&golden("expanded.pth")).unwrap_err();
-    assert!(matches!(error, CheckpointError::TooLarge { found, .. } if found == 4 << 30), "{error}");
+    assert!(
+        matches!(error, CheckpointError::TooLarge { found, .. } if found == 4 << 30),
+        "{error}"
+    );
 }
 
 fn safetensors_file(name: &str, dtype: Dtype, length: usize, bytes: &[u8]) -> Vec<u8> {

@@ -89,7 +89,9 @@ impl Download<'_> {
         }
         let response = match request.call() {
             Ok(response) => response,
-            Err(error) if *was_reached => return Err(self.interrupted(here, None, error.into_io())),
+            Err(error) if *was_reached => {
+                return Err(self.interrupted(here, None, error.into_io()));
+            }
             Err(error) => {
                 let (url, file) = (self.url.to_owned(), self.file_name.to_owned());
                 return Err(FetchError::Unreachable { url, file, source: error.into_io() });
@@ -106,7 +108,8 @@ impl Download<'_> {
                 Some((start, total)) if start == here => self.receive(response, here, total),
                 Some(_) | None => {
                     self.start_over()?;
-                    let source = io::Error::other("the server sent another range than it was asked for");
+                    let source =
+                        io::Error::other("the server sent another range than it was asked for");
                     Err(self.interrupted(0, None, source))
                 }
             },
@@ -140,7 +143,11 @@ impl Download<'_> {
             (self.progress)(Progress { received, total });
             let length = match body.read(&mut buffer) {
                 Ok(0) if total.is_some_and(|total| received < total) => {
-                    return Err(self.interrupted(received, total, io::ErrorKind::UnexpectedEof.into()));
+                    return Err(self.interrupted(
+                        received,
+                        total,
+                        io::ErrorKind::UnexpectedEof.into(),
+                    ));
                 }
                 Ok(0) => return Ok(()),
                 Ok(length) => length,

@@ -30,7 +30,9 @@ pub enum FetchError {
         .expected.map(|total| format!(" of {total}")).unwrap_or_default()
     )]
     Interrupted { url: String, received: u64, expected: Option<u64>, source: io::Error },
-    #[error("{url} sends more than {expected} bytes, which no known weights need; check the address")]
+    #[error(
+        "{url} sends more than {expected} bytes, which no known weights need; check the address"
+    )]
     TooLarge { url: String, expected: u64 },
     #[error(
         "what {url} sent is not the file it should be: its SHA-256 is {found}, expected one that starts with \

@@ -110,8 +110,13 @@ impl Fetch<'_> {
         }
         let mut part = open_alone(&part_path)?;
         let url = self.url_override.as_deref().unwrap_or(self.weights.url);
-        let mut download =
-            Download { url, file_name: self.weights.file, part: &mut part, part_path: &part_path, progress };
+        let mut download = Download {
+            url,
+            file_name: self.weights.file,
+            part: &mut part,
+            part_path: &part_path,
+            progress,
+        };
         download.run(network)?;
         part.sync_all().map_err(file_error(&part_path))?;
         let found = digest_of(&mut part).map_err(file_error(&part_path))?;
@@ -129,9 +134,9 @@ impl Fetch<'_> {
     /// A file of that name with other content is taken for a damaged one and will be replaced.
     fn is_here(&self, target: &Path) -> Result<bool, FetchError> {
         match File::open(target) {
-            Ok(mut file) => {
-                digest_of(&mut file).map(|d| self.weights.is_digest_right(d)).map_err(file_error(target))
-            }
+            Ok(mut file) => digest_of(&mut file)
+                .map(|d| self.weights.is_digest_right(d))
+                .map_err(file_error(target)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
             Err(error) => Err(file_error(target)(error)),
         }

@@ -87,19 +87,24 @@ fn serve(stream: &mut TcpStream, answer: Answer, ranges: &Mutex<Vec<Option<usize
         (Answer::Status(status), _) => (status, LENGTH),
         (Answer::WithoutRanges, _) | (_, None) => (200, 0),
         (Answer::WrongRange, Some(start)) => (206, start / 2),
-        (Answer::Honest | Answer::LostAfter(_) | Answer::SilentAfter(_), Some(start)) if start < LENGTH => {
+        (Answer::Honest | Answer::LostAfter(_) | Answer::SilentAfter(_), Some(start))
+            if start < LENGTH =>
+        {
             (206, start)
         }
         (Answer::Honest | Answer::LostAfter(_) | Answer::SilentAfter(_), Some(_)) => (416, LENGTH),
     };
     let body = &whole[first..];
-    let mut head = format!("HTTP/1.1 {status} x\r\nConnection: close\r\nContent-Length: {}\r\n", body.len());
+    let mut head =
+        format!("HTTP/1.1 {status} x\r\nConnection: close\r\nContent-Length: {}\r\n", body.len());
     if status == 206 {
         head += &format!("Content-Range: bytes {first}-{}/{LENGTH}\r\n", LENGTH - 1);
     }
     let sent = match answer {
         Answer::LostAfter(length) | Answer::SilentAfter(length) => length.min(body.len()),
-        Answer::Honest | Answer::WithoutRanges | Answer::WrongRange | Answer::Status(_) => body.len(),
+        Answer::Honest | Answer::WithoutRanges | Answer::WrongRange | Answer::Status(_) => {
+            body.len()
+        }
     };
     stream.write_all(format!("{head}\r\n").as_bytes()).unwrap();
     // The client hangs up early where the answer is not what it wants.

@@ -12,9 +12,10 @@ impl<T: FromStr<Err: fmt::Display>> FromStr for Auto<T> {
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         match text {
             "auto" => Ok(Self(None)),
-            value => {
-                value.parse().map(|value| Self(Some(value))).map_err(|error| format!("{error}, or auto"))
-            }
+            value => value
+                .parse()
+                .map(|value| Self(Some(value)))
+                .map_err(|error| format!("{error}, or auto")),
         }
     }
 }

@@ -15,14 +15,18 @@ use turret::{
 
 use crate::remote::RemoteBase;
 
-pub(crate) const BASE: Setting = Setting::new("base", "FILE", "base file, as `turret base import` writes it");
+pub(crate) const BASE: Setting =
+    Setting::new("base", "FILE", "base file, as `turret base import` writes it");
 pub(crate) const SERVER: Setting = Setting::new(
     "server",
     "URL",
     "instead of --base: a running server whose base computes the features, such as http://127.0.0.1:50051",
 );
-pub(crate) const CACHE: Setting =
-    Setting::new("cache", "DIR", "folder of the feature cache [default: turret in the user's cache folder]");
+pub(crate) const CACHE: Setting = Setting::new(
+    "cache",
+    "DIR",
+    "folder of the feature cache [default: turret in the user's cache folder]",
+);
 pub(crate) const NO_CACHE: Setting = Setting::switch("no-cache", "keep no features between runs");
 pub(crate) const DEVICE: Setting =
     Setting::new("device", "DEVICE", "where the base runs: auto, cpu or cuda:N").default("auto");
@@ -33,7 +37,8 @@ pub(crate) const PRECISION: Setting = Setting::new(
 )
 .default("auto");
 pub(crate) const THREADS: Setting =
-    Setting::new("threads", "N", "threads of the base on the CPU; auto: one a processor").default("auto");
+    Setting::new("threads", "N", "threads of the base on the CPU; auto: one a processor")
+        .default("auto");
 
 #[derive(Debug)]
 #[cfg_attr(not(feature = "torch"), expect(dead_code, reason = "only a local base needs them"))]
@@ -110,7 +115,8 @@ pub(crate) fn cache(reader: &mut SettingsReader) -> Option<PathBuf> {
 
 /// `$XDG_CACHE_HOME/turret`, else `~/.cache/turret` (XDG Base Directory Specification); `None` without a home.
 fn default_cache() -> Option<PathBuf> {
-    let named = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from).filter(|path| path.is_absolute());
+    let named =
+        std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from).filter(|path| path.is_absolute());
     let at_home = || Some(std::env::home_dir()?.join(".cache"));
     named.or_else(at_home).map(|folder| folder.join("turret"))
 }

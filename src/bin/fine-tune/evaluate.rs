@@ -20,8 +20,12 @@ use crate::{
 pub(crate) const SETTINGS: &[Setting] = &[
     BASE,
     SERVER,
-    Setting::new("split", "PART", "judge only these pictures of the data: train, val or test; auto: all")
-        .default("auto"),
+    Setting::new(
+        "split",
+        "PART",
+        "judge only these pictures of the data: train, val or test; auto: all",
+    )
+    .default("auto"),
     CACHE,
     NO_CACHE,
     DEVICE,
@@ -40,7 +44,11 @@ pub(crate) struct EvaluateRun {
 }
 
 impl EvaluateRun {
-    pub(crate) fn read(head: PathBuf, data: PathBuf, matches: &ArgMatches) -> Result<Self, ConfigMistakes> {
+    pub(crate) fn read(
+        head: PathBuf,
+        data: PathBuf,
+        matches: &ArgMatches,
+    ) -> Result<Self, ConfigMistakes> {
         let mut reader = SettingsReader::gather(SETTINGS, matches);
         let base = BaseRun::read(&mut reader);
         let part = reader.get::<Auto<Part>>("split");

@@ -18,8 +18,11 @@ use turret::{
 
 use crate::{base::BASE, evaluate::read_head, output::print_line};
 
-pub(crate) const EXPORT_SETTINGS: &[Setting] =
-    &[Setting::new("out", "FILE", "safetensors file to write, with weight and bias of a torch.nn.Linear")];
+pub(crate) const EXPORT_SETTINGS: &[Setting] = &[Setting::new(
+    "out",
+    "FILE",
+    "safetensors file to write, with weight and bias of a torch.nn.Linear",
+)];
 
 pub(crate) const IMPORT_SETTINGS: &[Setting] = &[
     Setting::new("task", "NAME", "task that the head answers"),
@@ -27,7 +30,11 @@ pub(crate) const IMPORT_SETTINGS: &[Setting] = &[
     Setting::new("heads", "DIR", "folder of heads to publish into"),
     Setting::new("labels", "LABEL", "label of each row of the weight, in their order").repeatable(),
     Setting::new("features", "SET", "what it was trained on: gap or pyramid"),
-    Setting::new("preprocess", "WAY", "how its pictures became squares: letterbox, centre_crop or stretch"),
+    Setting::new(
+        "preprocess",
+        "WAY",
+        "how its pictures became squares: letterbox, centre_crop or stretch",
+    ),
     Setting::new("good", "LABEL", "label that may pass").repeatable(),
     Setting::new("threshold", "P", "probability below which a person should look").default("0.5"),
 ];
@@ -105,7 +112,11 @@ impl ImportRun {
             features: self.features,
             preprocess: Preprocess { resize: self.resize, ..Preprocess::default() },
             decision: DecisionRule::uniform(self.threshold, self.labels.len()),
-            classes: self.labels.iter().map(|label| (label.clone(), self.good.contains(label))).collect(),
+            classes: self
+                .labels
+                .iter()
+                .map(|label| (label.clone(), self.good.contains(label)))
+                .collect(),
             // It was trained elsewhere: nothing was measured here.
             evidence: json!({}),
             provenance: json!({

@@ -32,7 +32,11 @@ const WORSE_THAN_SERVING: u8 = 3;
 
 fn command() -> Command {
     let path = |name: &'static str, value_name, help| {
-        Arg::new(name).value_name(value_name).required(true).value_parser(value_parser!(PathBuf)).help(help)
+        Arg::new(name)
+            .value_name(value_name)
+            .required(true)
+            .value_parser(value_parser!(PathBuf))
+            .help(help)
     };
     let data = || {
         path(
@@ -43,14 +47,14 @@ fn command() -> Command {
     };
     let head = || path("head", "HEAD", "head file");
     let train = Command::new("train").about("Train a head and publish it").arg(data());
-    let evaluate =
-        Command::new("evaluate").about("Count how a head does on labelled pictures").arg(head()).arg(data());
+    let evaluate = Command::new("evaluate")
+        .about("Count how a head does on labelled pictures")
+        .arg(head())
+        .arg(data());
     let export = Command::new("export").about("Write a head's classifier for PyTorch").arg(head());
-    let import = Command::new("import").about("Publish a classifier that was trained in PyTorch").arg(path(
-        "file",
-        "FILE",
-        "safetensors file with weight and bias of a torch.nn.Linear",
-    ));
+    let import = Command::new("import")
+        .about("Publish a classifier that was trained in PyTorch")
+        .arg(path("file", "FILE", "safetensors file with weight and bias of a torch.nn.Linear"));
     Command::new("fine-tune")
         .version(env!("CARGO_PKG_VERSION"))
         .about("Trains heads and publishes them for `turret serve`")
@@ -63,9 +67,14 @@ fn command() -> Command {
 }
 
 fn main() -> ExitCode {
-    tracing_subscriber::fmt().with_writer(std::io::stderr).with_max_level(tracing::Level::WARN).init();
+    tracing_subscriber::fmt()
+        .with_writer(std::io::stderr)
+        .with_max_level(tracing::Level::WARN)
+        .init();
     let matches = command().get_matches();
-    let Some((name, matches)) = matches.subcommand() else { return ExitCode::from(SETTINGS_MISTAKEN) };
+    let Some((name, matches)) = matches.subcommand() else {
+        return ExitCode::from(SETTINGS_MISTAKEN);
+    };
     let done = match run(name, matches) {
         Ok(done) => done,
         Err(mistakes) => {
@@ -119,7 +128,10 @@ mod tests {
         let matches = command().try_get_matches_from(arguments).unwrap();
         let (_, matches) = matches.subcommand().unwrap();
         let run = TrainRun::read("pictures".into(), matches).unwrap();
-        assert_eq!((run.options.adam, run.options.good), (Default::default(), vec!["fine".to_owned()]));
+        assert_eq!(
+            (run.options.adam, run.options.good),
+            (Default::default(), vec!["fine".to_owned()])
+        );
         assert_eq!(run.options.command.get("data").map(String::as_str), Some("pictures"));
     }
 

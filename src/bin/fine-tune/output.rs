@@ -82,57 +82,60 @@ impl Output {
                     eprintln!("warning: {warning}");
                 }
             }
-            Self::Text { bar, stage, warnings } => match event {
-                Event::Dataset { classes, pictures } => {
-                    print_line(&format!("{pictures} pictures of {} classes", classes.len()));
-                }
-                Event::Good { classes, by_name } => {
-                    let why = if *by_name { " (by name; --good says otherwise)" } else { "" };
-                    print_line(&format!("pass: {}{why}", classes.join(", ")));
-                }
-                Event::Features { done, total, cached } => {
-                    count(bar, stage, (Stage::Features, "features"), [*done, *total, *cached]);
-                }
-                Event::Maps { done, total, cached } => {
-                    count(bar, stage, (Stage::Maps, "maps"), [*done, *total, *cached]);
-                }
-                Event::Epoch(epoch) => {
-                    if *stage != Stage::Epochs {
-                        *stage = Stage::Epochs;
-                        bar.finish();
-                        *bar = new_bar(epoch.most_epochs);
-                        bar.set_prefix("epochs");
+            Self::Text { bar, stage, warnings } => {
+                match event {
+                    Event::Dataset { classes, pictures } => {
+                        print_line(&format!("{pictures} pictures of {} classes", classes.len()));
                     }
-                    bar.set_message(format!(
-                        "validation loss {:.4}, {:.1} % right",
-                        epoch.validation_loss,
-                        100.0 * epoch.validation_accuracy
-                    ));
-                    bar.set_position(epoch.epoch as u64);
-                }
-                Event::DeepEpoch(epoch) => {
-                    if *stage != Stage::Layers(epoch.fold) {
-                        *stage = Stage::Layers(epoch.fold);
-                        bar.finish();
-                        *bar = new_bar(epoch.most_epochs);
-                        bar.set_prefix(
-                            epoch.fold.map_or_else(|| "layers".to_owned(), |fold| format!("trial {fold}")),
-                        );
+                    Event::Good { classes, by_name } => {
+                        let why = if *by_name { " (by name; --good says otherwise)" } else { "" };
+                        print_line(&format!("pass: {}{why}", classes.join(", ")));
                     }
-                    bar.set_message(format!("training loss {:.4}", epoch.train_loss));
-                    bar.set_position(epoch.epoch as u64);
+                    Event::Features { done, total, cached } => {
+                        count(bar, stage, (Stage::Features, "features"), [*done, *total, *cached]);
+                    }
+                    Event::Maps { done, total, cached } => {
+                        count(bar, stage, (Stage::Maps, "maps"), [*done, *total, *cached]);
+                    }
+                    Event::Epoch(epoch) => {
+                        if *stage != Stage::Epochs {
+                            *stage = Stage::Epochs;
+                            bar.finish();
+                            *bar = new_bar(epoch.most_epochs);
+                            bar.set_prefix("epochs");
+                        }
+                        bar.set_message(format!(
+                            "validation loss {:.4}, {:.1} % right",
+                            epoch.validation_loss,
+                            100.0 * epoch.validation_accuracy
+                        ));
+                        bar.set_position(epoch.epoch as u64);
+                    }
+                    Event::DeepEpoch(epoch) => {
+                        if *stage != Stage::Layers(epoch.fold) {
+                            *stage = Stage::Layers(epoch.fold);
+                            bar.finish();
+                            *bar = new_bar(epoch.most_epochs);
+                            bar.set_prefix(epoch.fold.map_or_else(
+                                || "layers".to_owned(),
+                                |fold| format!("trial {fold}"),
+                            ));
+                        }
+                        bar.set_message(format!("training loss {:.4}", epoch.train_loss));
+                        bar.set_position(epoch.epoch as u64);
+                    }
+                    Event::Warning(warning) => {
+                        *warnings += 1;
+                        bar.suspend(|| eprintln!("warning: {warning}"));
+                    }
+                    // The report at the end has them all.
+                    Event::Choice(_)
+                    | Event::Strategy(_)
+                    | Event::Evaluated(_)
+                    | Event::Gate(_)
+                    | Event::Published { .. } => {}
                 }
-                Event::Warning(warning) => {
-                    *warnings += 1;
-                    bar.suspend(|| eprintln!("warning: {warning}"));
-                }
-                // The report at the end has them all.
-                Event::Choice(_)
-                | Event::Strategy(_)
-                | Event::Evaluated(_)
-                | Event::Gate(_)
-                | Event::Published { .. } => {}
-            },
+            }
         }
     }
 
@@ -200,8 +203,10 @@ mod tests {
 
     #[test]
     fn a_warning_says_its_kind_its_file_and_its_text() {
-        let warning = Warning::NoPicture { path: "ok/a.txt".into(), reason: "it is text".to_owned() };
-        let line: serde_json::Value = serde_json::from_str(&json_line(&Event::Warning(warning))).unwrap();
+        let warning =
+            Warning::NoPicture { path: "ok/a.txt".into(), reason: "it is text".to_owned() };
+        let line: serde_json::Value =
+            serde_json::from_str(&json_line(&Event::Warning(warning))).unwrap();
         assert_eq!(line["event"], "warning");
         assert_eq!((&line["kind"], &line["path"]), (&"no_picture".into(), &"ok/a.txt".into()));
         assert_eq!(line["message"], "ok/a.txt was left out: it is text");
@@ -210,6 +215,8 @@ mod tests {
     #[test]
     fn reads_the_ways_to_print_and_refuses_others() {
         assert_eq!("json".parse::<OutputKind>().ok(), Some(OutputKind::Json));
-        assert!("JSON".parse::<OutputKind>().unwrap_err().to_string().contains("auto, text or json"));
+        assert!(
+            "JSON".parse::<OutputKind>().unwrap_err().to_string().contains("auto, text or json")
+        );
     }
 }

@@ -41,7 +41,8 @@ impl RemoteBase {
         let answer = answers.pop().context("the server gave no answer")?;
         let digest = answer.base_digest.parse().context("the server's base has no digest")?;
         let identity = BaseIdentity { architecture: answer.architecture, digest };
-        let widths = FeatureWidths { gap: answer.gap_width as usize, pyramid: answer.embedding.len() };
+        let widths =
+            FeatureWidths { gap: answer.gap_width as usize, pyramid: answer.embedding.len() };
         anyhow::ensure!(
             widths.gap > 0 && widths.pyramid / 2 >= widths.gap,
             "{url} gives {} features with {} in the last stage, which cannot be; is it a turret of another version?",
@@ -65,20 +66,31 @@ impl Base for RemoteBase {
         &self.arithmetic
     }
 
-    fn forward(&mut self, images: &[&PreparedImage], outputs: Outputs) -> Result<FeatureBatch, BaseError> {
+    fn forward(
+        &mut self,
+        images: &[&PreparedImage],
+        outputs: Outputs,
+    ) -> Result<FeatureBatch, BaseError> {
         let device = |detail: String| BaseError::Device { detail };
-        let requests = images.iter().enumerate().map(|(number, image)| request(number, image)).collect();
+        let requests =
+            images.iter().enumerate().map(|(number, image)| request(number, image)).collect();
         let answers = self.runtime.block_on(ask(self.client.clone(), requests));
         let answers = answers.map_err(|error| device(format!("{error:#}")))?;
         let FeatureWidths { gap, pyramid } = self.widths;
         let mut batch = FeatureBatch::default();
         for answer in answers {
-            if answer.base_digest != self.identity.digest.to_string() || answer.arithmetic != self.arithmetic
+            if answer.base_digest != self.identity.digest.to_string()
+                || answer.arithmetic != self.arithmetic
             {
-                return Err(device("the server has another base than before; train again".to_owned()));
+                return Err(device(
+                    "the server has another base than before; train again".to_owned(),
+                ));
             }
             if answer.embedding.len() != pyramid {
-                return Err(device(format!("{} features came, expected {pyramid}", answer.embedding.len())));
+                return Err(device(format!(
+                    "{} features came, expected {pyramid}",
+                    answer.embedding.len()
+                )));
             }
             // The last stage: averages, then maxima.
             batch.gap.extend(&answer.embedding[pyramid - 2 * gap..pyramid - gap]);
@@ -93,8 +105,12 @@ impl Base for RemoteBase {
 /// The pixels as they are: the server finds the square that it would make.
 fn request(number: usize, image: &PreparedImage) -> proto::EmbedRequest {
     let (mean, std) = (image.mean, image.std);
-    let preprocess =
-        Preprocess { resize: Resize::Stretch { size: image.side }, mean, std, ..Preprocess::default() };
+    let preprocess = Preprocess {
+        resize: Resize::Stretch { size: image.side },
+        mean,
+        std,
+        ..Preprocess::default()
+    };
     let frame = proto::RawFrame {
         pixels: image.pixels.clone(),
         width: image.side,
@@ -122,8 +138,12 @@ async fn ask(
         if let Some(error) = answer.error {
             anyhow::bail!("{}: {}", error.reason, error.message);
         }
-        let place = answer.request_id.parse().ok().and_then(|number: usize| answers.get_mut(number));
+        let place =
+            answer.request_id.parse().ok().and_then(|number: usize| answers.get_mut(number));
         *place.context("the server answered something else")? = Some(answer);
     }
-    answers.into_iter().collect::<Option<Vec<_>>>().context("the server ended before it had answered all")
+    answers
+        .into_iter()
+        .collect::<Option<Vec<_>>>()
+        .context("the server ended before it had answered all")
 }

@@ -73,7 +73,9 @@ fn strategy_taken(options: &TrainOptions, choice: &StrategyChoice) -> String {
              more for this head where it shares a batch with others.",
             100.0 * serving_cost.unwrap_or_default()
         ),
-        None if options.strategy == Strategy::FeatureExtraction => "Strategy feature extraction.".to_owned(),
+        None if options.strategy == Strategy::FeatureExtraction => {
+            "Strategy feature extraction.".to_owned()
+        }
         None => format!("Strategy feature extraction, because {because}."),
     };
     [tried.unwrap_or_default(), taken].join("\n").trim_start_matches('\n').to_owned()
@@ -91,21 +93,31 @@ fn how_fitted(options: &TrainOptions, fitted: &Fitted) -> String {
         }
         Fitted::Adam { best_epoch, epochs } => {
             let still_better = best_epoch.epoch == options.adam.epochs;
-            let more = if still_better { " It was still getting better: try more --epochs." } else { "" };
-            format!("Fitted in {epochs} epochs of Adam; the best was epoch {}.{more}", best_epoch.epoch)
+            let more =
+                if still_better { " It was still getting better: try more --epochs." } else { "" };
+            format!(
+                "Fitted in {epochs} epochs of Adam; the best was epoch {}.{more}",
+                best_epoch.epoch
+            )
         }
     }
 }
 
 fn compared(gate: &Gate) -> String {
     let Some(found) = gate.comparison else {
-        return "No head of this base serves the task yet, so there is nothing to compare with.".to_owned();
+        return "No head of this base serves the task yet, so there is nothing to compare with."
+            .to_owned();
     };
     let verdict = match gate.decision {
-        GateDecision::NothingToCompare | GateDecision::Passed => "not worse beyond chance".to_owned(),
+        GateDecision::NothingToCompare | GateDecision::Passed => {
+            "not worse beyond chance".to_owned()
+        }
         GateDecision::Refused => "worse beyond chance".to_owned(),
         GateDecision::Forced => {
-            format!("worse beyond chance, forced: {}", gate.forced_because.as_deref().unwrap_or_default())
+            format!(
+                "worse beyond chance, forced: {}",
+                gate.forced_because.as_deref().unwrap_or_default()
+            )
         }
     };
     format!(
@@ -126,9 +138,9 @@ fn class_table(evaluation: &Evaluation) -> Table {
 fn confusion_table(evaluation: &Evaluation) -> Table {
     let labels = || evaluation.classes.iter().map(|class| class.label.clone());
     let header = [String::new()].into_iter().chain(labels()).collect();
-    let rows = labels()
-        .zip(&evaluation.confusion)
-        .map(|(label, counts)| [label].into_iter().chain(counts.iter().map(usize::to_string)).collect());
+    let rows = labels().zip(&evaluation.confusion).map(|(label, counts)| {
+        [label].into_iter().chain(counts.iter().map(usize::to_string)).collect()
+    });
     table(header, rows)
 }
 
@@ -137,7 +149,10 @@ fn table(header: Vec<String>, rows: impl Iterator<Item = Vec<String>>) -> Table 
     let mut table = Table::new();
     table.load_style(UTF8_BORDERS_ONLY).set_header(header);
     table.add_rows(rows).discover_columns();
-    table.column_iter_mut().skip(1).for_each(|column| column.set_cell_alignment(CellAlignment::Right));
+    table
+        .column_iter_mut()
+        .skip(1)
+        .for_each(|column| column.set_cell_alignment(CellAlignment::Right));
     table
 }
 
@@ -153,7 +168,8 @@ mod tests {
     fn tables_have_a_row_a_class_and_a_dash_where_nothing_was_answered() {
         let labels = ["ok", "rust"].map(str::to_owned);
         let evaluation = Evaluation::new(&labels, [(0, 0), (0, 0), (1, 0)]);
-        let rows = |table: Table| table.lines().map(|line| line.replace('│', " ")).collect::<Vec<_>>();
+        let rows =
+            |table: Table| table.lines().map(|line| line.replace('│', " ")).collect::<Vec<_>>();
         let words = |line: &String| line.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
         let classes = rows(class_table(&evaluation));
         assert!(

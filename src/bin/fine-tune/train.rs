@@ -82,8 +82,10 @@ impl TrainRun {
         let strategy = reader.get("strategy");
         let unfreeze = reader.get::<Auto<BranchPoint>>("unfreeze");
         let fine_tune_epochs = reader.get_where("fine-tune-epochs", "1 or more", at_least_one);
-        let fine_tune_rate = reader
-            .get_where("fine-tune-rate", "a number above 0", |rate: &f64| rate.is_finite() && *rate > 0.0);
+        let fine_tune_rate =
+            reader.get_where("fine-tune-rate", "a number above 0", |rate: &f64| {
+                rate.is_finite() && *rate > 0.0
+            });
         let map_limit = reader.get::<ByteSize>("map-limit");
         let features = reader.get::<Auto<FeatureSet>>("features");
         let resize = reader.get::<Resize>("preprocess");
@@ -91,7 +93,8 @@ impl TrainRun {
         let augment = reader.get("augment");
         let good = reader.list("good");
         let threshold = reader.get_where("threshold", "a probability from 0 to 1", in_unit);
-        let validation_share = reader.get_where("val-share", "a share above 0 and below 1", inside_unit);
+        let validation_share =
+            reader.get_where("val-share", "a share above 0 and below 1", inside_unit);
         let seed = reader.get("seed");
         let solver = reader.get("solver");
         let is_strength = |l2: &Auto<f64>| l2.0.is_none_or(|l2| l2.is_finite() && l2 > 0.0);
@@ -147,7 +150,10 @@ impl TrainRun {
                 cache,
                 created_at: humantime::format_rfc3339_seconds(SystemTime::now()).to_string(),
                 base_origin: None,
-                command: command.into_iter().map(|(name, value)| (name.to_owned(), value)).collect(),
+                command: command
+                    .into_iter()
+                    .map(|(name, value)| (name.to_owned(), value))
+                    .collect(),
             };
             Some(Self { options, base: base?, output: output? })
         };

@@ -121,7 +121,9 @@ pub(crate) enum BaseCommand {
 pub(crate) fn run(command: BaseCommand) -> anyhow::Result<ExitCode> {
     match command {
         BaseCommand::Import { input, output } => write(&BaseWeights::import(&input)?, &output)?,
-        BaseCommand::Fetch { name, output, directory, url } => fetch(&name, &output, &directory, url)?,
+        BaseCommand::Fetch { name, output, directory, url } => {
+            fetch(&name, &output, &directory, url)?
+        }
         BaseCommand::Compress { input, output } => {
             let compressed = BaseWeights::load(&input)?.compressed();
             compressed.save(&output)?;
@@ -134,15 +136,33 @@ pub(crate) fn run(command: BaseCommand) -> anyhow::Result<ExitCode> {
             base_compute::calibrate_base(&input, &images, &output, &preprocess, most)?;
         }
         BaseCommand::Random { architecture, seed, output, random_statistics } => {
-            let statistics =
-                if random_statistics { BatchNormStatistics::Random } else { BatchNormStatistics::Identity };
+            let statistics = if random_statistics {
+                BatchNormStatistics::Random
+            } else {
+                BatchNormStatistics::Identity
+            };
             write(&BaseWeights::random(architecture, seed, statistics), &output)?;
         }
         BaseCommand::Inspect { file, json } => inspect(&file, json)?,
         #[cfg(feature = "torch")]
-        BaseCommand::Features { images, base, preprocess, device, precision, dump_pixels, json: _ } => {
+        BaseCommand::Features {
+            images,
+            base,
+            preprocess,
+            device,
+            precision,
+            dump_pixels,
+            json: _,
+        } => {
             let preprocess = Preprocess { resize: preprocess, ..Preprocess::default() };
-            base_compute::features(&images, &base, &preprocess, device, precision, dump_pixels.as_deref())?;
+            base_compute::features(
+                &images,
+                &base,
+                &preprocess,
+                device,
+                precision,
+                dump_pixels.as_deref(),
+            )?;
         }
         #[cfg(not(feature = "torch"))]
         BaseCommand::Calibrate { .. } | BaseCommand::Features { .. } => {
@@ -160,12 +180,21 @@ fn write(weights: &BaseWeights, output: &Path) -> anyhow::Result<()> {
 
 pub(crate) fn announce(weights: &BaseWeights, output: &Path) {
     let identity = weights.identity();
-    println!("{}: {} {}, {}", output.display(), identity.architecture, identity.digest, weights.origin());
+    println!(
+        "{}: {} {}, {}",
+        output.display(),
+        identity.architecture,
+        identity.digest,
+        weights.origin()
+    );
 }
 
 fn refuse_existing(output: &Path) -> anyhow::Result<()> {
     if output.exists() {
-        bail!("{} exists; a base is never overwritten: name another file or remove it", output.display());
+        bail!(
+            "{} exists; a base is never overwritten: name another file or remove it",
+            output.display()
+        );
     }
     Ok(())
 }
@@ -178,13 +207,14 @@ fn fetch(name: &str, output: &Path, directory: &Path, url: Option<String>) -> an
             .context("progress bar")?,
     );
     bar.set_message(weights.file);
-    let file =
-        Fetch { weights, url_override: url, directory }.fetch(&mut |Progress { received, total }| {
+    let file = Fetch { weights, url_override: url, directory }.fetch(
+        &mut |Progress { received, total }| {
             if let Some(total) = total {
                 bar.set_length(total);
             }
             bar.set_position(received);
-        })?;
+        },
+    )?;
     bar.finish_and_clear();
     write(&BaseWeights::import(&file)?, output)
 }
@@ -193,8 +223,12 @@ fn inspect(file: &Path, json: bool) -> anyhow::Result<()> {
     let weights = BaseWeights::load(file)?;
     let identity = weights.identity();
     let widths = weights.architecture().widths();
-    let numbers: usize =
-        weights.architecture().parameters().iter().map(|(_, shape)| shape.iter().product::<usize>()).sum();
+    let numbers: usize = weights
+        .architecture()
+        .parameters()
+        .iter()
+        .map(|(_, shape)| shape.iter().product::<usize>())
+        .sum();
     if json {
         println!(
             "{}",
@@ -212,7 +246,9 @@ fn inspect(file: &Path, json: bool) -> anyhow::Result<()> {
         println!("features      gap {}, pyramid {}", widths.gap, widths.pyramid);
         match weights.activation_ranges() {
             Some(ranges) => println!("int8          measured on {} pictures", ranges.images),
-            None => println!("int8          not yet: `turret base calibrate` measures what it needs"),
+            None => {
+                println!("int8          not yet: `turret base calibrate` measures what it needs")
+            }
         }
     }
     Ok(())

@@ -43,7 +43,9 @@ pub(crate) fn calibrate_base(
         bar.set_length(all as u64);
         bar.set_position(done as u64);
     })
-    .with_context(|| format!("with the {} pictures found in {}", pictures.len(), folder.display()))?;
+    .with_context(|| {
+        format!("with the {} pictures found in {}", pictures.len(), folder.display())
+    })?;
     bar.finish_and_clear();
     for error in errors {
         let chosen = if error.percentile == ranges.percentile { "  <- chosen" } else { "" };
@@ -61,7 +63,9 @@ pub(crate) fn calibrate_base(
 fn prepare(path: &Path, preprocess: &Preprocess) -> anyhow::Result<PreparedImage> {
     let bytes = fs_err::read(path)?;
     let picture = decode(&ImageSource::Encoded(bytes.into()), &ImageLimits::default());
-    picture.and_then(|picture| preprocess.apply(&picture, None)).with_context(|| path.display().to_string())
+    picture
+        .and_then(|picture| preprocess.apply(&picture, None))
+        .with_context(|| path.display().to_string())
 }
 
 pub(crate) fn features(

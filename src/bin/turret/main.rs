@@ -28,7 +28,8 @@ fn command() -> Command {
         .arg_required_else_help(true)
         .subcommand(with_settings(serve, SERVE));
     let command = ClientCommand::augment_subcommands(command);
-    let base = Command::new("base").about("Prepare and look at base files").arg_required_else_help(true);
+    let base =
+        Command::new("base").about("Prepare and look at base files").arg_required_else_help(true);
     command.subcommand(base::BaseCommand::augment_subcommands(base).subcommand_required(true))
 }
 
@@ -36,9 +37,9 @@ fn main() -> ExitCode {
     let matches = command().get_matches();
     let result = match matches.subcommand() {
         Some(("serve", matches)) => return serve::run(matches),
-        Some(("classify" | "heads", _)) => {
-            ClientCommand::from_arg_matches(&matches).map_err(Into::into).and_then(ClientCommand::run)
-        }
+        Some(("classify" | "heads", _)) => ClientCommand::from_arg_matches(&matches)
+            .map_err(Into::into)
+            .and_then(ClientCommand::run),
         Some(("base", matches)) => {
             base::BaseCommand::from_arg_matches(matches).map_err(Into::into).and_then(base::run)
         }

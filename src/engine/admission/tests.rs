@@ -38,7 +38,10 @@ fn bounds_images_and_bytes_and_gives_both_back() {
     let admission = admission(3, 100);
     let two = ask(&admission, "a", 2, 60, None).unwrap();
     let full = ask(&admission, "b", 2, 1, None).unwrap_err();
-    assert!(matches!(full, EngineError::QueueFull { unit: Unit::Images, in_use: 2, limit: 3, .. }), "{full}");
+    assert!(
+        matches!(full, EngineError::QueueFull { unit: Unit::Images, in_use: 2, limit: 3, .. }),
+        "{full}"
+    );
     let full = ask(&admission, "b", 1, 41, None).unwrap_err();
     assert!(matches!(full, EngineError::QueueFull { unit: Unit::Bytes, in_use: 60, .. }), "{full}");
     let never = ask(&admission, "b", 1, 101, None).unwrap_err();
@@ -80,7 +83,10 @@ fn a_request_that_cannot_be_in_time_is_refused_with_both_numbers() {
     let admission = admission(256, 1000);
     let refused = ask(&admission, "a", 1, 1, Some(9 * MS)).unwrap_err();
     assert!(matches!(refused, EngineError::DeadlineTooNear { ahead: 0, .. }), "{refused}");
-    assert!(refused.to_string().contains("at least 10 ms") && refused.to_string().contains("9 ms are left"));
+    assert!(
+        refused.to_string().contains("at least 10 ms")
+            && refused.to_string().contains("9 ms are left")
+    );
     let passed = ask(&admission, "a", 1, 1, Some(Duration::ZERO)).unwrap_err();
     assert!(matches!(passed, EngineError::DeadlinePassed), "{passed}");
     assert!(ask(&admission, "a", 1, 1, Some(10 * MS)).is_ok());
@@ -91,7 +97,10 @@ fn what_waits_before_it_counts_and_what_is_being_computed_only_for_its_rest() {
     let admission = admission(256, 1000);
     let mut waiting: Vec<_> = (0..9).map(|_| ask(&admission, "a", 1, 1, None).unwrap()).collect();
     assert!(ask(&admission, "a", 1, 1, Some(122 * MS)).is_err());
-    assert!(ask(&admission, "a", 1, 1, Some(123 * MS)).is_ok(), "a quarter more for the nine before it");
+    assert!(
+        ask(&admission, "a", 1, 1, Some(123 * MS)).is_ok(),
+        "a quarter more for the nine before it"
+    );
     waiting.iter_mut().take(8).for_each(Permit::waits_no_more);
     admission.forward_pass_begins(1000 * MS, Instant::now());
     assert!(ask(&admission, "a", 1, 1, Some(900 * MS)).is_err());
@@ -99,7 +108,10 @@ fn what_waits_before_it_counts_and_what_is_being_computed_only_for_its_rest() {
     admission.forward_pass_ended(true);
     assert!(ask(&admission, "a", 1, 1, Some(23 * MS)).is_ok());
     waiting.truncate(8);
-    assert!(ask(&admission, "a", 1, 1, Some(10 * MS)).is_ok(), "a place given back is no longer before it");
+    assert!(
+        ask(&admission, "a", 1, 1, Some(10 * MS)).is_ok(),
+        "a place given back is no longer before it"
+    );
 }
 
 #[test]

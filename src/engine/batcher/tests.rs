@@ -97,7 +97,9 @@ fn a_hundred_images_of_a_loud_task_do_not_keep_a_quiet_one_from_the_next_batch()
         let mut batcher = batcher(Duration::ZERO, &[1; 100], now);
         next(&mut batcher, now, &times);
         batcher.push(&task("quiet"), 1000, 1, None, 1000, now);
-        let Next::Batch(Batch { items, .. }) = next(&mut batcher, now, &times) else { panic!("no batch") };
+        let Next::Batch(Batch { items, .. }) = next(&mut batcher, now, &times) else {
+            panic!("no batch")
+        };
         assert_eq!(items[0], 1000, "{items:?}");
     }
 }
@@ -109,7 +111,9 @@ fn what_would_be_late_is_dropped_and_others_take_its_place() {
     for (id, left) in (0..).zip([9, 10, 50, 0, 11, 30, 9, 70, 80, 90, 100]) {
         batcher.push(&task("part"), id, 1, Some(now + left * MS), id, now);
     }
-    let Next::Batch(Batch { items, dropped }) = next(&mut batcher, now, &wide()) else { panic!("no batch") };
+    let Next::Batch(Batch { items, dropped }) = next(&mut batcher, now, &wide()) else {
+        panic!("no batch")
+    };
     assert_eq!(items, [1, 2, 4, 5, 7, 8, 9, 10]);
     assert_eq!(dropped, [(0, 10 * MS), (3, 10 * MS), (6, 10 * MS)]);
 }
@@ -121,7 +125,11 @@ fn an_item_of_many_images_is_late_by_all_its_passes() {
         let mut batcher = Batcher::new(Duration::ZERO);
         batcher.push(&task("part"), 0, 17, Some(now + left * MS), 0, now);
         let Next::Batch(batch) = next(&mut batcher, now, &wide()) else { panic!("no batch") };
-        assert_eq!((batch.items.is_empty(), batch.dropped.len() == 1), (is_late, is_late), "{left} ms left");
+        assert_eq!(
+            (batch.items.is_empty(), batch.dropped.len() == 1),
+            (is_late, is_late),
+            "{left} ms left"
+        );
     }
 }
 
@@ -131,7 +139,9 @@ fn what_nobody_wants_any_more_leaves_and_the_order_of_the_others_stays() {
     let mut batcher = batcher(Duration::ZERO, &[1; 8], now);
     assert_eq!(batcher.remove(&task("part"), 3), Some(3));
     assert_eq!(batcher.remove(&task("part"), 3), None);
-    let Next::Batch(batch) = batcher.next(now, &wide(), |id| id % 2 == 1) else { panic!("no batch") };
+    let Next::Batch(batch) = batcher.next(now, &wide(), |id| id % 2 == 1) else {
+        panic!("no batch")
+    };
     assert_eq!(batch.items, [1, 5, 7]);
     assert_eq!(batch.dropped.iter().map(|(id, _)| *id).collect::<Vec<_>>(), [0, 2, 4, 6]);
     assert_eq!(next(&mut batcher, now, &wide()), Next::Empty);

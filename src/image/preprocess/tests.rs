@@ -23,8 +23,11 @@ fn pixel_at(image: &PreparedImage, x: usize, y: usize) -> &[u8] {
 fn centre_crop_is_pillows_to_one_level() {
     let preprocess = with_resize(Resize::CentreCrop { resize: 36, crop: 32 });
     let found = preprocess.apply(&pattern(97, 75), None).unwrap().pixels;
-    let differing = found.iter().zip(PILLOW_CENTRE_CROP).filter(|(found, wanted)| found != wanted).count();
-    assert!(found.iter().zip(PILLOW_CENTRE_CROP).all(|(found, wanted)| found.abs_diff(*wanted) <= 1));
+    let differing =
+        found.iter().zip(PILLOW_CENTRE_CROP).filter(|(found, wanted)| found != wanted).count();
+    assert!(
+        found.iter().zip(PILLOW_CENTRE_CROP).all(|(found, wanted)| found.abs_diff(*wanted) <= 1)
+    );
     assert!(differing * 100 < found.len(), "{differing} of {} bytes differ", found.len());
 }
 
@@ -56,9 +59,14 @@ fn letterbox_keeps_the_aspect_and_pads_both_sides() {
     let preprocess = Preprocess::default();
     let wide = preprocess.apply(&white(400, 200), None).unwrap();
     assert_eq!(wide.pixels.len(), 224 * 224 * 3);
-    for (y, expected) in
-        [(0, PADDING), (55, PADDING), (56, [255; 3]), (167, [255; 3]), (168, PADDING), (223, PADDING)]
-    {
+    for (y, expected) in [
+        (0, PADDING),
+        (55, PADDING),
+        (56, [255; 3]),
+        (167, [255; 3]),
+        (168, PADDING),
+        (223, PADDING),
+    ] {
         assert_eq!(pixel_at(&wide, 0, y), expected, "row {y}");
         assert_eq!(pixel_at(&wide, 223, y), expected, "row {y}");
     }
@@ -72,7 +80,8 @@ fn letterbox_keeps_the_aspect_and_pads_both_sides() {
 
 #[test]
 fn every_way_to_resize_fills_the_square_from_any_shape() {
-    for resize in ["letterbox", "centre_crop", "stretch", "letterbox:32", "centre_crop:32:32", "stretch:1024"]
+    for resize in
+        ["letterbox", "centre_crop", "stretch", "letterbox:32", "centre_crop:32:32", "stretch:1024"]
     {
         let preprocess = with_resize(resize.parse().unwrap());
         for (width, height) in [(1, 1), (1, 100), (100, 1), (223, 225), (301, 97)] {
@@ -171,20 +180,30 @@ fn json_and_digest_of_the_default_never_change() {
 #[test]
 fn refuses_unknown_json_keys() {
     let json = serde_json::to_string(&Preprocess::default()).unwrap();
-    for (from, to) in [(r#""size":224"#, r#""size":224,"pad":1"#), (r#""filter""#, r#""gamma":2,"filter""#)] {
+    for (from, to) in
+        [(r#""size":224"#, r#""size":224,"pad":1"#), (r#""filter""#, r#""gamma":2,"filter""#)]
+    {
         assert!(serde_json::from_str::<Preprocess>(&json.replacen(from, to, 1)).is_err(), "{to}");
     }
 }
 
 #[test]
 fn resize_reads_back_what_it_writes() {
-    for text in ["letterbox", "centre_crop", "stretch", "letterbox:320", "centre_crop:320:288", "stretch:64"]
-    {
+    for text in [
+        "letterbox",
+        "centre_crop",
+        "stretch",
+        "letterbox:320",
+        "centre_crop:320:288",
+        "stretch:64",
+    ] {
         assert_eq!(text.parse::<Resize>().unwrap().to_string(), text);
     }
     assert_eq!("letterbox:224".parse::<Resize>().unwrap().to_string(), "letterbox");
     assert_eq!("centre_crop".parse(), Ok(Resize::CentreCrop { resize: 256, crop: 224 }));
-    for text in ["", "Letterbox", "crop", "letterbox:", "letterbox:x", "centre_crop:256", "stretch:1:2"] {
+    for text in
+        ["", "Letterbox", "crop", "letterbox:", "letterbox:x", "centre_crop:256", "stretch:1:2"]
+    {
         assert_eq!(text.parse::<Resize>().unwrap_err().reason(), "RESIZE_UNKNOWN", "{text:?}");
     }
 }

@@ -1,8 +1,8 @@
 use super::*;
 use crate::{
     base::{
-        Base, BaseWeights, BranchError, BranchRows, Device, DeviceId, FeatureBatch, ForwardRequest, Outputs,
-        Precision, PrecisionChoice, SplitMix64,
+        Base, BaseWeights, BranchError, BranchRows, Device, DeviceId, FeatureBatch, ForwardRequest,
+        Outputs, Precision, PrecisionChoice, SplitMix64,
     },
     image::PreparedImage,
     torch::{
@@ -45,7 +45,8 @@ fn mixed(
     let mut ids: Vec<BranchId> = of.iter().flatten().copied().collect();
     ids.sort_unstable();
     ids.dedup();
-    let rows_of = |id: BranchId| (0..of.len()).filter(|image| of[*image] == Some(id)).collect::<Vec<_>>();
+    let rows_of =
+        |id: BranchId| (0..of.len()).filter(|image| of[*image] == Some(id)).collect::<Vec<_>>();
     let branches: Vec<BranchRows> =
         ids.iter().map(|id| BranchRows { branch: *id, images: rows_of(*id) }).collect();
     let own = of.contains(&None);
@@ -61,7 +62,8 @@ fn mixed(
         None => row(&features.own, image),
         Some(id) => {
             let branch = ids.binary_search(&id).unwrap();
-            let position = branches[branch].images.iter().position(|other| *other == image).unwrap();
+            let position =
+                branches[branch].images.iter().position(|other| *other == image).unwrap();
             row(&features.branches[branch], position)
         }
     };
@@ -80,12 +82,16 @@ fn places_are_the_blocks_of_the_last_layer_and_vgg_has_none() {
     let too_deep = Architecture::ResNet18.branch_stage(BranchPoint { first_block: 2 }).unwrap_err();
     assert!(too_deep.to_string().contains("layer4, layer4.1 are there"), "{too_deep}");
     assert_eq!(Architecture::ResNet34.branch_map(ALL, 224), Ok([256, 14, 14]));
-    assert_eq!(Architecture::ResNet34.branch_map(BranchPoint { first_block: 2 }, 224), Ok([512, 7, 7]));
+    assert_eq!(
+        Architecture::ResNet34.branch_map(BranchPoint { first_block: 2 }, 224),
+        Ok([512, 7, 7])
+    );
     assert_eq!(Architecture::ResNet34.branch_map(ALL, 33), Ok([256, 3, 3]));
     // 3.664 billion multiply-adds in all, 115.6 million a convolution of 512 by 512 channels.
     let share = |branch| Architecture::ResNet34.branch_share(branch).unwrap();
     assert!(
-        (share(BranchPoint { first_block: 2 }) - 0.0631).abs() < 5e-4 && (share(ALL) - 0.175).abs() < 5e-3
+        (share(BranchPoint { first_block: 2 }) - 0.0631).abs() < 5e-4
+            && (share(ALL) - 0.175).abs() < 5e-3
     );
 }
 
@@ -100,7 +106,10 @@ fn a_branch_with_the_bases_own_layers_gives_what_the_base_gives() {
         let own = mixed(&mut network, &images, &[None; 3]);
         let branched = mixed(&mut network, &images, &[Some(id); 3]);
         for (own, branched) in own.iter().zip(&branched) {
-            assert!(error(&branched.0, &own.0) < 1e-5 && error(&branched.1, &own.1) < 1e-5, "{branch}");
+            assert!(
+                error(&branched.0, &own.0) < 1e-5 && error(&branched.1, &own.1) < 1e-5,
+                "{branch}"
+            );
         }
     }
 }
@@ -109,7 +118,8 @@ fn a_branch_with_the_bases_own_layers_gives_what_the_base_gives() {
 fn a_mixed_batch_gives_each_image_what_it_gets_alone() {
     let weights = resnet18();
     let mut network = network(&weights, "fp32");
-    let [all, last] = [ALL, LAST].map(|branch| network.load_branch(&trained(&weights, branch)).unwrap());
+    let [all, last] =
+        [ALL, LAST].map(|branch| network.load_branch(&trained(&weights, branch)).unwrap());
     let other = network.load_branch(&weights.branch(LAST).unwrap()).unwrap();
     let images = pictures(6, 64);
     let images: Vec<&PreparedImage> = images.iter().collect();
@@ -117,7 +127,10 @@ fn a_mixed_batch_gives_each_image_what_it_gets_alone() {
     let together = mixed(&mut network, &images, &of);
     for (image, (gap, pyramid)) in together.iter().enumerate() {
         let alone = mixed(&mut network, &[images[image]], &[of[image]]);
-        assert!(error(gap, &alone[0].0) < 1e-5 && error(pyramid, &alone[0].1) < 1e-5, "image {image}");
+        assert!(
+            error(gap, &alone[0].0) < 1e-5 && error(pyramid, &alone[0].1) < 1e-5,
+            "image {image}"
+        );
     }
     // The branches do differ.
     let own = mixed(&mut network, &images, &[None; 6]);
@@ -133,7 +146,8 @@ fn a_branch_continues_an_8_bit_trunk_in_floats() {
     let mut exact = network(&weights, "fp32");
     let (ranges, _) = calibrate(&weights, &pictures, &mut |_, _| {}).unwrap();
     let kernels = kernels(DeviceId::Cpu, Precision::Int8, Some(&ranges)).unwrap();
-    let mut network = Network::with_kernels(&weights, kernels, Precision::Int8, DeviceId::Cpu).unwrap();
+    let mut network =
+        Network::with_kernels(&weights, kernels, Precision::Int8, DeviceId::Cpu).unwrap();
     let id = network.load_branch(&weights.branch(LAST).unwrap()).unwrap();
     let branched = mixed(&mut network, &images, &[Some(id); 8]);
     let expected = mixed(&mut exact, &images, &[None; 8]);
@@ -160,7 +174,8 @@ fn what_learns_computes_what_is_served() {
         let learning = TrainableBranch::new(Architecture::ResNet18, &trained).unwrap();
         let (average, maximum) = learning.pooled(&maps).unwrap();
         for (image, (gap, pyramid)) in served.iter().enumerate() {
-            let row = |values: &Tensor| Vec::<f32>::try_from(values.get(image as i64).detach()).unwrap();
+            let row =
+                |values: &Tensor| Vec::<f32>::try_from(values.get(image as i64).detach()).unwrap();
             assert!(error(&row(&average), gap) < 1e-5, "{branch}");
             let of_pyramid = &pyramid[pyramid.len() - 512..];
             assert!(error(&row(&maximum), of_pyramid) < 1e-5, "{branch}");
@@ -172,10 +187,13 @@ fn what_learns_computes_what_is_served() {
 #[test]
 fn gradients_reach_every_convolution_of_the_branch() {
     let weights = resnet18();
-    let branch = TrainableBranch::new(Architecture::ResNet18, &weights.branch(ALL).unwrap()).unwrap();
-    let names: Vec<String> = branch.parameters().iter().map(|(name, _)| (*name).to_owned()).collect();
+    let branch =
+        TrainableBranch::new(Architecture::ResNet18, &weights.branch(ALL).unwrap()).unwrap();
+    let names: Vec<String> =
+        branch.parameters().iter().map(|(name, _)| (*name).to_owned()).collect();
     let of = |block: usize, part: &str| format!("layer4.{block}.{part}.weight");
-    let expected = [of(0, "conv1"), of(0, "conv2"), of(0, "downsample.0"), of(1, "conv1"), of(1, "conv2")];
+    let expected =
+        [of(0, "conv1"), of(0, "conv2"), of(0, "downsample.0"), of(1, "conv1"), of(1, "conv2")];
     assert_eq!(names, expected);
     let maps = Tensor::rand([2, 256, 4, 4], (Kind::Float, tch::Device::Cpu));
     let (average, _) = branch.pooled(&maps).unwrap();
@@ -198,9 +216,12 @@ fn layers_that_are_not_the_bases_are_refused_by_name() {
     let missing = refused(&|weights| drop(weights.tensors.remove("layer4.1.bn2.bias")));
     assert!(missing.contains("lack tensor layer4.1.bn2.bias"), "{missing}");
     let tensor = whole.tensors["layer4.1.bn2.bias"].clone();
-    let surplus = refused(&|weights| drop(weights.tensors.insert("layer4.0.x".to_owned(), tensor.clone())));
+    let surplus =
+        refused(&|weights| drop(weights.tensors.insert("layer4.0.x".to_owned(), tensor.clone())));
     assert!(surplus.contains("layer4.0.x belongs to none"), "{surplus}");
-    let shape = refused(&|weights| weights.tensors.get_mut("layer4.1.bn1.weight").unwrap().shape = vec![256]);
+    let shape = refused(&|weights| {
+        weights.tensors.get_mut("layer4.1.bn1.weight").unwrap().shape = vec![256]
+    });
     assert!(shape.contains("[256], expected [512]"), "{shape}");
     let elsewhere = refused(&|weights| weights.branch = BranchPoint { first_block: 2 });
     assert!(elsewhere.contains("has no layer4.2"), "{elsewhere}");

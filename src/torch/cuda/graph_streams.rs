@@ -52,7 +52,8 @@ impl GraphStreams {
     pub(in crate::torch) fn open(device: DeviceId) -> Self {
         let DeviceId::Cuda(number) = device else { return Self::default() };
         let opened = Functions::open().map_err(|error| error.to_string()).and_then(|functions| {
-            let streams = (0..STREAMS).map(|_| GraphStream::new(functions, number)).collect::<Result<_, _>>();
+            let streams =
+                (0..STREAMS).map(|_| GraphStream::new(functions, number)).collect::<Result<_, _>>();
             streams.map_err(|error| error.to_string())
         });
         match opened {
@@ -154,7 +155,8 @@ impl GraphStream {
         self.stream.enter()?;
         self.stream.wait()?;
         let Some(recording) = self.recordings.get(&shape) else { return Ok(None) };
-        let pooled = recording.reduced.iter().map(|reduced| Ok((reduced.channels, reduced.read()?)));
+        let pooled =
+            recording.reduced.iter().map(|reduced| Ok((reduced.channels, reduced.read()?)));
         Ok(Some((shape, pooled.collect::<Result<_, TchError>>()?)))
     }
 }
@@ -172,7 +174,10 @@ mod tests {
         for images in 2..100 {
             streams.is_worth_recording(shape(images));
         }
-        assert!(streams.is_worth_recording(shape(MOST_SHAPES)) && !streams.is_worth_recording(shape(99)));
+        assert!(
+            streams.is_worth_recording(shape(MOST_SHAPES))
+                && !streams.is_worth_recording(shape(99))
+        );
         streams.gave_up = true;
         assert!(!streams.is_worth_recording(shape(1)), "one could not be recorded");
     }
@@ -181,7 +186,8 @@ mod tests {
     fn without_a_cuda_device_nothing_is_in_flight() {
         let mut streams = GraphStreams::open(DeviceId::Cpu);
         assert_eq!(streams.in_flight(), 1);
-        let image = PreparedImage { side: 1, pixels: vec![1, 2, 3].into(), mean: [0.0; 3], std: [1.0; 3] };
+        let image =
+            PreparedImage { side: 1, pixels: vec![1, 2, 3].into(), mean: [0.0; 3], std: [1.0; 3] };
         let begun = streams.begin(&[&image], |_| Ok(Vec::new()));
         assert!(matches!(begun, Ok(None)) && matches!(streams.finish(0), Ok(None)));
     }

@@ -75,12 +75,15 @@ impl Functions {
         if OBJECT.is_empty() {
             return Err(GraphsError::NotBuilt);
         }
-        let file = memory_file().map_err(|error| GraphsError::Unopened { detail: error.to_string() })?;
+        let file =
+            memory_file().map_err(|error| GraphsError::Unopened { detail: error.to_string() })?;
         let path = format!("/proc/self/fd/{}", file.as_raw_fd());
-        let unopened = |error: libloading::Error| GraphsError::Unopened { detail: error.to_string() };
+        let unopened =
+            |error: libloading::Error| GraphsError::Unopened { detail: error.to_string() };
         // SAFETY: it is our own `graphs.cpp`, which has no initialisers of its own. It is never closed, so no function of it
         // can dangle.
-        let library = unsafe { Library::open(Some(path), RTLD_NOW | RTLD_LOCAL) }.map_err(unopened)?;
+        let library =
+            unsafe { Library::open(Some(path), RTLD_NOW | RTLD_LOCAL) }.map_err(unopened)?;
         // SAFETY: names and types are those of `graphs.cpp`, compiled together with this file.
         let functions = unsafe {
             Self {
@@ -182,8 +185,9 @@ pub(super) fn write<T: tch::kind::Element>(
     values: &[T],
 ) -> Result<(), TchError> {
     let fits = from.checked_add(values.len()).is_some_and(|end| end <= tensor.numel());
-    let is_ours =
-        tensor.device() == tch::Device::Cpu && tensor.is_contiguous() && tensor.f_kind()? == T::KIND;
+    let is_ours = tensor.device() == tch::Device::Cpu
+        && tensor.is_contiguous()
+        && tensor.f_kind()? == T::KIND;
     if !fits || !is_ours {
         let found = format!("{tensor:?} for {} values from {from} on", values.len());
         return Err(TchError::Convert(found));
@@ -213,7 +217,9 @@ mod tests {
     fn opens_where_libtorchs_cuda_half_opens_and_says_why_elsewhere() {
         match (library::open(), Functions::open()) {
             (Ok(()), Ok(_)) | (_, Err(GraphsError::NotBuilt)) => {}
-            (Err(_), Err(error)) => assert!(error.to_string().contains("undefined symbol"), "{error}"),
+            (Err(_), Err(error)) => {
+                assert!(error.to_string().contains("undefined symbol"), "{error}")
+            }
             other => panic!("{other:?}"),
         }
     }

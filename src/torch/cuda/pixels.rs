@@ -72,7 +72,8 @@ impl Pixels {
         let of_one = self.values.numel() / images.len().max(1);
         for (number, image) in images.iter().enumerate() {
             if image.pixels.len() != of_one {
-                let found = format!("{} bytes of an image where {of_one} are due", image.pixels.len());
+                let found =
+                    format!("{} bytes of an image where {of_one} are due", image.pixels.len());
                 return Err(TchError::Convert(found));
             }
             write(&mut self.values, number * image.pixels.len(), &image.pixels)?;

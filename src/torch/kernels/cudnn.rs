@@ -49,7 +49,8 @@ impl Kernels for Cudnn {
         let (weight, bias) = tensors(folded)?;
         let there = |tensor: Tensor| tensor.f_to_device(self.device)?.f_to_kind(self.kind);
         // tch offers no memory format: the same memory by way of a permuted copy.
-        let weight = there(weight)?.f_permute([0, 2, 3, 1])?.f_contiguous()?.f_permute([0, 3, 1, 2])?;
+        let weight =
+            there(weight)?.f_permute([0, 2, 3, 1])?.f_contiguous()?.f_permute([0, 3, 1, 2])?;
         let (stride, padding) = ([folded.plan.stride as i64; 2], [folded.plan.side as i64 / 2; 2]);
         Ok(Box::new(Fused { weight, bias: there(bias)?, stride, padding }))
     }
@@ -75,14 +76,19 @@ impl Cudnn {
     /// The network's input, `[N, 3, side, side]` in channels-last memory. Pixels travel as bytes; from pinned memory their
     /// copy overlaps with what the device computes.
     pub(in crate::torch) fn normalised(&self, pixels: &Pixels) -> Result<Tensor, TchError> {
-        let there = |tensor: &Tensor| tensor.f_to_device_(self.device, tensor.f_kind()?, true, false);
+        let there =
+            |tensor: &Tensor| tensor.f_to_device_(self.device, tensor.f_kind()?, true, false);
         let [values, mean, std] = [&pixels.values, &pixels.mean, &pixels.std].map(there);
         let values = values?.f_permute([0, 3, 1, 2])?.f_to_kind(Kind::Float)?;
         values.f_div_scalar(255.0)?.f_sub(&mean?)?.f_div(&std?)?.f_to_kind(self.kind)
     }
 
     /// Averages and maxima of a map, left on the device.
-    pub(in crate::torch) fn reduced(&self, map: &Tensor, channels: usize) -> Result<Reduced, TchError> {
+    pub(in crate::torch) fn reduced(
+        &self,
+        map: &Tensor,
+        channels: usize,
+    ) -> Result<Reduced, TchError> {
         let average = map.f_mean_dim([2i64, 3].as_slice(), false, Kind::Float)?;
         Ok(Reduced { channels, average, maximum: map.f_amax([2, 3], false)? })
     }
@@ -94,12 +100,28 @@ impl Convolution for Fused {
     }
 
     fn relu(&self, x: &Tensor) -> Result<Tensor, TchError> {
-        x.f_cudnn_convolution_relu(&self.weight, Some(&self.bias), self.stride, self.padding, [1, 1], 1)
+        x.f_cudnn_convolution_relu(
+            &self.weight,
+            Some(&self.bias),
+            self.stride,
+            self.padding,
+            [1, 1],
+            1,
+        )
     }
 
     fn add_relu(&self, x: &Tensor, other: Tensor) -> Result<Tensor, TchError> {
         let (weight, bias) = (&self.weight, Some(&self.bias));
-        x.f_cudnn_convolution_add_relu(weight, &other, 1.0, bias, self.stride, self.padding, [1, 1], 1)
+        x.f_cudnn_convolution_add_relu(
+            weight,
+            &other,
+            1.0,
+            bias,
+            self.stride,
+            self.padding,
+            [1, 1],
+            1,
+        )
     }
 }
 
@@ -115,7 +137,8 @@ mod tests {
     /// cuDNN itself is not there; what surrounds it is libtorch's and runs anywhere.
     #[test]
     fn normalises_and_pools_as_the_other_kernels_do() {
-        let pixels = (0..2 * 32 * 32 * 3).map(|index| (index * 37 % 251) as u8).collect::<Vec<u8>>();
+        let pixels =
+            (0..2 * 32 * 32 * 3).map(|index| (index * 37 % 251) as u8).collect::<Vec<u8>>();
         let images: Vec<PreparedImage> = pixels
             .chunks_exact(32 * 32 * 3)
             .zip([0.4, 0.5])
@@ -132,7 +155,8 @@ mod tests {
         assert!((&ours - &plain).abs().max().double_value(&[]) < 1e-5);
 
         let pooled = on_the_cpu().pooled(&ours, "").unwrap();
-        let values = Vec::<f32>::try_from(plain.permute([0, 2, 3, 1]).contiguous().view(-1)).unwrap();
+        let values =
+            Vec::<f32>::try_from(plain.permute([0, 2, 3, 1]).contiguous().view(-1)).unwrap();
         let expected = pooling::pool(&values, 32 * 32, 3);
         assert_eq!(pooled.maximum.len(), expected.maximum.len());
         let near = |(a, b): (&f32, &f32)| (a - b).abs() < 1e-5;

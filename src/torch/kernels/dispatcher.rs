@@ -104,7 +104,14 @@ pub(super) fn convolution(
     let mut output = ptr::null_mut();
     // SAFETY: the tensors are alive for the call, which only reads them; `output` is written if nothing failed.
     let failure = unsafe {
-        turret_convolution(input.as_ptr(), weight.as_ptr(), bias.as_ptr(), geometry, relu, &raw mut output)
+        turret_convolution(
+            input.as_ptr(),
+            weight.as_ptr(),
+            bias.as_ptr(),
+            geometry,
+            relu,
+            &raw mut output,
+        )
     };
     result(failure, output)
 }

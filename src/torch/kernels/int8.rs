@@ -54,7 +54,8 @@ impl Int8 {
     /// An error rather than a guess if the range was never measured.
     fn codes(&self, name: &str) -> Result<Codes, TchError> {
         let range = self.ranges.of(name);
-        let range = range.ok_or_else(|| TchError::Convert(format!("no activation range for {name}")))?;
+        let range =
+            range.ok_or_else(|| TchError::Convert(format!("no activation range for {name}")))?;
         Ok(Codes::new(range, self.largest_code))
     }
 }
@@ -72,7 +73,8 @@ fn largest_code() -> u8 {
 
 /// Tells two calibrations apart: the first digits of a SHA-256.
 fn digest(ranges: &ActivationRanges) -> String {
-    let line = |(name, Range { least, largest }): (&String, &Range)| format!("{name} {least} {largest}\n");
+    let line =
+        |(name, Range { least, largest }): (&String, &Range)| format!("{name} {least} {largest}\n");
     let lines: String = ranges.ranges.iter().map(line).collect();
     Digest::of(lines.as_bytes()).short()
 }
@@ -115,7 +117,8 @@ impl Kernels for Int8 {
             codes.extend(filter.iter().map(|value| (value / scale).round() as i8));
             scales.push(scale);
         }
-        let weight = Tensor::f_from_slice(&codes)?.f_view(plan.weight_shape().map(|side| side as i64))?;
+        let weight =
+            Tensor::f_from_slice(&codes)?.f_view(plan.weight_shape().map(|side| side as i64))?;
         let scales = Tensor::f_from_slice(&scales)?;
         let geometry = geometry(folded);
         let shape = input_shape(folded, USUAL_BATCH, input_side);
@@ -134,7 +137,8 @@ impl Kernels for Int8 {
     fn input(&self, images: &[&PreparedImage]) -> Result<Tensor, TchError> {
         let Codes { scale, zero_point } = self.codes(IMAGE)?;
         let largest = f64::from(self.largest_code);
-        let code = |value: f32| (f64::from(value) / scale + zero_point as f64).round().clamp(0.0, largest);
+        let code =
+            |value: f32| (f64::from(value) / scale + zero_point as f64).round().clamp(0.0, largest);
         stacked(&through_tables(images, |value| code(value) as u8), images)
     }
 
@@ -172,7 +176,13 @@ impl Convolution for QuantisedConvolution {
     }
 
     fn add_relu(&self, x: &Tensor, other: Tensor) -> Result<Tensor, TchError> {
-        dispatcher::quantised_convolution_add_relu(x, &other, &self.weight, self.quantised, self.geometry)
+        dispatcher::quantised_convolution_add_relu(
+            x,
+            &other,
+            &self.weight,
+            self.quantised,
+            self.geometry,
+        )
     }
 }
 

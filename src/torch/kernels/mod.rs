@@ -126,9 +126,14 @@ fn through_tables<T: Copy>(images: &[&PreparedImage], table: impl Fn(f32) -> T) 
 }
 
 /// `[N, 3, side, side]` in channels-last memory, from pixels in the order they have anyway.
-fn stacked(values: &[impl tch::kind::Element], images: &[&PreparedImage]) -> Result<Tensor, TchError> {
+fn stacked(
+    values: &[impl tch::kind::Element],
+    images: &[&PreparedImage],
+) -> Result<Tensor, TchError> {
     let side = images.first().map_or(0, |image| i64::from(image.side));
-    Tensor::f_from_slice(values)?.f_view([images.len() as i64, side, side, 3])?.f_permute([0, 3, 1, 2])
+    Tensor::f_from_slice(values)?
+        .f_view([images.len() as i64, side, side, 3])?
+        .f_permute([0, 3, 1, 2])
 }
 
 /// A folded convolution's numbers as tensors: weight `[outputs, inputs, side, side]` and bias.

@@ -64,8 +64,8 @@ impl OneDnn {
             let [_, channels, side, _] = input_shape(folded, ALONE, input_side);
             let input = Tensor::f_rand([1, side, side, channels], (self.kind, tch::Device::Cpu))?;
             let input = input.f_permute([0, 3, 1, 2])?;
-            let [with_alone, with_usual] =
-                [&alone, &usual.packed].map(|packed| fastest(&input, packed, &usual.bias, usual.geometry));
+            let [with_alone, with_usual] = [&alone, &usual.packed]
+                .map(|packed| fastest(&input, packed, &usual.bias, usual.geometry));
             let differs = with_alone? < with_usual?.mul_f64(CLEARLY_FASTER);
             self.alone_differs.borrow_mut().insert(key, differs);
         }
@@ -74,7 +74,12 @@ impl OneDnn {
 }
 
 /// The shorter of two passes; the first also compiles.
-fn fastest(input: &Tensor, packed: &Tensor, bias: &Tensor, geometry: Geometry) -> Result<Duration, TchError> {
+fn fastest(
+    input: &Tensor,
+    packed: &Tensor,
+    bias: &Tensor,
+    geometry: Geometry,
+) -> Result<Duration, TchError> {
     let mut shortest = Duration::MAX;
     for _ in 0..=TRIALS {
         let begun = Instant::now();

@@ -2,7 +2,9 @@
 
 use super::*;
 use crate::{
-    base::{Architecture, Base, BaseWeights, BatchNormStatistics, FeatureBatch, Outputs, SplitMix64},
+    base::{
+        Architecture, Base, BaseWeights, BatchNormStatistics, FeatureBatch, Outputs, SplitMix64,
+    },
     torch::{Network, calibrate},
 };
 
@@ -15,8 +17,9 @@ pub(in crate::torch) fn pictures(count: usize, side: u32) -> Vec<PreparedImage> 
         });
         let pixels = (0..side * side * 3).map(|index| {
             let (x, y) = ((index / 3 % side) as f32, (index / 3 / side) as f32);
-            let wave =
-                |(kx, ky, phase): &(f32, f32, f32)| (kx * x + ky * y + phase + (index % 3) as f32).sin();
+            let wave = |(kx, ky, phase): &(f32, f32, f32)| {
+                (kx * x + ky * y + phase + (index % 3) as f32).sin()
+            };
             (127.5 + 30.0 * waves.iter().map(wave).sum::<f32>()).clamp(0.0, 255.0) as u8
         });
         PreparedImage {
@@ -30,7 +33,8 @@ pub(in crate::torch) fn pictures(count: usize, side: u32) -> Vec<PreparedImage> 
 }
 
 fn run(weights: &BaseWeights, kernels: Box<dyn Kernels>, images: &[PreparedImage]) -> FeatureBatch {
-    let mut network = Network::with_kernels(weights, kernels, Precision::Fp32, DeviceId::Cpu).unwrap();
+    let mut network =
+        Network::with_kernels(weights, kernels, Precision::Fp32, DeviceId::Cpu).unwrap();
     let images: Vec<&PreparedImage> = images.iter().collect();
     network.forward(&images, Outputs { pyramid: true, map: true }).unwrap()
 }
@@ -48,7 +52,10 @@ pub(in crate::torch) fn resnet18() -> BaseWeights {
 
 #[test]
 fn fused_convolutions_give_what_plain_ones_give_for_any_batch_and_side() {
-    assert!(has_fused_convolutions(), "the libtorch that Turret is built with has them on every processor");
+    assert!(
+        has_fused_convolutions(),
+        "the libtorch that Turret is built with has them on every processor"
+    );
     let weights = resnet18();
     for (count, side) in [(1, 224), (3, 96), (5, 33)] {
         let images = pictures(count, side);
@@ -66,9 +73,13 @@ fn a_row_of_a_batch_is_what_it_is_alone() {
     let images = pictures(4, 64);
     let together = run(&weights, Box::new(onednn::OneDnn::new(Kind::Float)), &images);
     for (row, image) in images.iter().enumerate() {
-        let alone = run(&weights, Box::new(onednn::OneDnn::new(Kind::Float)), std::slice::from_ref(image));
+        let alone =
+            run(&weights, Box::new(onednn::OneDnn::new(Kind::Float)), std::slice::from_ref(image));
         let width = alone.pyramid.len();
-        assert!(error(&together.pyramid[row * width..][..width], &alone.pyramid) < 1e-5, "row {row}");
+        assert!(
+            error(&together.pyramid[row * width..][..width], &alone.pyramid) < 1e-5,
+            "row {row}"
+        );
     }
 }
 
@@ -80,7 +91,8 @@ fn int8_stays_near_fp32_once_calibrated_and_keeps_its_ranges_in_the_base_file() 
     let images = pictures(10, 64).split_off(8);
     let fp32 = run(&weights, Box::new(onednn::OneDnn::new(Kind::Float)), &images);
     let int8 = run(&weights, Box::new(int8::Int8::new(ranges.clone())), &images);
-    for (found, expected) in [(&int8.gap, &fp32.gap), (&int8.pyramid, &fp32.pyramid), (&int8.map, &fp32.map)]
+    for (found, expected) in
+        [(&int8.gap, &fp32.gap), (&int8.pyramid, &fp32.pyramid), (&int8.map, &fp32.map)]
     {
         let error = error(found, expected);
         assert!(error > 0.0 && error < 0.1, "int8 is {error} off");
@@ -98,14 +110,18 @@ fn int8_stays_near_fp32_once_calibrated_and_keeps_its_ranges_in_the_base_file() 
 
 #[test]
 fn int8_without_ranges_is_refused() {
-    assert!(matches!(kernels(DeviceId::Cpu, Precision::Int8, None), Err(PrecisionError::NotCalibrated)));
+    assert!(matches!(
+        kernels(DeviceId::Cpu, Precision::Int8, None),
+        Err(PrecisionError::NotCalibrated)
+    ));
 }
 
 #[test]
 fn pictures_of_two_sides_are_no_batch() {
     let (small, large) = (pictures(1, 32), pictures(1, 64));
     let kernels = Box::new(onednn::OneDnn::new(Kind::Float));
-    let mut network = Network::with_kernels(&resnet18(), kernels, Precision::Fp32, DeviceId::Cpu).unwrap();
+    let mut network =
+        Network::with_kernels(&resnet18(), kernels, Precision::Fp32, DeviceId::Cpu).unwrap();
     let result = network.forward(&[&small[0], &large[0]], Outputs::default());
     assert!(matches!(result, Err(crate::base::BaseError::MixedSides { first: 32, other: 64 })));
 }

@@ -69,7 +69,8 @@ pub(crate) fn light_view(image: &PreparedImage, name: Digest) -> PreparedImage {
     for y in 0..image.side {
         for x in 0..image.side {
             let (dx, dy) = (x as f32 - middle - shift_x, y as f32 - middle - shift_y);
-            let colour = bilinear(image, middle + cos * dx + sin * dy, middle - sin * dx + cos * dy);
+            let colour =
+                bilinear(image, middle + cos * dx + sin * dy, middle - sin * dx + cos * dy);
             pixels.extend(colour.map(|value| {
                 let value = ((value - MID_GREY) * contrast + MID_GREY) * brightness;
                 value.round().clamp(0.0, 255.0) as u8
@@ -89,7 +90,8 @@ fn bilinear(image: &PreparedImage, x: f32, y: f32) -> [f32; 3] {
         f32::from(image.pixels[(y * image.side as usize + x) * 3 + channel])
     };
     [0, 1, 2].map(|channel| {
-        let row = |y| at(left, y, channel) * (1.0 - to_right) + at(left + 1.0, y, channel) * to_right;
+        let row =
+            |y| at(left, y, channel) * (1.0 - to_right) + at(left + 1.0, y, channel) * to_right;
         row(top) * (1.0 - to_bottom) + row(top + 1.0) * to_bottom
     })
 }
@@ -128,7 +130,8 @@ mod tests {
         for number in 1..=20 {
             let view = view(number);
             assert_eq!(view.pixels.len(), image().pixels.len());
-            let bright: Vec<usize> = (0..64 * 64).filter(|pixel| view.pixels[pixel * 3] > 120).collect();
+            let bright: Vec<usize> =
+                (0..64 * 64).filter(|pixel| view.pixels[pixel * 3] > 120).collect();
             // 24 x 24 pixels were bright; turning and shifting keeps their number but for the edges.
             assert!(
                 (500..660).contains(&bright.len()),

@@ -26,15 +26,21 @@ pub enum DatasetError {
         "the name of {path} is not valid UTF-8; a class folder's name becomes the class's label: rename it"
     )]
     NameNotText { path: PathBuf },
-    #[error("class {class:?} is in {found} and not in {missing}; both must have the same class folders")]
+    #[error(
+        "class {class:?} is in {found} and not in {missing}; both must have the same class folders"
+    )]
     OneHalfOnly { class: String, found: PathBuf, missing: PathBuf },
-    #[error("{first} and {second} are the same picture in two classes; remove it from the wrong one")]
+    #[error(
+        "{first} and {second} are the same picture in two classes; remove it from the wrong one"
+    )]
     TwoClasses { first: PathBuf, second: PathBuf },
     #[error(
         "class {class:?} has {found} readable pictures, at least 2 are wanted; add pictures or remove the class"
     )]
     TooFew { class: String, found: usize },
-    #[error("class {class:?} has no readable picture in {half}; add some or remove the class from both")]
+    #[error(
+        "class {class:?} has no readable picture in {half}; add some or remove the class from both"
+    )]
     EmptyHalf { class: String, half: &'static str },
     #[error(
         "group {group:?} has pictures in train and in val, {first} and {second}; pictures of one part must stand on one side"

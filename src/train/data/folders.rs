@@ -51,7 +51,10 @@ pub(super) fn read(
     Ok(listed)
 }
 
-fn part_folders(data: &Path, warn: &mut dyn FnMut(Warning)) -> Result<Vec<PartFolder>, DatasetError> {
+fn part_folders(
+    data: &Path,
+    warn: &mut dyn FnMut(Warning),
+) -> Result<Vec<PartFolder>, DatasetError> {
     let folder_of = |part: Part| data.join(part.name());
     let has = |part: Part| -> Result<bool, DatasetError> {
         let folder = folder_of(part);
@@ -62,19 +65,23 @@ fn part_folders(data: &Path, warn: &mut dyn FnMut(Warning)) -> Result<Vec<PartFo
         return Ok(vec![part_folder(None, data.to_owned(), warn)?]);
     }
     let (folders, files) = visible_entries(data)?;
-    let known =
-        |path: &PathBuf| Part::ALL.iter().any(|part| *path == folder_of(*part)) || path.ends_with(MASKS);
+    let known = |path: &PathBuf| {
+        Part::ALL.iter().any(|part| *path == folder_of(*part)) || path.ends_with(MASKS)
+    };
     let outside = folders.into_iter().filter(|path| !known(path)).chain(files);
     outside.for_each(|path| warn(Warning::OutsideClasses { path }));
     let train = part_folder(None, folder_of(Part::Train), warn)?;
     let validation = has(Part::Validation)?
         .then(|| part_folder(Some(Part::Validation), folder_of(Part::Validation), warn))
         .transpose()?;
-    let test =
-        has(Part::Test)?.then(|| part_folder(Some(Part::Test), folder_of(Part::Test), warn)).transpose()?;
+    let test = has(Part::Test)?
+        .then(|| part_folder(Some(Part::Test), folder_of(Part::Test), warn))
+        .transpose()?;
     match (validation, test) {
         // MVTec: the good ones alone in train, the defects in test. All of them teach and judge.
-        (None, Some(test)) if train.classes.len() == 1 => Ok(vec![PartFolder { part: None, ..test }, train]),
+        (None, Some(test)) if train.classes.len() == 1 => {
+            Ok(vec![PartFolder { part: None, ..test }, train])
+        }
         (None, test) => {
             check_same_classes(&[&train], test.as_ref())?;
             Ok(test.into_iter().chain([train]).collect())
@@ -109,7 +116,10 @@ fn part_folder(
 }
 
 /// Those that learn and judge have the same classes; those of `test` are among them.
-fn check_same_classes(halves: &[&PartFolder], test: Option<&PartFolder>) -> Result<(), DatasetError> {
+fn check_same_classes(
+    halves: &[&PartFolder],
+    test: Option<&PartFolder>,
+) -> Result<(), DatasetError> {
     for part_folder in halves.iter().copied().chain(test) {
         for other in halves {
             let others: BTreeSet<&String> = other.classes.keys().collect();

@@ -28,9 +28,14 @@ fn has_extension(path: &Path, wanted: &str) -> bool {
 
 /// Every line of the file. All that is wrong is reported at once, with the lines.
 pub(super) fn read(path: &Path, group_by: &GroupBy) -> Result<Vec<Listed>, DatasetError> {
-    let bytes = fs_err::read(path).map_err(|source| DatasetError::Read { path: path.to_owned(), source })?;
+    let bytes = fs_err::read(path)
+        .map_err(|source| DatasetError::Read { path: path.to_owned(), source })?;
     let mut mistakes = Mistakes::default();
-    let rows = if is_json(path) { json_rows(&bytes, &mut mistakes) } else { csv_rows(&bytes, &mut mistakes) };
+    let rows = if is_json(path) {
+        json_rows(&bytes, &mut mistakes)
+    } else {
+        csv_rows(&bytes, &mut mistakes)
+    };
     let column = match group_by {
         GroupBy::Auto => Some("group"),
         GroupBy::Stem => None,
@@ -39,7 +44,9 @@ pub(super) fn read(path: &Path, group_by: &GroupBy) -> Result<Vec<Listed>, Datas
     if let (GroupBy::Column(column), true) = (group_by, mistakes.0.is_empty())
         && !rows.iter().any(|(_, row)| row.contains_key(column))
     {
-        mistakes.0.push((1, format!("no line has a value in the column {column:?} that --group names")));
+        mistakes
+            .0
+            .push((1, format!("no line has a value in the column {column:?} that --group names")));
     }
     let folder = path.parent().unwrap_or(Path::new(""));
     let mut listed = Vec::with_capacity(rows.len());
@@ -82,7 +89,8 @@ fn csv_rows(bytes: &[u8], mistakes: &mut Mistakes) -> Rows {
     let header = bytes.split(|byte| *byte == b'\n').next().unwrap_or_default();
     // Spreadsheets of half the world separate by semicolons.
     let delimiter = if header.contains(&b';') && !header.contains(&b',') { b';' } else { b',' };
-    let mut reader = csv::ReaderBuilder::new().delimiter(delimiter).trim(csv::Trim::All).from_reader(bytes);
+    let mut reader =
+        csv::ReaderBuilder::new().delimiter(delimiter).trim(csv::Trim::All).from_reader(bytes);
     let names = match reader.headers() {
         Ok(names) => names.clone(),
         Err(error) => {
@@ -110,7 +118,10 @@ fn csv_rows(bytes: &[u8], mistakes: &mut Mistakes) -> Rows {
             Ok(record) => {
                 let line = record.position().map_or(0, csv::Position::line);
                 let cells = names.iter().zip(&record).filter(|(_, cell)| !cell.is_empty());
-                rows.push((line, cells.map(|(name, cell)| (name.to_owned(), cell.to_owned())).collect()));
+                rows.push((
+                    line,
+                    cells.map(|(name, cell)| (name.to_owned(), cell.to_owned())).collect(),
+                ));
             }
             Err(error) => {
                 let line = error.position().map_or(0, csv::Position::line);

@@ -54,10 +54,9 @@ impl FromStr for Part {
     type Err = ParseNameError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        Self::ALL
-            .into_iter()
-            .find(|part| part.name() == text)
-            .ok_or_else(|| ParseNameError::new("part of a data set", text, &Self::ALL.map(Self::name)))
+        Self::ALL.into_iter().find(|part| part.name() == text).ok_or_else(|| {
+            ParseNameError::new("part of a data set", text, &Self::ALL.map(Self::name))
+        })
     }
 }
 
@@ -146,12 +145,16 @@ impl Dataset {
         match self.classes.as_slice() {
             [] => return Err(DatasetError::NoPictures { data: self.data.clone() }),
             [class] => {
-                return Err(DatasetError::OneClass { data: self.data.clone(), class: class.clone() });
+                return Err(DatasetError::OneClass {
+                    data: self.data.clone(),
+                    class: class.clone(),
+                });
             }
             [_, _, ..] => {}
         }
         for (class, name) in self.classes.iter().enumerate() {
-            let of_class = || pictures.clone().into_iter().filter(move |picture| picture.class == class);
+            let of_class =
+                || pictures.clone().into_iter().filter(move |picture| picture.class == class);
             let found = of_class().count();
             if found < 2 {
                 return Err(DatasetError::TooFew { class: name.clone(), found });
@@ -167,7 +170,9 @@ impl Dataset {
     }
 }
 
-fn check_groups<'a>(pictures: impl IntoIterator<Item = &'a PictureFile>) -> Result<(), DatasetError> {
+fn check_groups<'a>(
+    pictures: impl IntoIterator<Item = &'a PictureFile>,
+) -> Result<(), DatasetError> {
     let mut first_of: HashMap<&str, &PictureFile> = HashMap::new();
     for picture in pictures {
         let (Some(group), Some(given)) = (&picture.group, picture.given) else { continue };
@@ -185,8 +190,10 @@ fn unique_pictures(
     classes: &[String],
     warn: &mut dyn FnMut(Warning),
 ) -> Result<Vec<PictureFile>, DatasetError> {
-    let digests: Vec<Result<Digest, String>> =
-        listed.par_iter().map(|file| read_picture(&file.path).map(|bytes| Digest::of(&bytes))).collect();
+    let digests: Vec<Result<Digest, String>> = listed
+        .par_iter()
+        .map(|file| read_picture(&file.path).map(|bytes| Digest::of(&bytes)))
+        .collect();
     let mut pictures: HashMap<Digest, PictureFile> = HashMap::with_capacity(listed.len());
     for (Listed { label, path, given, group, weight }, digest) in listed.into_iter().zip(digests) {
         let digest = match digest {
@@ -202,15 +209,20 @@ fn unique_pictures(
                 vacant.insert(PictureFile { class, path, digest, given, group, weight });
             }
             // Windows leaves the same desktop.ini in every folder: only pictures can contradict each other.
-            Entry::Occupied(first) if first.get().class != class => match read_picture(&path)
-                .and_then(decode_picture)
-            {
-                Ok(_) => {
-                    return Err(DatasetError::TwoClasses { first: first.get().path.clone(), second: path });
+            Entry::Occupied(first) if first.get().class != class => {
+                match read_picture(&path).and_then(decode_picture) {
+                    Ok(_) => {
+                        return Err(DatasetError::TwoClasses {
+                            first: first.get().path.clone(),
+                            second: path,
+                        });
+                    }
+                    Err(reason) => warn(Warning::NoPicture { path, reason }),
                 }
-                Err(reason) => warn(Warning::NoPicture { path, reason }),
-            },
-            Entry::Occupied(first) => warn(Warning::Repeated { path, first: first.get().path.clone() }),
+            }
+            Entry::Occupied(first) => {
+                warn(Warning::Repeated { path, first: first.get().path.clone() })
+            }
         }
     }
     let mut pictures: Vec<PictureFile> = pictures.into_values().collect();

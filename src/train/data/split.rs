@@ -38,7 +38,8 @@ pub(crate) fn split(
         let drawn = if group.draw < share { Part::Validation } else { Part::Train };
         (group.part, group.given) = (given.unwrap_or(drawn), given.is_some());
     }
-    let has = |group: &Group, class| group.members.iter().any(|&member| pictures[member].class == class);
+    let has =
+        |group: &Group, class| group.members.iter().any(|&member| pictures[member].class == class);
     for (class, label) in classes.iter().enumerate() {
         for half in [Part::Train, Part::Validation] {
             if groups.iter().any(|group| group.part == half && has(group, class)) {
@@ -55,10 +56,13 @@ pub(crate) fn split(
             let distance = |group: &Group| (group.draw - share).abs();
             let nearest = (0..groups.len())
                 .filter(|&index| {
-                    !groups[index].given && has(&groups[index], class) && others_stay(&groups[index])
+                    !groups[index].given
+                        && has(&groups[index], class)
+                        && others_stay(&groups[index])
                 })
                 .min_by(|&a, &b| distance(&groups[a]).total_cmp(&distance(&groups[b])));
-            let nearest = nearest.ok_or_else(|| DatasetError::TooFewGroups { class: label.clone() })?;
+            let nearest =
+                nearest.ok_or_else(|| DatasetError::TooFewGroups { class: label.clone() })?;
             groups[nearest].part = half;
         }
     }
@@ -71,13 +75,20 @@ pub(crate) fn split(
 
 /// The fold of each picture for a cross-validation of at most `most` folds, and their number: groups stay whole and classes
 /// are spread evenly. `None` where a class has only one group, so that it could not be learned and judged.
-pub(crate) fn folds(pictures: &[PictureFile], most: usize, seed: u64) -> Option<(Vec<usize>, usize)> {
+pub(crate) fn folds(
+    pictures: &[PictureFile],
+    most: usize,
+    seed: u64,
+) -> Option<(Vec<usize>, usize)> {
     let mut groups = groups(pictures, seed);
     let classes = pictures.iter().map(|picture| picture.class + 1).max()?;
     let (mut of_class, mut groups_of_class) = (vec![0usize; classes], vec![0usize; classes]);
     let counts = |group: &Group| {
         let mut counts = BTreeMap::new();
-        group.members.iter().for_each(|&member| *counts.entry(pictures[member].class).or_insert(0usize) += 1);
+        group
+            .members
+            .iter()
+            .for_each(|&member| *counts.entry(pictures[member].class).or_insert(0usize) += 1);
         counts
     };
     for group in &groups {
@@ -98,7 +109,10 @@ pub(crate) fn folds(pictures: &[PictureFile], most: usize, seed: u64) -> Option<
     for group in groups {
         let counts = counts(&group);
         let crowding = |fold: &[usize]| -> f64 {
-            counts.iter().map(|(&class, &count)| (count * fold[class]) as f64 / of_class[class] as f64).sum()
+            counts
+                .iter()
+                .map(|(&class, &count)| (count * fold[class]) as f64 / of_class[class] as f64)
+                .sum()
         };
         let size = |fold: &[usize]| fold.iter().sum::<usize>();
         let emptiest = (0..count).min_by(|&a, &b| {
@@ -117,8 +131,12 @@ fn groups(pictures: &[PictureFile], seed: u64) -> Vec<Group> {
     for (index, picture) in pictures.iter().enumerate() {
         members.entry(picture.group_digest()).or_default().push(index);
     }
-    let group =
-        |(digest, members)| Group { part: Part::Train, given: false, draw: draw(seed, digest), members };
+    let group = |(digest, members)| Group {
+        part: Part::Train,
+        given: false,
+        draw: draw(seed, digest),
+        members,
+    };
     members.into_iter().map(group).collect()
 }
 
@@ -218,8 +236,10 @@ mod tests {
                 let halves = halves(&pictures, share, seed);
                 assert!(sides_of_groups(&pictures, &halves).values().all(|sides| sides.len() == 1));
                 for class in 0..3 {
-                    let of_class = pictures.iter().zip(&halves).filter(|(picture, _)| picture.class == class);
-                    let sides: std::collections::BTreeSet<_> = of_class.map(|(_, half)| half).collect();
+                    let of_class =
+                        pictures.iter().zip(&halves).filter(|(picture, _)| picture.class == class);
+                    let sides: std::collections::BTreeSet<_> =
+                        of_class.map(|(_, half)| half).collect();
                     assert_eq!(sides.len(), 2, "class {class} stands on one side only");
                 }
             }
@@ -245,12 +265,19 @@ mod tests {
         for class in 0..3 {
             let sizes: Vec<usize> = (0..count)
                 .map(|fold| {
-                    both.iter().zip(&fold_of).filter(|(p, f)| p.class == class && **f == fold).count()
+                    both.iter()
+                        .zip(&fold_of)
+                        .filter(|(p, f)| p.class == class && **f == fold)
+                        .count()
                 })
                 .collect();
             let spread = sizes.iter().max().unwrap() - sizes.iter().min().unwrap();
             assert!(spread <= 1, "class {class}: {sizes:?}");
         }
-        assert_eq!(folds(&both[..53], 5, 3).unwrap().1, 3, "no more folds than a class has pictures");
+        assert_eq!(
+            folds(&both[..53], 5, 3).unwrap().1,
+            3,
+            "no more folds than a class has pictures"
+        );
     }
 }

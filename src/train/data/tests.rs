@@ -18,8 +18,9 @@ fn folder(files: &[(&str, &str)]) -> tempfile::TempDir {
 fn read(files: &[(&str, &str)]) -> (Result<Dataset, DatasetError>, Vec<String>) {
     let folder = folder(files);
     let mut warnings = Vec::new();
-    let dataset =
-        Dataset::read(folder.path(), &GroupBy::Auto, &mut |warning| warnings.push(warning.to_string()));
+    let dataset = Dataset::read(folder.path(), &GroupBy::Auto, &mut |warning| {
+        warnings.push(warning.to_string())
+    });
     let dataset = dataset.and_then(|dataset| dataset.check(&dataset.pictures).map(|()| dataset));
     let root = format!("{}/", folder.path().display());
     (dataset, warnings.into_iter().map(|warning| warning.replace(&root, "")).collect())
@@ -31,7 +32,8 @@ fn refusal(files: &[(&str, &str)]) -> DatasetError {
 
 #[test]
 fn a_class_is_a_folder_and_names_of_files_change_nothing() {
-    let (dataset, warnings) = read(&[("ok/1", "a"), ("ok/2", "b"), ("dent/x.png", "c"), ("dent/y", "d")]);
+    let (dataset, warnings) =
+        read(&[("ok/1", "a"), ("ok/2", "b"), ("dent/x.png", "c"), ("dent/y", "d")]);
     let dataset = dataset.unwrap();
     assert_eq!(
         (dataset.classes.as_slice(), warnings.len()),
@@ -89,7 +91,10 @@ fn halves_given_by_folders_hold_and_a_picture_in_both_only_validates() {
         ["a", "b", "c", "d"].map(half_of),
         [Some(Part::Train), Some(Part::Validation), Some(Part::Train), Some(Part::Validation)]
     );
-    assert_eq!(warnings, ["train/ok/2 was left out: it is the same picture as val/ok/9".to_owned()]);
+    assert_eq!(
+        warnings,
+        ["train/ok/2 was left out: it is the same picture as val/ok/9".to_owned()]
+    );
 }
 
 #[test]
@@ -103,20 +108,35 @@ fn a_train_folder_alone_is_split_and_a_class_may_be_named_train() {
 
 #[test]
 fn every_refusal_says_which_folder_and_how_to_mend_it() {
-    let missing = Dataset::read(Path::new("/nowhere/at/all"), &GroupBy::Auto, &mut |_| {}).unwrap_err();
+    let missing =
+        Dataset::read(Path::new("/nowhere/at/all"), &GroupBy::Auto, &mut |_| {}).unwrap_err();
     let cases = [
         (missing, "one folder of pictures per class"),
         (refusal(&[(".hidden", "x")]), "put the pictures of each class into"),
         (refusal(&[("1.png", "a"), ("2.png", "b")]), "holds 2 files and no class folders; move"),
-        (refusal(&[("ok/1", "a"), ("ok/2", "b")]), "only one class, \"ok\"; a head needs at least two"),
-        (refusal(&[("ok/1", "a"), ("ok/2", "b"), ("dent/1", "c")]), "class \"dent\" has 1 readable"),
+        (
+            refusal(&[("ok/1", "a"), ("ok/2", "b")]),
+            "only one class, \"ok\"; a head needs at least two",
+        ),
+        (
+            refusal(&[("ok/1", "a"), ("ok/2", "b"), ("dent/1", "c")]),
+            "class \"dent\" has 1 readable",
+        ),
         (
             refusal(&[("ok/1", BMP), ("ok/2", "b"), ("dent/1", BMP), ("dent/2", "c")]),
             "in two classes; remove",
         ),
-        (refusal(&[("ok/1", "a"), ("ok/2", "b"), ("dent/1", "c"), ("dent/2", "")]), "has 1 readable"),
         (
-            refusal(&[("train/ok/1", "a"), ("train/dent/1", "b"), ("val/ok/1", "c"), ("val/rust/1", "d")]),
+            refusal(&[("ok/1", "a"), ("ok/2", "b"), ("dent/1", "c"), ("dent/2", "")]),
+            "has 1 readable",
+        ),
+        (
+            refusal(&[
+                ("train/ok/1", "a"),
+                ("train/dent/1", "b"),
+                ("val/ok/1", "c"),
+                ("val/rust/1", "d"),
+            ]),
             "must have the same class folders",
         ),
         (
@@ -179,8 +199,13 @@ fn mvtec_folders_are_one_data_set_with_the_good_ones_as_a_class() {
 
 #[test]
 fn a_test_folder_beside_train_is_for_evaluation_alone() {
-    let files =
-        [("train/a/1", "1"), ("train/a/2", "2"), ("train/b/1", "3"), ("train/b/2", "4"), ("test/a/1", "5")];
+    let files = [
+        ("train/a/1", "1"),
+        ("train/a/2", "2"),
+        ("train/b/1", "3"),
+        ("train/b/2", "4"),
+        ("test/a/1", "5"),
+    ];
     let dataset = read(&files).0.unwrap();
     let given: Vec<_> = dataset.pictures.iter().filter_map(|picture| picture.given).collect();
     assert_eq!(given, [Part::Test]);
@@ -245,7 +270,8 @@ fn a_group_may_come_from_any_column_or_from_the_name() {
 
 #[test]
 fn all_mistakes_of_a_list_are_told_with_their_lines() {
-    let told = |extension, list, group_by| listed(extension, list, &group_by).unwrap_err().to_string();
+    let told =
+        |extension, list, group_by| listed(extension, list, &group_by).unwrap_err().to_string();
     let csv = told(
         "csv",
         "path,label,split,weight\n1,ok,,\nmissing.png,ok,,\n2,,,\n3,ok,training,\n4,ok,,-1\n5,ok\n",
@@ -261,10 +287,20 @@ fn all_mistakes_of_a_list_are_told_with_their_lines() {
         assert!(csv.contains(part), "{part:?} is not in {csv}");
     }
     assert!(!csv.contains("line 2:"), "{csv}");
-    let json = told("jsonl", "{\"path\": \"1\", \"label\": \"ok\"}\n{\"path\": \"2\"\n[1]\n", GroupBy::Auto);
-    assert!(json.contains("line 2: no JSON object") && json.contains("line 3: no JSON object"), "{json}");
+    let json = told(
+        "jsonl",
+        "{\"path\": \"1\", \"label\": \"ok\"}\n{\"path\": \"2\"\n[1]\n",
+        GroupBy::Auto,
+    );
+    assert!(
+        json.contains("line 2: no JSON object") && json.contains("line 3: no JSON object"),
+        "{json}"
+    );
     let header = told("csv", "file,label\n1,ok\n", GroupBy::Auto);
-    assert!(header.contains("line 1: the header has no column path; it has file, label"), "{header}");
+    assert!(
+        header.contains("line 1: the header has no column path; it has file, label"),
+        "{header}"
+    );
     let group = told("csv", "path,label\n1,ok\n", GroupBy::Column("lot".to_owned()));
     assert!(group.contains("\"lot\""), "{group}");
 }

@@ -26,7 +26,9 @@ const L2_OF_FINE_TUNING: f64 = 1.0;
 /// [`TrainError::CannotFineTune`] if fine-tuning was asked for and cannot be done here.
 pub(crate) fn check(options: &TrainOptions) -> Result<(), TrainError> {
     match layers_to_learn(options)? {
-        Err(because) if options.strategy == Strategy::FineTune => Err(TrainError::CannotFineTune { because }),
+        Err(because) if options.strategy == Strategy::FineTune => {
+            Err(TrainError::CannotFineTune { because })
+        }
         Ok(_) | Err(_) => Ok(()),
     }
 }
@@ -81,7 +83,8 @@ pub(crate) fn decide(
         gain = Some(trial.gain());
         if trial.is_lost() || !trial.gain().is_real() {
             tuner.forget_checkpoints();
-            let choice = StrategyChoice { gain, ..StrategyOutcome::linear(StrategyReason::NoGain).choice };
+            let choice =
+                StrategyChoice { gain, ..StrategyOutcome::linear(StrategyReason::NoGain).choice };
             return Ok(StrategyOutcome { choice, layers: None });
         }
     }

@@ -61,8 +61,8 @@ impl FeatureMaps {
         let preprocess = &options.preprocess;
         let shape = architecture.branch_map(branch, preprocess.side()).map_err(BaseError::from)?;
         let temporary = place.folder.is_none().then(tempfile::tempdir).transpose();
-        let temporary =
-            temporary.map_err(|source| TrainError::Maps { folder: std::env::temp_dir(), source })?;
+        let temporary = temporary
+            .map_err(|source| TrainError::Maps { folder: std::env::temp_dir(), source })?;
         let folder = match (place.folder, &temporary) {
             (Some(folder), _) => folder.join(format!("{PREFIX}{branch}")),
             (None, Some(temporary)) => temporary.path().to_owned(),
@@ -76,7 +76,11 @@ impl FeatureMaps {
         let (total, cached) = (views.len(), views.len() - missing.len());
         let needed = views.len() as u64 * maps.bytes_of_one();
         if needed > place.limit {
-            return Err(TrainError::MapsOverLimit { views: views.len(), needed, limit: place.limit });
+            return Err(TrainError::MapsOverLimit {
+                views: views.len(),
+                needed,
+                limit: place.limit,
+            });
         }
         if let Some(folder) = place.folder {
             let in_use: Vec<PathBuf> = views.iter().map(|view| maps.entry(view.digest())).collect();
@@ -130,8 +134,8 @@ impl FeatureMaps {
         let halves: Vec<f16> =
             map.iter().map(|value| f16::from_f32(value.clamp(-largest, largest))).collect();
         let codes = [NewCodes { name: MAP, shape: &self.shape, codes: Codes::Halves(&halves) }];
-        let bytes =
-            tensor_file::to_bytes_with_codes(&[], &codes, &BTreeMap::new()).map_err(io::Error::other)?;
+        let bytes = tensor_file::to_bytes_with_codes(&[], &codes, &BTreeMap::new())
+            .map_err(io::Error::other)?;
         atomic_file::replace(&self.entry(view), &bytes)
     }
 }
@@ -142,9 +146,14 @@ fn make_room(cache_of_base: &Path, limit: u64, in_use: &[PathBuf]) {
     let Some(root) = cache_of_base.parent() else { return };
     let is_map = |path: &Path| {
         let mut folders = path.strip_prefix(root).into_iter().flat_map(Path::components);
-        folders.nth(1).is_some_and(|folder| folder.as_os_str().to_string_lossy().starts_with(PREFIX))
+        folders
+            .nth(1)
+            .is_some_and(|folder| folder.as_os_str().to_string_lossy().starts_with(PREFIX))
     };
-    let files = walkdir::WalkDir::new(root).into_iter().flatten().filter(|entry| entry.file_type().is_file());
+    let files = walkdir::WalkDir::new(root)
+        .into_iter()
+        .flatten()
+        .filter(|entry| entry.file_type().is_file());
     let mut others: Vec<(SystemTime, u64, PathBuf)> = files
         .filter(|entry| is_map(entry.path()) && !in_use.iter().any(|path| path == entry.path()))
         .filter_map(|entry| {
@@ -179,7 +188,9 @@ mod tests {
             fs_err::create_dir_all(path.parent().unwrap()).unwrap();
             fs_err::write(&path, [0; 100]).unwrap();
             let file = fs_err::File::options().write(true).open(&path).unwrap();
-            file.file().set_modified(SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000 - age)).unwrap();
+            file.file()
+                .set_modified(SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000 - age))
+                .unwrap();
             path
         };
         let features = put("base/aa/features.safetensors", 100);

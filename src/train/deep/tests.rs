@@ -6,15 +6,16 @@ use std::{
 use super::*;
 use crate::{
     base::{
-        Architecture, Base, BaseWeights, BatchNormStatistics, BranchPoint, Device, FeatureSet, Outputs,
-        PrecisionChoice,
+        Architecture, Base, BaseWeights, BatchNormStatistics, BranchPoint, Device, FeatureSet,
+        Outputs, PrecisionChoice,
     },
     head::HeadContent,
     ids::Digest,
     image::PreparedImage,
     torch::Network,
     train::{
-        Augment, EvaluateOptions, Event, Outcome, Part, Solver, TrainError, TrainOptions, evaluate_head,
+        Augment, EvaluateOptions, Event, Outcome, Part, Solver, TrainError, TrainOptions,
+        evaluate_head,
         tests::{Workshop, content},
         train,
     },
@@ -62,7 +63,8 @@ impl DeepWorkshop {
 
     fn judged(&mut self, head: &HeadContent) -> f64 {
         let (data, cache) = (self.workshop.path("data"), None);
-        let options = EvaluateOptions { head: head.clone(), data, part: Some(Part::Validation), cache };
+        let options =
+            EvaluateOptions { head: head.clone(), data, part: Some(Part::Validation), cache };
         evaluate_head(&options, &mut self.base, &mut |_| {}).unwrap().accuracy
     }
 }
@@ -70,16 +72,22 @@ impl DeepWorkshop {
 #[test]
 fn a_fine_tuned_head_has_layers_that_learned_and_the_base_stays_as_it_was() {
     let mut workshop = DeepWorkshop::new();
-    let grey =
-        PreparedImage { side: 64, pixels: vec![90; 64 * 64 * 3].into(), mean: [0.5; 3], std: [0.5; 3] };
+    let grey = PreparedImage {
+        side: 64,
+        pixels: vec![90; 64 * 64 * 3].into(),
+        mean: [0.5; 3],
+        std: [0.5; 3],
+    };
     let before = workshop.base.forward(&[&grey], Outputs::default()).unwrap();
     for (unfreeze, blocks) in [(None, "layer4"), (Some("layer4.1".parse().unwrap()), "layer4.1")] {
         let outcome = workshop.train(&TrainOptions { unfreeze, ..workshop.options() }).unwrap();
         assert_eq!(outcome.strategy.branch.as_deref(), Some(blocks));
         assert!(outcome.strategy.serving_cost.is_some_and(|cost| cost > 0.0));
         let head = content(&outcome);
-        let (learned, start) =
-            (head.branch.clone().unwrap(), workshop.weights.branch("layer4".parse().unwrap()).unwrap());
+        let (learned, start) = (
+            head.branch.clone().unwrap(),
+            workshop.weights.branch("layer4".parse().unwrap()).unwrap(),
+        );
         for (name, tensor) in &learned.tensors {
             let is_convolution = tensor.shape.len() == 4;
             assert_eq!(
@@ -88,7 +96,11 @@ fn a_fine_tuned_head_has_layers_that_learned_and_the_base_stays_as_it_was() {
                 "{name}: BatchNorm stays, convolutions learn"
             );
         }
-        assert_eq!(workshop.judged(&head), outcome.evaluation.accuracy, "any head, judged as it is served");
+        assert_eq!(
+            workshop.judged(&head),
+            outcome.evaluation.accuracy,
+            "any head, judged as it is served"
+        );
     }
     assert_eq!(workshop.base.forward(&[&grey], Outputs::default()).unwrap(), before);
 }
@@ -99,7 +111,11 @@ fn the_same_pictures_give_the_same_layers_with_or_without_a_cache_and_views() {
     let options = TrainOptions { augment: Augment::Light, ..workshop.options() };
     let first = workshop.digest_with("a", options.clone());
     assert_eq!(workshop.digest_with("b", options.clone()), first, "from the cache");
-    assert_eq!(workshop.digest_with("c", TrainOptions { cache: None, ..options }), first, "without one");
+    assert_eq!(
+        workshop.digest_with("c", TrainOptions { cache: None, ..options }),
+        first,
+        "without one"
+    );
 }
 
 #[test]
@@ -128,14 +144,16 @@ fn a_training_that_was_stopped_ends_as_if_it_had_not_been() {
     assert_eq!(epochs, [1, 2, 3, 3], "the second run begins where the last whole epoch ended");
     assert_eq!(outcome.unwrap().published.digest, expected);
     let cache = walkdir::WalkDir::new(workshop.workshop.path("cache")).into_iter().flatten();
-    let left = cache.filter(|entry| entry.file_name().to_string_lossy().starts_with("fine-tune-")).count();
+    let left =
+        cache.filter(|entry| entry.file_name().to_string_lossy().starts_with("fine-tune-")).count();
     assert_eq!(left, 0, "nothing is left to go on with");
 }
 
 #[test]
 fn auto_takes_the_shared_features_where_there_is_little_to_learn_from_and_says_so() {
     let mut workshop = DeepWorkshop::new();
-    let outcome = workshop.train(&TrainOptions { strategy: Strategy::Auto, ..workshop.options() }).unwrap();
+    let outcome =
+        workshop.train(&TrainOptions { strategy: Strategy::Auto, ..workshop.options() }).unwrap();
     assert_eq!(outcome.strategy.branch, None);
     assert!(
         matches!(outcome.strategy.because, StrategyReason::TooFewPictures { .. }),

@@ -44,8 +44,9 @@ impl Trial {
         problem: &ConvexProblem,
     ) -> Result<Self, StrategyReason> {
         enough(&training_set.learned_of_classes())?;
-        let (fold_of, folds) =
-            training_set.folds_of_pictures(MOST_FOLDS, options.seed).ok_or(StrategyReason::NoFolds)?;
+        let (fold_of, folds) = training_set
+            .folds_of_pictures(MOST_FOLDS, options.seed)
+            .ok_or(StrategyReason::NoFolds)?;
         let (classes, first_rows) = (training_set.learned_classes(), training_set.first_rows());
         let example_of_row = training_set.example_of_row();
         let mut linear_right = vec![false; classes.len()];
@@ -73,9 +74,9 @@ impl Trial {
                 (0..self.classes.len()).filter(|&example| self.fold_of[example] == fold).collect();
             let answers = tuner.answers(&fitted, &judges)?;
             let pairs = judges.iter().zip(answers);
-            trial.add_fold(
-                pairs.map(|(&example, answer)| (self.linear_right[example], answer == self.classes[example])),
-            );
+            trial.add_fold(pairs.map(|(&example, answer)| {
+                (self.linear_right[example], answer == self.classes[example])
+            }));
             if trial.is_lost() {
                 break;
             }
@@ -104,7 +105,13 @@ impl PairedTrial {
             pictures += 1;
             wrong += usize::from(!right);
         }
-        Self { pictures, linear_wrong_ahead: wrong, judged: 0, only_deep_right: 0, only_linear_right: 0 }
+        Self {
+            pictures,
+            linear_wrong_ahead: wrong,
+            judged: 0,
+            only_deep_right: 0,
+            only_linear_right: 0,
+        }
     }
 
     /// Before the first fold: whether fine-tuning could win at all.
@@ -112,7 +119,10 @@ impl PairedTrial {
         if Gain::new(self.pictures, self.linear_wrong_ahead, 0).is_real() {
             return Ok(());
         }
-        Err(StrategyReason::FeaturesSuffice { wrong: self.linear_wrong_ahead, pictures: self.pictures })
+        Err(StrategyReason::FeaturesSuffice {
+            wrong: self.linear_wrong_ahead,
+            pictures: self.pictures,
+        })
     }
 
     /// (linear, deep) for each picture of a fold.
@@ -128,8 +138,11 @@ impl PairedTrial {
     /// Whether the folds to come need not be computed: fine-tuning is behind, or could not win even if it were right wherever
     /// the linear head is wrong.
     pub(crate) fn is_lost(&self) -> bool {
-        let best =
-            Gain::new(self.pictures, self.only_deep_right + self.linear_wrong_ahead, self.only_linear_right);
+        let best = Gain::new(
+            self.pictures,
+            self.only_deep_right + self.linear_wrong_ahead,
+            self.only_linear_right,
+        );
         self.only_deep_right <= self.only_linear_right || !best.is_real()
     }
 
@@ -161,7 +174,10 @@ mod tests {
     #[test]
     fn nothing_is_tried_where_the_features_are_nearly_always_right() {
         let right = |wrong: usize| PairedTrial::new((0..300).map(move |picture| picture >= wrong));
-        assert_eq!(right(3).could_be_won(), Err(StrategyReason::FeaturesSuffice { wrong: 3, pictures: 300 }));
+        assert_eq!(
+            right(3).could_be_won(),
+            Err(StrategyReason::FeaturesSuffice { wrong: 3, pictures: 300 })
+        );
         assert_eq!(right(30).could_be_won(), Ok(()));
     }
 
@@ -169,7 +185,8 @@ mod tests {
     fn a_race_ends_when_it_is_lost_and_goes_on_while_it_is_open() {
         let linear = |picture: usize| !picture.is_multiple_of(10);
         let mut trial = PairedTrial::new((0..300).map(linear));
-        let fold = |deep: fn(usize) -> bool| (0..100).map(move |picture| (linear(picture), deep(picture)));
+        let fold =
+            |deep: fn(usize) -> bool| (0..100).map(move |picture| (linear(picture), deep(picture)));
         let mut behind = trial;
         behind.add_fold(fold(|picture| !picture.is_multiple_of(5)));
         assert!(behind.is_lost());
@@ -189,6 +206,9 @@ mod tests {
             enough(&[100, 14, 100]),
             Err(StrategyReason::TooFewPictures { pictures: 214, fewest: 14 })
         );
-        assert_eq!(enough(&[60, 60]), Err(StrategyReason::TooFewPictures { pictures: 120, fewest: 60 }));
+        assert_eq!(
+            enough(&[60, 60]),
+            Err(StrategyReason::TooFewPictures { pictures: 120, fewest: 60 })
+        );
     }
 }

@@ -89,8 +89,13 @@ impl TrainingSet<'_> {
     /// The cache of this base and preprocessing.
     pub(crate) fn cache_folder(&self, options: &TrainOptions, base: &dyn Base) -> Option<PathBuf> {
         let root = options.cache.as_deref()?;
-        let cache =
-            FeatureCache::new(root, base.identity(), base.arithmetic(), base.widths(), &options.preprocess);
+        let cache = FeatureCache::new(
+            root,
+            base.identity(),
+            base.arithmetic(),
+            base.widths(),
+            &options.preprocess,
+        );
         Some(cache.folder().to_owned())
     }
 
@@ -107,7 +112,8 @@ impl TrainingSet<'_> {
             options.seed, options.fine_tune, options.class_weight
         );
         for Learned { picture, numbers, .. } in &self.train {
-            everything += &format!(" {} {} {} {numbers:?}", picture.digest, picture.class, picture.weight);
+            everything +=
+                &format!(" {} {} {} {numbers:?}", picture.digest, picture.class, picture.weight);
         }
         let run = Digest::of(everything.as_bytes());
         Some(self.cache_folder(options, base)?.join(format!("fine-tune-{}", run.short())))

@@ -89,7 +89,8 @@ impl<'a> FineTuner<'a> {
         wanted: impl Fn(usize) -> bool,
         observer: &mut dyn FnMut(Event<'_>),
     ) -> Result<Fitted<'_>, TrainError> {
-        let probe = self.plan.problem.fit_rows(self.plan.l2, |row| wanted(self.plan.example_of_row[row]));
+        let probe =
+            self.plan.problem.fit_rows(self.plan.l2, |row| wanted(self.plan.example_of_row[row]));
         let rates = Rates { classifier: CLASSIFIER_RATE, convolutions: self.plan.options.rate };
         let Scaling { mean, deviation } = &self.plan.problem.scaling;
         let (weight, bias, l2) = (&probe.weight, &probe.bias, self.plan.l2);
@@ -101,7 +102,8 @@ impl<'a> FineTuner<'a> {
             self.maps.shape(),
             rates,
         )?;
-        let learned: Vec<usize> = (0..self.plan.examples.len()).filter(|&example| wanted(example)).collect();
+        let learned: Vec<usize> =
+            (0..self.plan.examples.len()).filter(|&example| wanted(example)).collect();
         let name = fold.map_or_else(|| "all".to_owned(), |fold| format!("fold-{fold}"));
         let mut checkpoints =
             self.plan.checkpoints.as_ref().map(|folder| Checkpoints::new(folder.join(name)));
@@ -115,7 +117,12 @@ impl<'a> FineTuner<'a> {
                 return Err(TrainError::Diverged { learning_rate: self.plan.options.rate as f32 });
             }
             let most_epochs = self.plan.options.epochs;
-            observer(Event::DeepEpoch(&DeepEpoch { fold, epoch: epoch + 1, most_epochs, train_loss }));
+            observer(Event::DeepEpoch(&DeepEpoch {
+                fold,
+                epoch: epoch + 1,
+                most_epochs,
+                train_loss,
+            }));
             let state = model.state()?;
             if let Some(Err(error)) = checkpoints.as_ref().map(|all| all.keep(epoch + 1, &state)) {
                 let path = self.plan.checkpoints.clone().unwrap_or_default();
@@ -127,7 +134,12 @@ impl<'a> FineTuner<'a> {
     }
 
     /// Every lesson once, in an order and with views that depend on seed and epoch alone.
-    fn epoch(&self, model: &mut TrainableHead, epoch: usize, learned: &[usize]) -> Result<f64, TrainError> {
+    fn epoch(
+        &self,
+        model: &mut TrainableHead,
+        epoch: usize,
+        learned: &[usize],
+    ) -> Result<f64, TrainError> {
         let mut random = ChaCha8Rng::seed_from_u64(self.plan.seed ^ ((epoch as u64 + 1) << 32));
         let mut order = learned.to_vec();
         order.shuffle(&mut random);
@@ -137,9 +149,9 @@ impl<'a> FineTuner<'a> {
         let all_steps = (steps * self.plan.options.epochs) as f64;
         let mut loss = 0.0;
         for (number, batch) in order.chunks(self.plan.options.batch_size.max(1)).enumerate() {
-            let rows = batch
-                .iter()
-                .map(|&example| (example, random.random_range(0..self.plan.examples[example].views.len())));
+            let rows = batch.iter().map(|&example| {
+                (example, random.random_range(0..self.plan.examples[example].views.len()))
+            });
             let rows = self.rows(rows, scale)?;
             let step = epoch * steps + number;
             let cosine = 0.5 * (1.0 + (std::f64::consts::PI * step as f64 / all_steps).cos());
@@ -150,7 +162,11 @@ impl<'a> FineTuner<'a> {
     }
 
     /// The answer to the picture itself of each of these lessons.
-    pub(crate) fn answers(&self, fitted: &Fitted<'_>, examples: &[usize]) -> Result<Vec<usize>, TrainError> {
+    pub(crate) fn answers(
+        &self,
+        fitted: &Fitted<'_>,
+        examples: &[usize],
+    ) -> Result<Vec<usize>, TrainError> {
         let mut answers = Vec::with_capacity(examples.len());
         for part in examples.chunks(JUDGED_ROWS) {
             let rows = self.rows(part.iter().map(|&example| (example, 0)), 1.0)?;
@@ -160,7 +176,11 @@ impl<'a> FineTuner<'a> {
     }
 
     /// The rows of these (lesson, view).
-    fn rows(&self, of: impl Iterator<Item = (usize, usize)>, scale: f64) -> Result<Rows, TrainError> {
+    fn rows(
+        &self,
+        of: impl Iterator<Item = (usize, usize)>,
+        scale: f64,
+    ) -> Result<Rows, TrainError> {
         let mut rows = Rows::default();
         for (example, view) in of {
             let TuneExample { class, weight, views } = &self.plan.examples[example];

@@ -67,16 +67,23 @@ impl FeatureCache {
         let bytes = fs_err::read(self.entry(picture)).ok()?;
         let file = TensorFile::parse(&bytes).ok()?;
         let values = |set: FeatureSet| file.values(set.name(), &[self.widths.of(set)]).ok();
-        Some(PictureFeatures { gap: values(FeatureSet::Gap)?, pyramid: values(FeatureSet::Pyramid)? })
+        Some(PictureFeatures {
+            gap: values(FeatureSet::Gap)?,
+            pyramid: values(FeatureSet::Pyramid)?,
+        })
     }
 
     /// Keeps a picture's features. An entry that is there already is one that [`get`](Self::get) did not believe, or a
     /// neighbour's of this moment with the same content: it makes way.
     pub fn put(&self, picture: Digest, features: &PictureFeatures) -> io::Result<()> {
         let PictureFeatures { gap, pyramid } = features;
-        let tensors = [(FeatureSet::Gap, gap, [gap.len()]), (FeatureSet::Pyramid, pyramid, [pyramid.len()])];
         let tensors =
-            tensors.each_ref().map(|(set, values, shape)| NewTensor { name: set.name(), shape, values });
+            [(FeatureSet::Gap, gap, [gap.len()]), (FeatureSet::Pyramid, pyramid, [pyramid.len()])];
+        let tensors = tensors.each_ref().map(|(set, values, shape)| NewTensor {
+            name: set.name(),
+            shape,
+            values,
+        });
         let bytes = tensor_file::to_bytes(&tensors, &BTreeMap::new()).map_err(io::Error::other)?;
         atomic_file::replace(&self.entry(picture), &bytes)
     }

@@ -7,8 +7,8 @@ use rayon::prelude::*;
 use super::cache::{FeatureCache, PictureFeatures};
 use crate::{
     base::{
-        Base, BaseError, BranchId, BranchRows, BranchWeights, FeatureBatch, FeatureSet, FeatureWidths,
-        ForwardRequest, Outputs,
+        Base, BaseError, BranchId, BranchRows, BranchWeights, FeatureBatch, FeatureSet,
+        FeatureWidths, ForwardRequest, Outputs,
     },
     ids::Digest,
     image::{PreparedImage, Preprocess},
@@ -64,7 +64,10 @@ impl<'a> FeatureReader<'a> {
     }
 
     /// With a head's own layers, if it has any. They are on the device until this is dropped.
-    pub(crate) fn of_head(base: &'a mut dyn Base, branch: Option<&BranchWeights>) -> Result<Self, BaseError> {
+    pub(crate) fn of_head(
+        base: &'a mut dyn Base,
+        branch: Option<&BranchWeights>,
+    ) -> Result<Self, BaseError> {
         let branch = branch.map(|weights| base.load_branch(weights)).transpose()?;
         Ok(Self { base, branch })
     }
@@ -125,13 +128,19 @@ pub(crate) fn in_batches(
     outputs: &[usize],
     preprocess: &Preprocess,
     observer: &mut dyn FnMut(Event<'_>),
-    mut take: impl FnMut(usize, &[usize], &[&PreparedImage], &mut dyn FnMut(Event<'_>)) -> Result<(), TrainError>,
+    mut take: impl FnMut(
+        usize,
+        &[usize],
+        &[&PreparedImage],
+        &mut dyn FnMut(Event<'_>),
+    ) -> Result<(), TrainError>,
 ) -> Result<(), TrainError> {
     thread::scope(|scope| {
         let (decoded, batches) = sync_channel::<Vec<PreparedView>>(BATCHES_AHEAD);
         scope.spawn(move || {
             for batch in outputs.chunks(BATCH_IMAGES) {
-                let prepared = batch.par_iter().map(|&index| prepare(&views[index], preprocess)).collect();
+                let prepared =
+                    batch.par_iter().map(|&index| prepare(&views[index], preprocess)).collect();
                 // Nobody listens any more: the base failed.
                 if decoded.send(prepared).is_err() {
                     return;
@@ -182,7 +191,8 @@ fn compute(
     let widths = reader.base.widths();
     // The cache keeps both sets, so that trying the other one later costs nothing.
     let batch = reader.forward(images, Outputs::for_sets(FeatureSet::ALL))?;
-    let rows = (0..images.len()).map(|image| row(&batch, image, widths).ok_or(TrainError::FeaturesMissing));
+    let rows = (0..images.len())
+        .map(|image| row(&batch, image, widths).ok_or(TrainError::FeaturesMissing));
     rows.collect()
 }
 

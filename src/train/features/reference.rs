@@ -25,8 +25,10 @@ pub(crate) fn choose(
     let step = pictures.len().div_ceil(CANDIDATES).max(1);
     let candidates: Vec<&PictureFile> = pictures.iter().copied().step_by(step).collect();
     // A picture that is gone since its features were computed is no reason to fail: others will do.
-    let prepared: Vec<_> =
-        candidates.par_iter().filter_map(|picture| prepare(&View::unchanged(picture), &small).ok()).collect();
+    let prepared: Vec<_> = candidates
+        .par_iter()
+        .filter_map(|picture| prepare(&View::unchanged(picture), &small).ok())
+        .collect();
     if prepared.is_empty() {
         return Ok(ReferenceSet::default());
     }
@@ -54,7 +56,9 @@ fn margin(logits: &[f32]) -> f32 {
     let mut sorted = logits.to_vec();
     sorted.sort_by(|one, other| other.total_cmp(one));
     match sorted[..] {
-        [first, second, ..] => (first - second) / (first - sorted[sorted.len() - 1]).max(f32::MIN_POSITIVE),
+        [first, second, ..] => {
+            (first - second) / (first - sorted[sorted.len() - 1]).max(f32::MIN_POSITIVE)
+        }
         _ => 0.0,
     }
 }

@@ -24,7 +24,9 @@ impl Adam {
         let first_correction = 1.0 / (1.0 - BETA1.powi(self.step));
         let second_correction = 1.0 / (1.0 - BETA2.powi(self.step));
         let moments = self.first.iter_mut().zip(&mut self.second);
-        for ((parameter, gradient), (first, second)) in parameters.iter_mut().zip(gradient).zip(moments) {
+        for ((parameter, gradient), (first, second)) in
+            parameters.iter_mut().zip(gradient).zip(moments)
+        {
             *first = BETA1 * *first + (1.0 - BETA1) * gradient;
             *second = BETA2 * *second + (1.0 - BETA2) * gradient * gradient;
             let spread = (*second * second_correction).sqrt() + EPSILON;

@@ -64,7 +64,8 @@ pub fn fit_by_adam(
 ) -> Option<AdamFit> {
     let scaling = Scaling::of(train);
     let of_class = train.class_weights(classes, class_weight);
-    let [train, validation] = [train, validation].map(|examples| standardised(&scaling, examples, &of_class));
+    let [train, validation] =
+        [train, validation].map(|examples| standardised(&scaling, examples, &of_class));
     let mut model = Softmax::new(classes, train.width);
     let mut adam = Adam::new(model.parameters.len(), options.learning_rate);
     let mut random = ChaCha8Rng::seed_from_u64(options.seed);
@@ -82,14 +83,20 @@ pub fn fit_by_adam(
                 let Example { features, class, weight } = rows[index];
                 // Divided by the number of pictures and not by their weights, so that batches add up to the whole.
                 let weight = weight / batch.len() as f32;
-                train_loss += model.add_gradient(features, class, weight, &mut gradient) * batch.len() as f64;
+                train_loss +=
+                    model.add_gradient(features, class, weight, &mut gradient) * batch.len() as f64;
             }
             adam.step(&mut model.parameters, &gradient);
         }
         let (validation_loss, validation_accuracy) = model.evaluate(&validation);
         let train_loss = train_loss / rows.len() as f64;
-        let seen =
-            Epoch { epoch, most_epochs: options.epochs, train_loss, validation_loss, validation_accuracy };
+        let seen = Epoch {
+            epoch,
+            most_epochs: options.epochs,
+            train_loss,
+            validation_loss,
+            validation_accuracy,
+        };
         on_epoch(&seen);
         epochs_run = epoch;
         let lowest = best.as_ref().map_or(f64::INFINITY, |(best, _)| best.validation_loss);
@@ -137,7 +144,8 @@ impl Softmax {
     }
 
     fn probabilities(&self, features: &[f32]) -> Vec<f64> {
-        let logits: Vec<f64> = self.rows().map(|(row, bias)| f64::from(dot(row, features) + bias)).collect();
+        let logits: Vec<f64> =
+            self.rows().map(|(row, bias)| f64::from(dot(row, features) + bias)).collect();
         let largest = logits.iter().copied().fold(f64::NEG_INFINITY, f64::max);
         let weights: Vec<f64> = logits.into_iter().map(|logit| (logit - largest).exp()).collect();
         let sum: f64 = weights.iter().sum();
@@ -145,10 +153,17 @@ impl Softmax {
     }
 
     /// Adds `weight` times the gradient of the cross-entropy, and returns `weight` times the cross-entropy.
-    fn add_gradient(&self, features: &[f32], class: usize, weight: f32, gradient: &mut [f32]) -> f64 {
+    fn add_gradient(
+        &self,
+        features: &[f32],
+        class: usize,
+        weight: f32,
+        gradient: &mut [f32],
+    ) -> f64 {
         let probabilities = self.probabilities(features);
         let (rows, biases) = gradient.split_at_mut(self.classes * self.width);
-        let targets = rows.chunks_exact_mut(self.width.max(1)).zip(biases).zip(&probabilities).enumerate();
+        let targets =
+            rows.chunks_exact_mut(self.width.max(1)).zip(biases).zip(&probabilities).enumerate();
         for (of_row, ((row, bias), probability)) in targets {
             let error = weight * (*probability - if of_row == class { 1.0 } else { 0.0 }) as f32;
             row.iter_mut().zip(features).for_each(|(sum, x)| *sum += error * x);

@@ -50,7 +50,8 @@ pub(crate) fn cross_validate(
 ) -> Vec<Score> {
     let regressions: Vec<_> =
         (0..folds.count).map(|fold| problem.regression(|row| folds.of_rows[row] != fold)).collect();
-    let mut found: Vec<Parameters> = regressions.iter().map(|regression| regression.zero()).collect();
+    let mut found: Vec<Parameters> =
+        regressions.iter().map(|regression| regression.zero()).collect();
     let mut scores: Vec<Score> = Vec::new();
     for l2 in strengths {
         let judged: Vec<Judged> = found

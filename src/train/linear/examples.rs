@@ -65,11 +65,10 @@ impl Examples {
 
     pub fn rows(&self) -> impl Iterator<Item = Example<'_>> {
         let features = self.features.chunks_exact(self.width.max(1));
-        features.zip(&self.classes).zip(&self.weights).map(|((features, &class), &weight)| Example {
-            features,
-            class,
-            weight,
-        })
+        features
+            .zip(&self.classes)
+            .zip(&self.weights)
+            .map(|((features, &class), &weight)| Example { features, class, weight })
     }
 
     /// What a picture of each class counts by its class alone; with `Balanced`, by the weights of these pictures.

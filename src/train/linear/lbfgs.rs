@@ -67,7 +67,8 @@ pub(crate) fn minimise(
         };
         let Some(lower) = accepted else { break };
         let step: Vec<f64> = trial.iter().zip(&point).map(|(new, old)| new - old).collect();
-        let change: Vec<f64> = trial_gradient.iter().zip(&gradient).map(|(new, old)| new - old).collect();
+        let change: Vec<f64> =
+            trial_gradient.iter().zip(&gradient).map(|(new, old)| new - old).collect();
         let curvature = dot(&step, &change);
         // Positive for a convex function, unless rounding ate it.
         if curvature > f64::EPSILON * norm(&step) * norm(&change) {

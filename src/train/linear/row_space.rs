@@ -29,15 +29,19 @@ impl RowSpace {
             return Self { coordinates: features.to_vec(), rank: width, pivots: None };
         }
         let row = |index: usize| &features[index * width..(index + 1) * width];
-        let gram: Vec<Vec<f64>> =
-            (0..rows).into_par_iter().map(|i| (0..=i).map(|j| dot(row(i), row(j))).collect()).collect();
+        let gram: Vec<Vec<f64>> = (0..rows)
+            .into_par_iter()
+            .map(|i| (0..=i).map(|j| dot(row(i), row(j))).collect())
+            .collect();
         let product = |i: usize, j: usize| if i >= j { gram[i][j] } else { gram[j][i] };
         // What of each row's squared length lies outside the span of the pivots.
         let mut left: Vec<f64> = (0..rows).map(|i| product(i, i)).collect();
         let longest = left.iter().copied().fold(0.0, f64::max);
         let mut factor: Vec<Vec<f64>> = vec![Vec::with_capacity(rows); rows];
         let mut pivots = Vec::new();
-        while let Some(pivot) = (0..rows).max_by(|&a, &b| left[a].total_cmp(&left[b]).then(b.cmp(&a))) {
+        while let Some(pivot) =
+            (0..rows).max_by(|&a, &b| left[a].total_cmp(&left[b]).then(b.cmp(&a)))
+        {
             if left[pivot] <= LEAST_PIVOT * longest {
                 break;
             }
@@ -67,7 +71,13 @@ impl RowSpace {
     }
 
     /// `W Q [classes, width]` for `weight [classes, rank]`. `features` are those that the space was made of.
-    pub(crate) fn expand(&self, weight: &[f64], classes: usize, features: &[f64], width: usize) -> Vec<f64> {
+    pub(crate) fn expand(
+        &self,
+        weight: &[f64],
+        classes: usize,
+        features: &[f64],
+        width: usize,
+    ) -> Vec<f64> {
         let Some(pivots) = &self.pivots else { return weight.to_vec() };
         let mut expanded = vec![0.0; classes * width];
         for (class, row) in expanded.chunks_exact_mut(width).enumerate() {
@@ -95,7 +105,9 @@ mod tests {
     fn features() -> Vec<f64> {
         let mut rows: Vec<Vec<f64>> = (0..5)
             .map(|i| {
-                (0..9).map(|j| ((7 * i * i + 5 * i * j + 3 * j * j) as f64).sin() * (i + 1) as f64).collect()
+                (0..9)
+                    .map(|j| ((7 * i * i + 5 * i * j + 3 * j * j) as f64).sin() * (i + 1) as f64)
+                    .collect()
             })
             .collect();
         rows.push(rows[1].iter().zip(&rows[4]).map(|(a, b)| 2.0 * a - b).collect());
@@ -123,7 +135,8 @@ mod tests {
         let space = RowSpace::of(&features, 9);
         let weight = [1.0, -2.0, 0.5, 3.0, -1.0];
         let expanded = space.expand(&weight, 1, &features, 9);
-        for (coordinates, row) in space.coordinates().chunks_exact(5).zip(features.chunks_exact(9)) {
+        for (coordinates, row) in space.coordinates().chunks_exact(5).zip(features.chunks_exact(9))
+        {
             assert!((dot(&weight, coordinates) - dot(&expanded, row)).abs() < 1e-9);
         }
         assert!((dot(&weight, &weight) - dot(&expanded, &expanded)).abs() < 1e-9);

@@ -18,13 +18,17 @@ impl Scaling {
         let mean_over = |value: &dyn Fn(usize, f32) -> f64| {
             let mut sums = vec![0.0f64; examples.width];
             for row in examples.rows() {
-                sums.iter_mut().zip(row.features).enumerate().for_each(|(i, (sum, &x))| *sum += value(i, x));
+                sums.iter_mut()
+                    .zip(row.features)
+                    .enumerate()
+                    .for_each(|(i, (sum, &x))| *sum += value(i, x));
             }
             sums.into_iter().map(|sum| sum / count).collect::<Vec<f64>>()
         };
         let mean = mean_over(&|_, x| f64::from(x));
         let variance = mean_over(&|i, x| (f64::from(x) - mean[i]).powi(2));
-        let scale = |variance: f64| if variance.sqrt() < LEAST_DEVIATION { 1.0 } else { variance.sqrt() };
+        let scale =
+            |variance: f64| if variance.sqrt() < LEAST_DEVIATION { 1.0 } else { variance.sqrt() };
         Self { deviation: variance.into_iter().map(scale).collect(), mean }
     }
 

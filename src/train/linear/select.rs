@@ -39,8 +39,11 @@ pub fn choose(
     l2: Option<f64>,
 ) -> Option<Choice> {
     let first = sets.first()?.0;
-    let untried = Choice { features: first, l2: l2.unwrap_or(L2_UNTRIED), folds: 0, candidates: Vec::new() };
-    let (Some(folds), false) = (folds, sets.len() == 1 && l2.is_some()) else { return Some(untried) };
+    let untried =
+        Choice { features: first, l2: l2.unwrap_or(L2_UNTRIED), folds: 0, candidates: Vec::new() };
+    let (Some(folds), false) = (folds, sets.len() == 1 && l2.is_some()) else {
+        return Some(untried);
+    };
     let candidates: Vec<Candidate> = sets
         .iter()
         .map(|(features, problem)| {

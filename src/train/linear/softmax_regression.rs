@@ -47,7 +47,8 @@ impl SoftmaxRegression {
         }
         let point_classes = points.iter().map(|point| point.class).collect();
         let shares = points.iter().map(|point| point.weight / total_weight).collect();
-        let mut problem = Self { at, point_classes, shares, classes, width, gradient_norm_at_zero: 0.0 };
+        let mut problem =
+            Self { at, point_classes, shares, classes, width, gradient_norm_at_zero: 0.0 };
         let mut gradient = problem.zero();
         problem.loss(&problem.zero(), 0.0, &mut gradient);
         problem.gradient_norm_at_zero = dot(&gradient, &gradient).sqrt();
@@ -82,7 +83,8 @@ impl SoftmaxRegression {
                 row.iter().zip(bias).map(|(logit, bias)| logit + bias).collect();
             loss += share * softmax(&mut probabilities, *class);
             probabilities[*class] -= 1.0;
-            for ((error, probability), of_bias) in row.iter_mut().zip(probabilities).zip(&mut *bias_gradient)
+            for ((error, probability), of_bias) in
+                row.iter_mut().zip(probabilities).zip(&mut *bias_gradient)
             {
                 *error = share * probability;
                 *of_bias += *error;
@@ -130,13 +132,16 @@ mod tests {
     /// Nine points of three classes in four dimensions that overlap.
     fn coordinates() -> Vec<Vec<f64>> {
         (0..9)
-            .map(|i| (0..4).map(|j| ((i * 4 + j) as f64 * 2.3).sin() + f64::from(i % 3 == j)).collect())
+            .map(|i| {
+                (0..4).map(|j| ((i * 4 + j) as f64 * 2.3).sin() + f64::from(i % 3 == j)).collect()
+            })
             .collect()
     }
 
     fn problem(coordinates: &[Vec<f64>]) -> SoftmaxRegression {
         let point = |(i, at)| Point { at, class: i % 3, weight: 1.0 + (i % 2) as f64 };
-        let points: Vec<Point<'_>> = coordinates.iter().map(Vec::as_slice).enumerate().map(point).collect();
+        let points: Vec<Point<'_>> =
+            coordinates.iter().map(Vec::as_slice).enumerate().map(point).collect();
         SoftmaxRegression::new(&points, 3, 4)
     }
 
@@ -163,7 +168,8 @@ mod tests {
         let coordinates = coordinates();
         let problem = problem(&coordinates);
         let first = problem.solve(0.1, problem.zero(), EXACT).point;
-        let second = problem.solve(0.1, (0..15).map(|i| f64::from(i).cos() * 5.0).collect(), EXACT).point;
+        let second =
+            problem.solve(0.1, (0..15).map(|i| f64::from(i).cos() * 5.0).collect(), EXACT).point;
         let weights = first.iter().zip(&second).take(12);
         assert!(weights.clone().all(|(a, b)| (a - b).abs() < 1e-7), "{first:?}\n{second:?}");
     }

@@ -44,11 +44,13 @@ pub fn to_torch_linear(head: &HeadContent) -> Result<Vec<u8>, TensorFileError> {
         NewTensor { name: WEIGHT, shape: &weight_shape, values: head.linear.weight() },
         NewTensor { name: BIAS, shape: &bias_shape, values: head.linear.bias() },
     ];
-    tensors.extend(head.branch.iter().flat_map(|weights| &weights.tensors).map(|(name, tensor)| NewTensor {
-        name,
-        shape: &tensor.shape,
-        values: &tensor.values,
-    }));
+    tensors.extend(
+        head.branch.iter().flat_map(|weights| &weights.tensors).map(|(name, tensor)| NewTensor {
+            name,
+            shape: &tensor.shape,
+            values: &tensor.values,
+        }),
+    );
     tensor_file::to_bytes(&tensors, &metadata)
 }
 
@@ -56,14 +58,20 @@ pub fn to_torch_linear(head: &HeadContent) -> Result<Vec<u8>, TensorFileError> {
 ///
 /// # Errors
 /// Other tensors than `weight [classes, width]` and `bias [classes]`, numbers that are not f32 or not finite.
-pub fn from_torch_linear(bytes: &[u8], classes: usize, width: usize) -> Result<Linear, ImportError> {
+pub fn from_torch_linear(
+    bytes: &[u8],
+    classes: usize,
+    width: usize,
+) -> Result<Linear, ImportError> {
     let read = || {
         let file = TensorFile::parse(bytes)?;
         file.refuse_others(|name| name == WEIGHT || name == BIAS)?;
         Ok((file.values(WEIGHT, &[classes, width])?, file.values(BIAS, &[classes])?))
     };
-    let (weight, bias) = read().map_err(|source| ImportError::Tensors { classes, width, source })?;
-    Linear::new(weight, bias, width).map_err(|error| ImportError::Shape { detail: error.to_string() })
+    let (weight, bias) =
+        read().map_err(|source| ImportError::Tensors { classes, width, source })?;
+    Linear::new(weight, bias, width)
+        .map_err(|error| ImportError::Shape { detail: error.to_string() })
 }
 
 #[cfg(test)]

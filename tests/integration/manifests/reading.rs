@@ -28,7 +28,8 @@ impl Manifests {
             .collect();
         rendered.unwrap_or_else(|| {
             // Not `eprintln!`, which the test harness hides when tests pass.
-            let note = b"note: no kubectl here: the overlays in k8s/ are not checked, only the base\n";
+            let note =
+                b"note: no kubectl here: the overlays in k8s/ are not checked, only the base\n";
             std::io::stderr().write_all(note).unwrap();
             vec![Self::unrendered(&folder.join("base"))]
         })
@@ -51,13 +52,16 @@ impl Manifests {
     fn unrendered(base: &Path) -> Self {
         let files: BTreeSet<PathBuf> =
             fs_err::read_dir(base).unwrap().map(|entry| entry.unwrap().path()).collect();
-        let texts = files.iter().filter(|file| !file.ends_with("kustomization.yaml")).map(fs::read_to_string);
+        let texts = files
+            .iter()
+            .filter(|file| !file.ends_with("kustomization.yaml"))
+            .map(fs::read_to_string);
         Self::parsed(base, &texts.map(Result::unwrap).collect::<Vec<_>>().join("\n---\n"))
     }
 
     fn parsed(origin: &Path, text: &str) -> Self {
-        let documents =
-            serde_saphyr::from_multiple(text).unwrap_or_else(|error| panic!("{}: {error}", origin.display()));
+        let documents = serde_saphyr::from_multiple(text)
+            .unwrap_or_else(|error| panic!("{}: {error}", origin.display()));
         Self { origin: origin.display().to_string(), documents }
     }
 
@@ -181,8 +185,9 @@ pub(super) fn flags_known_to(binary: &str, subcommand: &str) -> BTreeSet<String>
 /// Takes a flag from the start of a line only: descriptions name flags of other commands too.
 fn flags_in_help(help: &str) -> BTreeSet<String> {
     let lines = help.lines().map(str::trim_start).filter(|line| line.starts_with('-'));
-    let names =
-        lines.filter_map(|line| line.split([' ', ',', '=', '[', '.']).find(|word| word.starts_with("--")));
+    let names = lines.filter_map(|line| {
+        line.split([' ', ',', '=', '[', '.']).find(|word| word.starts_with("--"))
+    });
     names.map(str::to_owned).collect()
 }
 
@@ -221,8 +226,16 @@ Options:
 
     #[test]
     fn read_a_flag_and_its_value_in_one_word_or_two() {
-        let parsed =
-            Arguments::parsed(&["train", "/data", "--heads=/heads", "--task", "a", "--quiet", "--seed", "1"]);
+        let parsed = Arguments::parsed(&[
+            "train",
+            "/data",
+            "--heads=/heads",
+            "--task",
+            "a",
+            "--quiet",
+            "--seed",
+            "1",
+        ]);
         assert_eq!(parsed.words, ["train", "/data"]);
         let flags = [("--heads", "/heads"), ("--task", "a"), ("--quiet", ""), ("--seed", "1")];
         assert_eq!(parsed.flags, BTreeMap::from(flags));

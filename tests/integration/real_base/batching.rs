@@ -2,7 +2,8 @@
 
 use turret::{
     base::{
-        Architecture, Base, BaseWeights, BatchNormStatistics, Device, FeatureSet, Precision, PrecisionChoice,
+        Architecture, Base, BaseWeights, BatchNormStatistics, Device, FeatureSet, Precision,
+        PrecisionChoice,
     },
     engine::BatchSizes,
     grpc::proto::{self, Extra},
@@ -32,7 +33,8 @@ async fn a_batch_of_eight_mixed_tasks_equals_eight_single_answers() {
         draft.preprocess = Preprocess::default();
         draft.classes = ["a", "b", "c"].map(|label| (label.to_owned(), false)).into();
         draft.decision = DecisionRule { temperature: 50.0, thresholds: [0.4; 3].into() };
-        draft.linear = Linear::new(weight.map(|w| w / width as f32).collect(), vec![0.0; 3], width).unwrap();
+        draft.linear =
+            Linear::new(weight.map(|w| w / width as f32).collect(), vec![0.0; 3], width).unwrap();
         heads::publish(builder.heads(), &draft);
     }
     // A full batch goes at once; a single request waits for nobody.
@@ -46,7 +48,8 @@ async fn a_batch_of_eight_mixed_tasks_equals_eight_single_answers() {
         request.want = vec![Extra::Logits.into(), Extra::Embedding.into()];
         let address = format!("http://{}", server.grpc);
         async move {
-            let mut client = proto::classifier_client::ClassifierClient::connect(address).await.unwrap();
+            let mut client =
+                proto::classifier_client::ClassifierClient::connect(address).await.unwrap();
             client.classify(request).await.unwrap().into_inner()
         }
     };
@@ -58,7 +61,8 @@ async fn a_batch_of_eight_mixed_tasks_equals_eight_single_answers() {
         assert_eq!(alone.times.unwrap().batch_size, 1);
         let (together, alone) = (&together.verdicts[0], &alone.verdicts[0]);
         assert_eq!(together.label, alone.label);
-        let largest = alone.embedding.iter().fold(1e-6f32, |largest, value| largest.max(value.abs()));
+        let largest =
+            alone.embedding.iter().fold(1e-6f32, |largest, value| largest.max(value.abs()));
         for (a, b) in together.embedding.iter().zip(&alone.embedding) {
             assert!((a - b).abs() <= 1e-5 * largest, "features {a} and {b} of {largest}");
         }

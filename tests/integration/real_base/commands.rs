@@ -53,17 +53,23 @@ fn train_serve_classify_and_train_again_without_a_restart() {
     served.wait_for_line("ready");
     let classify = |more: &[&str]| {
         let mut command = turret();
-        command.args(["classify", "--server", &served.url(), "--task", "part", "--truth"]).args(more);
+        command
+            .args(["classify", "--server", &served.url(), "--task", "part", "--truth"])
+            .args(more);
         command.arg(&workplace.data);
         success(&mut command)
     };
     let answers = json_lines(&classify(&["--json"]));
     assert_eq!(answers.len(), 24);
-    let right = answers.iter().filter(|line| line["verdicts"][0]["label"] == line["true_label"]).count();
+    let right =
+        answers.iter().filter(|line| line["verdicts"][0]["label"] == line["true_label"]).count();
     assert!(right >= 23, "{right} of 24 right, and all of them were trained on");
     let passed = answers.iter().filter(|line| line["verdicts"][0]["decision"] == "PASS");
     assert!(passed.clone().count() > 0);
-    assert!(passed.clone().all(|line| line["verdicts"][0]["label"] == "light"), "only a good class passes");
+    assert!(
+        passed.clone().all(|line| line["verdicts"][0]["label"] == "light"),
+        "only a good class passes"
+    );
     let table = classify(&["--output", "table"]);
     assert!(table.contains("true label") && table.contains("requests failed"), "{table}");
 
@@ -73,7 +79,8 @@ fn train_serve_classify_and_train_again_without_a_restart() {
     served.wait_for_line("\"version\":2");
     let answers = json_lines(&classify(&["--json", "--require-head", "2"]));
     assert!(answers.iter().all(|line| line["verdicts"][0]["head_version"] == 2));
-    let listed = json_lines(&success(turret().args(["heads", "--json", "--server", &served.url()])));
+    let listed =
+        json_lines(&success(turret().args(["heads", "--json", "--server", &served.url()])));
     assert_eq!(
         (&listed[0]["task"], &listed[0]["version"], &listed[0]["state"]),
         (&"part".into(), &2.into(), &"SERVING".into())

@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 
 use turret::{
     base::{
-        Architecture, Base, BaseWeights, BatchNormStatistics, Device, Outputs, Precision, PrecisionChoice,
-        SplitMix64,
+        Architecture, Base, BaseWeights, BatchNormStatistics, Device, Outputs, Precision,
+        PrecisionChoice, SplitMix64,
     },
     image::{PreparedImage, Preprocess},
     tensor_file::TensorFile,
@@ -41,14 +41,17 @@ fn noise() -> PreparedImage {
 fn smooth() -> PreparedImage {
     let small = seeded_bytes(14 * 14 * 3);
     let pixel = |x: usize, y: usize| &small[(y / 16 * 14 + x / 16) * 3..][..3];
-    prepared((0..SIDE).flat_map(|y| (0..SIDE).flat_map(move |x| pixel(x, y).iter().copied())).collect())
+    prepared(
+        (0..SIDE).flat_map(|y| (0..SIDE).flat_map(move |x| pixel(x, y).iter().copied())).collect(),
+    )
 }
 
 /// Largest difference as a share of the largest expected value.
 fn relative_error(found: &[f32], expected: &[f32]) -> f32 {
     assert_eq!(found.len(), expected.len());
     let largest = expected.iter().fold(0.0f32, |largest, value| largest.max(value.abs()));
-    let difference = found.iter().zip(expected).fold(0.0f32, |most, (a, b)| most.max((a - b).abs()));
+    let difference =
+        found.iter().zip(expected).fold(0.0f32, |most, (a, b)| most.max((a - b).abs()));
     difference / largest
 }
 
@@ -58,7 +61,8 @@ fn features_are_torchvisions() {
         let bytes = fs_err::read(golden(&format!("{architecture}.safetensors"))).unwrap();
         let expected = TensorFile::parse(&bytes).unwrap();
         let weights = BaseWeights::random(architecture, SEED, BatchNormStatistics::Random);
-        let mut base = Network::new(&weights, Device::Cpu, PrecisionChoice(Some(Precision::Fp32))).unwrap();
+        let mut base =
+            Network::new(&weights, Device::Cpu, PrecisionChoice(Some(Precision::Fp32))).unwrap();
         let widths = base.widths();
         let images = [noise(), smooth()];
         let wanted = Outputs { pyramid: true, map: true };
@@ -66,7 +70,10 @@ fn features_are_torchvisions() {
         let batch = base.forward(&[&images[0], &images[1]], wanted).unwrap();
         for (row, name) in ["noise", "smooth"].into_iter().enumerate() {
             let gap = &batch.gap[row * widths.gap..][..widths.gap];
-            let error = relative_error(gap, &expected.values(&format!("{name}.gap"), &[widths.gap]).unwrap());
+            let error = relative_error(
+                gap,
+                &expected.values(&format!("{name}.gap"), &[widths.gap]).unwrap(),
+            );
             assert!(error <= 1e-4, "{architecture} {name}.gap: {error}");
             let mut pyramid = &batch.pyramid[row * widths.pyramid..][..widths.pyramid];
             let golden = expected.values(&format!("{name}.pyramid"), &[widths.pyramid]).unwrap();
@@ -83,7 +90,8 @@ fn features_are_torchvisions() {
             }
             // The map is what gap averages.
             let map = &batch.map[row * widths.gap * 49..][..widths.gap * 49];
-            let averages: Vec<f32> = map.chunks(49).map(|cells| cells.iter().sum::<f32>() / 49.0).collect();
+            let averages: Vec<f32> =
+                map.chunks(49).map(|cells| cells.iter().sum::<f32>() / 49.0).collect();
             assert!(relative_error(&averages, gap) <= 1e-5, "{architecture} {name}: the 7x7 map");
         }
     }
@@ -92,7 +100,8 @@ fn features_are_torchvisions() {
 #[test]
 fn a_forward_pass_never_changes_the_base() {
     let weights = BaseWeights::random(Architecture::ResNet18, SEED, BatchNormStatistics::Random);
-    let mut base = Network::new(&weights, Device::Cpu, PrecisionChoice(Some(Precision::Fp32))).unwrap();
+    let mut base =
+        Network::new(&weights, Device::Cpu, PrecisionChoice(Some(Precision::Fp32))).unwrap();
     let image = smooth();
     let first = base.forward(&[&image], Outputs { pyramid: true, map: false }).unwrap();
     for _ in 0..3 {

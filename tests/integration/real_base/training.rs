@@ -24,7 +24,11 @@ struct Workplace {
 impl Workplace {
     fn new() -> Self {
         let workplace = Self { folder: tempfile::tempdir().unwrap() };
-        success(turret().args(["base", "random", "resnet18", "-o"]).arg(workplace.path("base.safetensors")));
+        success(
+            turret()
+                .args(["base", "random", "resnet18", "-o"])
+                .arg(workplace.path("base.safetensors")),
+        );
         small_data_set(workplace.folder.path(), 6);
         fs_err::create_dir(workplace.path("heads")).unwrap();
         fs_err::create_dir(workplace.path("empty-heads")).unwrap();
@@ -47,7 +51,8 @@ impl Workplace {
     }
 
     fn train(&self) -> Command {
-        let mut command = self.fine_tune(&["train", "--task", "part", "--good", "light", "--output", "json"]);
+        let mut command =
+            self.fine_tune(&["train", "--task", "part", "--good", "light", "--output", "json"]);
         command.args(["--preprocess", "letterbox:32"]).arg(self.path("data"));
         command.arg("--heads").arg(self.path("heads")).arg("--cache").arg(self.path("cache"));
         command
@@ -73,12 +78,18 @@ fn evaluate_counts_on_any_labelled_pictures_and_refuses_labels_that_the_head_doe
     assert_eq!((&judged["pictures"], &judged["confusion"][0]), (&json!(18), &json!([6, 0, 0])));
     assert_eq!(judged["classes"][1]["label"], "light");
     let table = success(&mut evaluate("data", &[]));
-    assert!(table.contains("precision") && table.contains("part version 1 on 18 pictures"), "{table}");
+    assert!(
+        table.contains("precision") && table.contains("part version 1 on 18 pictures"),
+        "{table}"
+    );
 
     fs_err::rename(workplace.path("data/striped"), workplace.path("data/rusty")).unwrap();
     let (code, told) = failure(&mut evaluate("data", &[]));
     assert_eq!(code, 1);
-    assert!(told.contains("\"rusty\"") && told.contains("known are dark, light, striped"), "{told}");
+    assert!(
+        told.contains("\"rusty\"") && told.contains("known are dark, light, striped"),
+        "{told}"
+    );
     let (_, told) = failure(&mut evaluate("data", &["--split", "test"]));
     assert!(told.contains("has no pictures for test"), "{told}");
 }
@@ -97,8 +108,12 @@ fn a_head_goes_to_pytorch_and_back_bit_for_bit() {
 
     let features = head.features.name();
     let mut import = workplace.fine_tune(&["import", "--task", "part", "--features", features]);
-    import.args(["--labels", "dark", "--labels", "light", "--labels", "striped", "--good", "light"]);
-    import.args(["--preprocess", "letterbox:32", "--heads"]).arg(workplace.path("heads")).arg(&exported);
+    import
+        .args(["--labels", "dark", "--labels", "light", "--labels", "striped", "--good", "light"]);
+    import
+        .args(["--preprocess", "letterbox:32", "--heads"])
+        .arg(workplace.path("heads"))
+        .arg(&exported);
     success(&mut import);
     let imported = content(&workplace.head(2));
     assert_eq!(
@@ -145,7 +160,8 @@ fn survives_kills(kills: u32, arguments: &[&str]) {
         }
         let moment = whole_run.mul_f64(random.random_range(0.1..1.0));
         interrupted += u32::from(killed_after(&mut train(), moment));
-        let heads = whole_files(&workplace.path("heads"), |bytes| HeadContent::from_bytes(bytes).is_ok());
+        let heads =
+            whole_files(&workplace.path("heads"), |bytes| HeadContent::from_bytes(bytes).is_ok());
         whole_files(&workplace.path("cache"), |bytes| TensorFile::parse(bytes).is_ok());
         success(&mut train());
         assert_eq!(content(&workplace.head(heads + 1)).version, heads + 1);
@@ -199,11 +215,16 @@ fn a_head_trained_on_a_servers_features_is_the_one_trained_on_its_base() {
     served.wait_for_line("ready");
     let mut command = fine_tune();
     command.args(["train", "--task", "part", "--good", "light", "--output", "json", "--no-cache"]);
-    command.args(["--preprocess", "letterbox:32", "--server", &served.url()]).arg(workplace.path("data"));
+    command
+        .args(["--preprocess", "letterbox:32", "--server", &served.url()])
+        .arg(workplace.path("data"));
     success(command.arg("--heads").arg(workplace.path("remote-heads")));
     let remote = content(&workplace.path("remote-heads/part/00000001.safetensors"));
     let local = content(&workplace.head(1));
-    assert!(judging(&remote) == judging(&local), "the same pixels, the same device, the same numbers");
+    assert!(
+        judging(&remote) == judging(&local),
+        "the same pixels, the same device, the same numbers"
+    );
     assert_eq!((&remote.base, &remote.arithmetic), (&local.base, &local.arithmetic));
 
     let (code, error) = failure(command.arg("--base").arg(workplace.path("base.safetensors")));

@@ -8,8 +8,8 @@ use std::{
 
 use turret::{
     base::{
-        Base, BaseError, BaseIdentity, BranchId, BranchWeights, FeatureBatch, FeatureWidths, ForwardOutput,
-        ForwardRequest, Outputs, PassStatus,
+        Base, BaseError, BaseIdentity, BranchId, BranchWeights, FeatureBatch, FeatureWidths,
+        ForwardOutput, ForwardRequest, Outputs, PassStatus,
     },
     ids::Digest,
     image::PreparedImage,
@@ -134,7 +134,9 @@ impl Control {
         drop(state);
         match behaviour {
             Behaviour::Well => Ok(()),
-            Behaviour::Fail => Err(BaseError::Device { detail: "told to fail: secret detail".to_owned() }),
+            Behaviour::Fail => {
+                Err(BaseError::Device { detail: "told to fail: secret detail".to_owned() })
+            }
             Behaviour::Panic => panic!("told to panic"),
         }
     }
@@ -146,7 +148,8 @@ impl Control {
 
     /// Returns when a forward pass is being held.
     pub(crate) async fn is_holding(&self) {
-        super::eventually("a forward pass is held", async || self.state.lock().unwrap().waiting).await;
+        super::eventually("a forward pass is held", async || self.state.lock().unwrap().waiting)
+            .await;
     }
 
     pub(crate) fn behave(&self, behaviour: Behaviour) {
@@ -182,7 +185,11 @@ impl Base for FakeBase {
         FeatureWidths { gap: self.gap_width, pyramid: 2 * self.gap_width }
     }
 
-    fn forward(&mut self, images: &[&PreparedImage], outputs: Outputs) -> Result<FeatureBatch, BaseError> {
+    fn forward(
+        &mut self,
+        images: &[&PreparedImage],
+        outputs: Outputs,
+    ) -> Result<FeatureBatch, BaseError> {
         std::thread::sleep(self.pass_takes);
         let batch = self.begun(images, outputs);
         self.control.wait()?;
@@ -222,8 +229,8 @@ impl Base for FakeBase {
         let own = self.forward(images, split.outputs)?;
         let offsets = self.control.state.lock().unwrap().branches.clone();
         let branches = split.branches.iter();
-        let branches =
-            branches.map(|rows| gathered(&own, &rows.images, self.gap_width, offsets[&rows.branch]));
+        let branches = branches
+            .map(|rows| gathered(&own, &rows.images, self.gap_width, offsets[&rows.branch]));
         Ok(ForwardOutput { branches: branches.collect(), own })
     }
 
@@ -246,7 +253,10 @@ impl Base for FakeBase {
 
 fn gathered(batch: &FeatureBatch, images: &[usize], width: usize, offset: f32) -> FeatureBatch {
     let rows = |values: &[f32], width: usize| -> Vec<f32> {
-        images.iter().flat_map(|image| values[image * width..(image + 1) * width].to_vec()).collect()
+        images
+            .iter()
+            .flat_map(|image| values[image * width..(image + 1) * width].to_vec())
+            .collect()
     };
     let mut gap = rows(&batch.gap, width);
     gap.chunks_exact_mut(width).for_each(|row| row[3] = offset);
@@ -256,7 +266,8 @@ fn gathered(batch: &FeatureBatch, images: &[usize], width: usize, offset: f32) -
 
 fn mean_colour(image: &PreparedImage) -> [f32; 3] {
     let (pixels, _) = image.pixels.as_chunks::<3>();
-    let sum =
-        pixels.iter().fold([0u64; 3], |sum, pixel| std::array::from_fn(|c| sum[c] + u64::from(pixel[c])));
+    let sum = pixels
+        .iter()
+        .fold([0u64; 3], |sum, pixel| std::array::from_fn(|c| sum[c] + u64::from(pixel[c])));
     sum.map(|sum| sum as f32 / pixels.len() as f32 / 255.0)
 }

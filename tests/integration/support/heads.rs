@@ -26,7 +26,8 @@ pub(crate) fn draft(task: &str, mark: f32) -> HeadDraft {
         decision: DecisionRule::uniform(0.6, 2),
         evidence: serde_json::Value::Null,
         provenance: serde_json::Value::Null,
-        linear: Linear::new(vec![10.0, 0.0, 0.0, mark, 0.0, 0.0, 0.0, mark], vec![0.0, 5.0], 4).unwrap(),
+        linear: Linear::new(vec![10.0, 0.0, 0.0, mark, 0.0, 0.0, 0.0, mark], vec![0.0, 5.0], 4)
+            .unwrap(),
         branch: None,
         arithmetic: "exact".to_owned(),
         reference: ReferenceSet::default(),
@@ -71,7 +72,10 @@ pub(crate) fn content(draft: &HeadDraft, version: Version) -> HeadContent {
 }
 
 pub(crate) fn other_base() -> BaseIdentity {
-    BaseIdentity { architecture: "fake".to_owned(), digest: turret::ids::Digest::of(b"another base") }
+    BaseIdentity {
+        architecture: "fake".to_owned(),
+        digest: turret::ids::Digest::of(b"another base"),
+    }
 }
 
 pub(crate) fn path_of(root: &Path, task: &str, version: Version) -> PathBuf {

@@ -25,7 +25,15 @@ impl Served {
     /// Returns once it listens.
     pub(crate) fn start(base: &Path, heads: &Path) -> Self {
         let mut child = turret()
-            .args(["serve", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--log-format", "json"])
+            .args([
+                "serve",
+                "--listen",
+                "127.0.0.1:0",
+                "--admin",
+                "127.0.0.1:0",
+                "--log-format",
+                "json",
+            ])
             .args([Path::new("--base"), base, Path::new("--heads"), heads])
             .stderr(Stdio::piped())
             .spawn()
@@ -35,7 +43,8 @@ impl Served {
         std::thread::spawn(move || {
             stderr.lines().map_while(Result::ok).try_for_each(|line| lines.send(line))
         });
-        let mut served = Self { child, grpc: ([0, 0, 0, 0], 0).into(), admin: ([0, 0, 0, 0], 0).into(), log };
+        let mut served =
+            Self { child, grpc: ([0, 0, 0, 0], 0).into(), admin: ([0, 0, 0, 0], 0).into(), log };
         let listening = served.wait_for_line("listening");
         let line: serde_json::Value = serde_json::from_str(&listening).unwrap();
         served.grpc = line["grpc"].as_str().unwrap().parse().unwrap();
@@ -46,7 +55,8 @@ impl Served {
     /// The next line of the log that contains this.
     pub(crate) fn wait_for_line(&self, part: &str) -> String {
         loop {
-            let line = self.log.recv_timeout(PATIENCE).unwrap_or_else(|_| panic!("no line with {part:?}"));
+            let line =
+                self.log.recv_timeout(PATIENCE).unwrap_or_else(|_| panic!("no line with {part:?}"));
             if line.contains(part) {
                 return line;
             }

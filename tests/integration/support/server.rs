@@ -22,8 +22,10 @@ use turret::{
 
 use super::{FakeBase, fake_base::Control, within_patience};
 
-pub(crate) type PlainClient =
-    hyper_util::client::legacy::Client<hyper_util::client::legacy::connect::HttpConnector, tonic::body::Body>;
+pub(crate) type PlainClient = hyper_util::client::legacy::Client<
+    hyper_util::client::legacy::connect::HttpConnector,
+    tonic::body::Body,
+>;
 
 pub(crate) struct Builder {
     base: Option<Box<dyn Base>>,
@@ -71,9 +73,10 @@ impl TestServer {
     /// A client that leaves deadlines to the server and takes its connection with it when it is dropped; tonic's own
     /// channel does neither.
     pub(crate) fn plain_classifier(&self) -> ClassifierClient<PlainClient> {
-        let client = hyper_util::client::legacy::Client::builder(hyper_util::rt::TokioExecutor::new())
-            .http2_only(true)
-            .build_http();
+        let client =
+            hyper_util::client::legacy::Client::builder(hyper_util::rt::TokioExecutor::new())
+                .http2_only(true)
+                .build_http();
         ClassifierClient::with_origin(client, format!("http://{}", self.grpc).parse().unwrap())
     }
 
@@ -84,9 +87,15 @@ impl TestServer {
     }
 
     /// Returns the head once it is in this state.
-    pub(crate) async fn wait_for(&self, task: &str, version: u64, state: proto::HeadState) -> proto::Head {
+    pub(crate) async fn wait_for(
+        &self,
+        task: &str,
+        version: u64,
+        state: proto::HeadState,
+    ) -> proto::Head {
         let mut client = HeadsClient::new(self.channel().await);
-        let mut events = client.watch_heads(proto::WatchHeadsRequest {}).await.unwrap().into_inner();
+        let mut events =
+            client.watch_heads(proto::WatchHeadsRequest {}).await.unwrap().into_inner();
         let found = async {
             while let Some(event) = events.message().await.unwrap() {
                 let head = event.head.unwrap();
@@ -129,7 +138,8 @@ impl TestServer {
 pub(crate) async fn get(admin: SocketAddr, path: &str) -> (u16, String) {
     let url = format!("http://{admin}{path}");
     let fetched = tokio::task::spawn_blocking(move || {
-        let agent: ureq::Agent = ureq::Agent::config_builder().http_status_as_error(false).build().into();
+        let agent: ureq::Agent =
+            ureq::Agent::config_builder().http_status_as_error(false).build().into();
         let mut response = agent.get(url).call().unwrap();
         (response.status().as_u16(), response.body_mut().read_to_string().unwrap())
     });
@@ -192,6 +202,13 @@ impl Builder {
             }
         };
         let running = tokio::spawn(server.run(stopped));
-        TestServer { grpc, admin, heads, stop: Some(stop), running: Some(running), folder: self.folder }
+        TestServer {
+            grpc,
+            admin,
+            heads,
+            stop: Some(stop),
+            running: Some(running),
+            folder: self.folder,
+        }
     }
 }

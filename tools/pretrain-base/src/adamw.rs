@@ -28,7 +28,8 @@ impl AdamW {
     /// For all variables that want gradients.
     pub(crate) fn new(variables: &VarStore, weight_decay: f64) -> Self {
         let _guard = no_grad_guard();
-        let trainable = variables.variables().into_iter().filter(|(_, variable)| variable.requires_grad());
+        let trainable =
+            variables.variables().into_iter().filter(|(_, variable)| variable.requires_grad());
         let mut slots: Vec<Slot> = trainable
             .map(|(name, parameter)| Slot {
                 name,
@@ -59,8 +60,9 @@ impl AdamW {
     /// bring back an earlier state.
     pub(crate) fn state(&self) -> Vec<(String, Tensor)> {
         let of_slot = |slot: &Slot| {
-            [("mean", &slot.mean), ("square", &slot.square), ("steps", &slot.steps)]
-                .map(|(part, tensor)| (format!("adamw.{part}.{}", slot.name), tensor.shallow_clone()))
+            [("mean", &slot.mean), ("square", &slot.square), ("steps", &slot.steps)].map(
+                |(part, tensor)| (format!("adamw.{part}.{}", slot.name), tensor.shallow_clone()),
+            )
         };
         self.slots.iter().flat_map(of_slot).collect()
     }
@@ -89,7 +91,8 @@ mod tests {
     use super::*;
 
     fn loss(weight: &Tensor, step: i64) -> Tensor {
-        let inputs = Tensor::linspace(-1.0, 1.0 + step as f64, 12, (Kind::Float, Device::Cpu)).view([3, 4]);
+        let inputs =
+            Tensor::linspace(-1.0, 1.0 + step as f64, 12, (Kind::Float, Device::Cpu)).view([3, 4]);
         (inputs.matmul(weight) - 1.0).square().sum(Kind::Float)
     }
 
@@ -109,7 +112,10 @@ mod tests {
             their_optimiser.set_lr(learning_rate);
             their_optimiser.backward_step(&loss(&their_weight, step));
         }
-        assert!(our_weight.allclose(&their_weight, 1e-5, 1e-6, false), "{our_weight} {their_weight}");
+        assert!(
+            our_weight.allclose(&their_weight, 1e-5, 1e-6, false),
+            "{our_weight} {their_weight}"
+        );
     }
 
     #[test]

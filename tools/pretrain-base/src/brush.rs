@@ -52,7 +52,8 @@ impl<R: Rng> Brush<'_, R> {
                 self.walk(self.centre, angle, length, 0.6, half_width);
             }
             Shape::Branches => {
-                let stem = self.walk(self.polar(-radius, angle), angle, 3.0 * radius, 0.35, half_width);
+                let stem =
+                    self.walk(self.polar(-radius, angle), angle, 3.0 * radius, 0.35, half_width);
                 for _ in 0..self.rng.random_range(2..5) {
                     let fork = stem[self.rng.random_range(2..stem.len() - 2)];
                     let turn = if self.rng.random() { 0.8 } else { -0.8 };
@@ -64,7 +65,8 @@ impl<R: Rng> Brush<'_, R> {
                 let height = radius * self.rng.random_range(0.2..0.6);
                 let points: Vec<Point> = (0..=teeth)
                     .map(|i| {
-                        let along = self.polar(3.0 * radius * (i as f32 / teeth as f32 - 0.5), angle);
+                        let along =
+                            self.polar(3.0 * radius * (i as f32 / teeth as f32 - 0.5), angle);
                         let up = if i % 2 == 0 { height } else { -height };
                         (along.0 - up * angle.sin(), along.1 + up * angle.cos())
                     })
@@ -85,7 +87,8 @@ impl<R: Rng> Brush<'_, R> {
                 for line in 0..count {
                     let away = gap * (line as f32 - 0.5 * (count - 1) as f32);
                     let (dx, dy) = (-away * angle.sin(), away * angle.cos());
-                    let lengths = [-1.0f32, 1.0].map(|end| end * radius * self.rng.random_range(1.0..2.0));
+                    let lengths =
+                        [-1.0f32, 1.0].map(|end| end * radius * self.rng.random_range(1.0..2.0));
                     let [from, to] = lengths.map(|length| {
                         let (x, y) = self.polar(length, angle);
                         (x + dx, y + dy)
@@ -109,7 +112,9 @@ impl<R: Rng> Brush<'_, R> {
                     smoothstep(0.5, -0.5, beyond)
                 });
             }
-            Shape::Stain | Shape::Grain | Shape::Focus => self.island(|height| smoothstep(0.0, 0.12, height)),
+            Shape::Stain | Shape::Grain | Shape::Focus => {
+                self.island(|height| smoothstep(0.0, 0.12, height))
+            }
             Shape::Outline => self.island(|height| smoothstep(0.14, 0.05, height.abs())),
             Shape::Specks => {
                 let count = self.rng.random_range(12..50);
@@ -154,8 +159,10 @@ impl<R: Rng> Brush<'_, R> {
                 let reach = 3.0 * radius;
                 self.mask.fill(self.centre, (reach, reach), |x, y| {
                     let (along, across) = (x * cos + y * sin, y * cos - x * sin);
-                    (-2.0 * ((along / (1.3 * radius)).powi(2) + (aspect * across / (1.3 * radius)).powi(2)))
-                        .exp()
+                    (-2.0
+                        * ((along / (1.3 * radius)).powi(2)
+                            + (aspect * across / (1.3 * radius)).powi(2)))
+                    .exp()
                 });
             }
             Shape::Band => {
@@ -166,7 +173,8 @@ impl<R: Rng> Brush<'_, R> {
             Shape::Step => {
                 let far = 2.0 * self.mask.side as f32;
                 let (sin, cos) = angle.sin_cos();
-                self.mask.fill(self.centre, (far, far), |x, y| smoothstep(-0.7, 0.7, x * cos + y * sin));
+                self.mask
+                    .fill(self.centre, (far, far), |x, y| smoothstep(-0.7, 0.7, x * cos + y * sin));
             }
         }
     }

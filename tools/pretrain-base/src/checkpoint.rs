@@ -62,8 +62,10 @@ impl Checkpoint {
         position: Position,
     ) -> Result<()> {
         let prefix = format!("{BASE}.");
-        let base: Vec<(&str, &Tensor)> =
-            state.iter().filter_map(|(name, tensor)| Some((name.strip_prefix(&prefix)?, tensor))).collect();
+        let base: Vec<(&str, &Tensor)> = state
+            .iter()
+            .filter_map(|(name, tensor)| Some((name.strip_prefix(&prefix)?, tensor)))
+            .collect();
         write_whole(&base, &self.base())?;
         let training = Tensor::from_slice(&serde_json::to_vec(&(settings, position))?);
         let named = state.iter().map(|(name, tensor)| (name.as_str(), tensor));
@@ -72,7 +74,11 @@ impl Checkpoint {
     }
 
     /// Brings back the state that the folder's training stopped in; leaves it as it is if there was none.
-    pub(crate) fn resume(&self, state: &[(String, Tensor)], settings: &Settings) -> Result<Position> {
+    pub(crate) fn resume(
+        &self,
+        state: &[(String, Tensor)],
+        settings: &Settings,
+    ) -> Result<Position> {
         let path = self.training();
         if !path.exists() {
             return Ok(Position::default());
@@ -82,13 +88,13 @@ impl Checkpoint {
             .with_context(|| format!("cannot read {shown}"))?
             .into_iter()
             .collect();
-        let of_training = kept
-            .remove(TRAINING)
-            .filter(|tensor| tensor.kind() == Kind::Uint8)
-            .with_context(|| format!("{shown} is no checkpoint of this program: give another --out"))?;
+        let of_training =
+            kept.remove(TRAINING).filter(|tensor| tensor.kind() == Kind::Uint8).with_context(
+                || format!("{shown} is no checkpoint of this program: give another --out"),
+            )?;
         let bytes = Vec::<u8>::try_from(of_training.flatten(0, -1))?;
-        let (found, position): (Settings, Position) =
-            serde_json::from_slice(&bytes).with_context(|| format!("cannot read {TRAINING} in {shown}"))?;
+        let (found, position): (Settings, Position) = serde_json::from_slice(&bytes)
+            .with_context(|| format!("cannot read {TRAINING} in {shown}"))?;
         ensure!(
             found == *settings,
             "{shown} is of another training, {found:?}, expected {settings:?}: give another --out, or the options of then"
@@ -159,7 +165,10 @@ mod tests {
         assert_eq!(position, Position { images: 40, elapsed: Duration::from_millis(1500) });
         assert!(state[0].1.equal(&Tensor::from_slice(&[1.0f32, -2.5])));
         let base = Tensor::read_safetensors(checkpoint.base()).unwrap();
-        assert_eq!(base.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>(), ["conv1.weight"]);
+        assert_eq!(
+            base.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>(),
+            ["conv1.weight"]
+        );
     }
 
     #[test]

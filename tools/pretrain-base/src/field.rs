@@ -98,9 +98,12 @@ impl Field {
             Self::Clouds { wavelength, octaves, persistence } => {
                 1.6 * noise.fractal(x / wavelength, y / wavelength, octaves + 1, persistence)
             }
-            Self::Grain { wavelength, stretch } => noise.gradient(x / (wavelength * stretch), y / wavelength),
+            Self::Grain { wavelength, stretch } => {
+                noise.gradient(x / (wavelength * stretch), y / wavelength)
+            }
             Self::Ridges { wavelength, octaves, stretch, up } => {
-                let folded = noise.fractal(x / (wavelength * stretch), y / wavelength, octaves, 0.5).abs();
+                let folded =
+                    noise.fractal(x / (wavelength * stretch), y / wavelength, octaves, 0.5).abs();
                 let crest = 1.0 - 3.5 * folded;
                 if up { crest } else { -crest }
             }
@@ -119,9 +122,16 @@ impl Field {
             Self::Cracks { wavelength, width, bend } => {
                 let (u, v) = (x / wavelength, y / wavelength);
                 let bent = noise.other(1);
-                let shift =
-                    [bend * bent.gradient(2.0 * u, 2.0 * v), bend * bent.gradient(2.0 * u + 31.7, 2.0 * v)];
-                1.0 - 2.0 * smoothstep(width, width * 0.4, noise.cell(u + shift[0], v + shift[1]).to_border)
+                let shift = [
+                    bend * bent.gradient(2.0 * u, 2.0 * v),
+                    bend * bent.gradient(2.0 * u + 31.7, 2.0 * v),
+                ];
+                1.0 - 2.0
+                    * smoothstep(
+                        width,
+                        width * 0.4,
+                        noise.cell(u + shift[0], v + shift[1]).to_border,
+                    )
             }
             Self::Lattice { pitch, aspect, joint, offset, tones } => {
                 let (v, row) = split(y / pitch);
@@ -159,7 +169,8 @@ impl Field {
                 2.0 * smoothstep(width * 1.5, width * 0.5, nearest) - 1.0
             }
             Self::Blobs { wavelength, octaves, level, softness, stretch } => {
-                let height = noise.fractal(x / (wavelength * stretch), y / wavelength, octaves, 0.5);
+                let height =
+                    noise.fractal(x / (wavelength * stretch), y / wavelength, octaves, 0.5);
                 2.0 * smoothstep(level - softness, level + softness, height) - 1.0
             }
         }

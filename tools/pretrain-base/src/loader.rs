@@ -129,7 +129,10 @@ mod tests {
         let rest = Batch::draw(&recipes, 0, order(12, 2));
         assert!(batch.pixels.narrow(0, 2, 2).equal(&rest.pixels));
         assert!(batch.structure.narrow(0, 2, 2).equal(&rest.structure));
-        assert!(!batch.pixels.equal(&Batch::draw(&recipes, 1, order(10, 4)).pixels), "another seed");
+        assert!(
+            !batch.pixels.equal(&Batch::draw(&recipes, 1, order(10, 4)).pixels),
+            "another seed"
+        );
     }
 
     #[test]

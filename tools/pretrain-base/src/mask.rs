@@ -38,7 +38,12 @@ impl Mask {
     }
 
     /// Adds a shape given by its coverage relative to the centre; where shapes meet the stronger one stays.
-    pub(crate) fn fill(&mut self, centre: Point, reach: (f32, f32), shape: impl Fn(f32, f32) -> f32) {
+    pub(crate) fn fill(
+        &mut self,
+        centre: Point,
+        reach: (f32, f32),
+        shape: impl Fn(f32, f32) -> f32,
+    ) {
         let span = |centre: f32, reach: f32| {
             let pixel = |edge: f32| edge.clamp(0.0, self.side as f32) as usize;
             pixel((centre - reach).floor())..pixel((centre + reach).ceil() + 1.0)

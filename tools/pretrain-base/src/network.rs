@@ -21,7 +21,13 @@ struct Convolution {
 }
 
 impl Convolution {
-    fn new(path: &nn::Path<'_>, names: (&str, &str), channels: (i64, i64), side: i64, stride: i64) -> Self {
+    fn new(
+        path: &nn::Path<'_>,
+        names: (&str, &str),
+        channels: (i64, i64),
+        side: i64,
+        stride: i64,
+    ) -> Self {
         let (inputs, outputs) = channels;
         let config = nn::ConvConfig {
             stride,
@@ -34,7 +40,8 @@ impl Convolution {
             },
             ..nn::ConvConfig::default()
         };
-        let one = nn::BatchNormConfig { ws_init: nn::Init::Const(1.0), ..nn::BatchNormConfig::default() };
+        let one =
+            nn::BatchNormConfig { ws_init: nn::Init::Const(1.0), ..nn::BatchNormConfig::default() };
         Self {
             conv: nn::conv2d(at(path, names.0), inputs, outputs, side, config),
             config,
@@ -77,8 +84,9 @@ impl BasicBlock {
     fn new(path: &nn::Path<'_>, first: bool, inputs: i64, outputs: i64) -> Self {
         // Where the channels double the map halves; layer1 does neither.
         let stride = if inputs == outputs { 1 } else { 2 };
-        let around =
-            || Convolution::new(path, ("downsample.0", "downsample.1"), (inputs, outputs), 1, stride);
+        let around = || {
+            Convolution::new(path, ("downsample.0", "downsample.1"), (inputs, outputs), 1, stride)
+        };
         let conv2 = Convolution::new(path, ("conv2", "bn2"), (outputs, outputs), 3, 1);
         Self {
             conv1: Convolution::new(path, ("conv1", "bn1"), (inputs, outputs), 3, stride),
@@ -114,7 +122,12 @@ impl Probe {
             standardise: nn::batch_norm1d(path / "standardise", width, config),
             scale: 2.0 / (width as f64).sqrt(),
             recipe: nn::linear(path / "recipe", width, recipes, nn::LinearConfig::default()),
-            structure: nn::linear(path / "structure", width, structures, nn::LinearConfig::default()),
+            structure: nn::linear(
+                path / "structure",
+                width,
+                structures,
+                nn::LinearConfig::default(),
+            ),
         }
     }
 
@@ -163,14 +176,31 @@ impl Network {
             stem: Convolution::new(&base, ("conv1", "bn1"), (3, CHANNELS[0]), 7, 2),
             layers,
             gap: Probe::new(&(root / "gap"), CHANNELS[3], recipes, structures),
-            pyramid: Probe::new(&(root / "pyramid"), 2 * CHANNELS.iter().sum::<i64>(), recipes, structures),
-            cells: nn::conv2d(root / "cells", CHANNELS[2], structures, 1, nn::ConvConfig::default()),
+            pyramid: Probe::new(
+                &(root / "pyramid"),
+                2 * CHANNELS.iter().sum::<i64>(),
+                recipes,
+                structures,
+            ),
+            cells: nn::conv2d(
+                root / "cells",
+                CHANNELS[2],
+                structures,
+                1,
+                nn::ConvConfig::default(),
+            ),
         }
     }
 
     /// `pixels` is `[N, 3, side, side]`, of the kind to compute in; logits are fp32. Only the first `depth` blocks of each layer take part.
     pub(crate) fn forward(&self, pixels: &Tensor, depth: usize, train: bool) -> Logits {
-        let mut x = self.stem.forward(pixels, train).relu().max_pool2d([3, 3], [2, 2], [1, 1], [1, 1], false);
+        let mut x = self.stem.forward(pixels, train).relu().max_pool2d(
+            [3, 3],
+            [2, 2],
+            [1, 1],
+            [1, 1],
+            false,
+        );
         let (mut pooled, mut maps) = (Vec::new(), Vec::new());
         for layer in &self.layers {
             for block in layer.iter().take(depth) {
@@ -182,7 +212,8 @@ impl Network {
         }
         // The pyramid trains the early layers directly, and its probe is the one that a head will be.
         let [recipe_of_gap, structure_of_gap] = self.gap.forward(&pooled[6], train);
-        let [recipe_of_pyramid, structure_of_pyramid] = self.pyramid.forward(&Tensor::cat(&pooled, 1), train);
+        let [recipe_of_pyramid, structure_of_pyramid] =
+            self.pyramid.forward(&Tensor::cat(&pooled, 1), train);
         Logits {
             recipe: [recipe_of_gap, recipe_of_pyramid],
             structure: [structure_of_gap, structure_of_pyramid],
@@ -249,7 +280,8 @@ mod tests {
             let loss = network.forward(&batch.pixels.to_kind(kind), 1, false).loss(&batch);
             assert_eq!(loss.kind(), Kind::Float);
             let [gradient] =
-                <[Tensor; 1]>::try_from(Tensor::run_backward(&[&loss], &[weight], false, false)).unwrap();
+                <[Tensor; 1]>::try_from(Tensor::run_backward(&[&loss], &[weight], false, false))
+                    .unwrap();
             (loss.double_value(&[]), gradient)
         });
         assert!((bf16.0 / fp32.0 - 1.0).abs() < 0.02, "{} {}", bf16.0, fp32.0);

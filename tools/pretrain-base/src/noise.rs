@@ -49,7 +49,8 @@ impl Noise {
         };
         let fade = |t: f32| t * t * t * (t * (t * 6.0 - 15.0) + 10.0);
         let upper = mix(slope(0, 0, right, down), slope(1, 0, right - 1.0, down), fade(right));
-        let lower = mix(slope(0, 1, right, down - 1.0), slope(1, 1, right - 1.0, down - 1.0), fade(right));
+        let lower =
+            mix(slope(0, 1, right, down - 1.0), slope(1, 1, right - 1.0, down - 1.0), fade(right));
         2.0 * mix(upper, lower, fade(down))
     }
 
@@ -70,7 +71,9 @@ impl Noise {
     pub(crate) fn cell(self, x: f32, y: f32) -> Cell {
         let (column, row) = (x.floor() as i32, y.floor() as i32);
         let (mut nearest, mut second, mut own) = (f32::INFINITY, f32::INFINITY, 0);
-        for (i, j) in (row - 1..=row + 1).flat_map(|j| (column - 1..=column + 1).map(move |i| (i, j))) {
+        for (i, j) in
+            (row - 1..=row + 1).flat_map(|j| (column - 1..=column + 1).map(move |i| (i, j)))
+        {
             let bits = self.bits(i, j);
             let dx = i as f32 + (bits & 0xFFFF) as f32 / 65536.0 - x;
             let dy = j as f32 + (bits >> 16) as f32 / 65536.0 - y;

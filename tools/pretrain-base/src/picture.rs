@@ -28,7 +28,12 @@ pub(crate) struct Picture {
 
 impl Picture {
     /// `difficulty` from 0 (large, strong structures on clear textures) to 1.
-    pub(crate) fn draw(recipes: &[Recipe], side: usize, difficulty: f32, rng: &mut impl Rng) -> Self {
+    pub(crate) fn draw(
+        recipes: &[Recipe],
+        side: usize,
+        difficulty: f32,
+        rng: &mut impl Rng,
+    ) -> Self {
         let recipe = rng.random_range(0..recipes.len());
         let structure = (!rng.random_bool(EMPTY_SHARE)).then(|| Structure::random(rng));
         let mut tones = Tones::of_texture(&recipes[recipe], side, rng);
@@ -37,17 +42,27 @@ impl Picture {
                 let share = log_uniform(rng, mix(0.06, 0.01, difficulty), 0.3);
                 let mask = structure.mask(side, share, rng);
                 let strength = log_uniform(rng, mix(2.5, 0.9, difficulty), 4.0);
-                let calm = if rng.random() { log_uniform(rng, mix(1.0, 0.15, difficulty), 1.0) } else { 1.0 };
+                let calm = if rng.random() {
+                    log_uniform(rng, mix(1.0, 0.15, difficulty), 1.0)
+                } else {
+                    1.0
+                };
                 tones.lay_on(structure, &mask, strength, calm, rng);
                 mask
             }
             None => Mask::empty(side),
         };
         let class = structure.map_or(0, |structure| structure.class);
-        let cells = mask.seen_in_cells(CELL).into_iter().map(|seen| if seen { class } else { 0 }).collect();
+        let cells =
+            mask.seen_in_cells(CELL).into_iter().map(|seen| if seen { class } else { 0 }).collect();
         tones.light(difficulty, rng);
         tones.photograph(difficulty, rng);
-        Self { pixels: tones.coloured(&recipes[recipe].colours, rng), recipe, structure: class, cells }
+        Self {
+            pixels: tones.coloured(&recipes[recipe].colours, rng),
+            recipe,
+            structure: class,
+            cells,
+        }
     }
 }
 
@@ -62,7 +77,8 @@ mod tests {
 
     fn pictures(count: u64, difficulty: f32) -> Vec<Picture> {
         let recipes = Recipe::draw_all(4, 0);
-        let draw = |seed| Picture::draw(&recipes, SIDE, difficulty, &mut ChaCha8Rng::seed_from_u64(seed));
+        let draw =
+            |seed| Picture::draw(&recipes, SIDE, difficulty, &mut ChaCha8Rng::seed_from_u64(seed));
         (0..count).map(draw).collect()
     }
 
@@ -95,7 +111,8 @@ mod tests {
             let deviation = |picture: &Picture| {
                 let green = &picture.pixels[SIDE * SIDE..2 * SIDE * SIDE];
                 let mean = green.iter().sum::<f32>() / green.len() as f32;
-                (green.iter().map(|pixel| (pixel - mean).powi(2)).sum::<f32>() / green.len() as f32).sqrt()
+                (green.iter().map(|pixel| (pixel - mean).powi(2)).sum::<f32>() / green.len() as f32)
+                    .sqrt()
             };
             pictures.iter().map(deviation).sum::<f32>()
         };

@@ -68,7 +68,8 @@ impl Recipe {
             1 if count == 3 => Blend::Choice,
             _ => Blend::Sum,
         };
-        let warp = rng.random_bool(0.3).then(|| (log_uniform(rng, 8.0, 50.0), log_uniform(rng, 1.0, 8.0)));
+        let warp =
+            rng.random_bool(0.3).then(|| (log_uniform(rng, 8.0, 50.0), log_uniform(rng, 1.0, 8.0)));
         let hue = [0; 3].map(|_| rng.random_range(-0.5..0.5f32));
         let other = hue.map(|channel| -0.5 * channel + rng.random_range(-0.3..0.3));
         Self { parts, blend, warp, colours: [other, hue] }
@@ -86,7 +87,11 @@ impl Recipe {
         let value = |(index, part): (usize, &Part)| {
             let (cos, sin) = part.direction;
             part.weight
-                * part.field.at(noise.other(1000 * (index as u32 + 1)), x * cos + y * sin, y * cos - x * sin)
+                * part.field.at(
+                    noise.other(1000 * (index as u32 + 1)),
+                    x * cos + y * sin,
+                    y * cos - x * sin,
+                )
         };
         let mut values = self.parts.iter().enumerate().map(value);
         match self.blend {

@@ -78,7 +78,11 @@ mod tests {
         assert!((0.999..=1.0).contains(&rate(highest)) && highest < 100);
         assert!(rate(0) > 0.0, "a first step of 0 would be lost");
         for (before, after) in steps() {
-            assert!(if after <= highest { rate(before) <= rate(after) } else { rate(before) > rate(after) });
+            assert!(if after <= highest {
+                rate(before) <= rate(after)
+            } else {
+                rate(before) > rate(after)
+            });
         }
         assert!(rate(1000).abs() < 1e-12);
     }

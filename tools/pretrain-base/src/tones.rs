@@ -42,7 +42,9 @@ impl Tones {
         let mean = self.values.iter().sum::<f32>() / count;
         let variance = self.values.iter().map(|tone| (tone - mean).powi(2)).sum::<f32>() / count;
         let deviation = variance.sqrt().max(1e-3);
-        self.values.iter_mut().for_each(|tone| *tone = ((*tone - mean) / deviation).clamp(-3.0, 3.0));
+        self.values
+            .iter_mut()
+            .for_each(|tone| *tone = ((*tone - mean) / deviation).clamp(-3.0, 3.0));
     }
 
     /// `strength` in deviations of the texture, which first fades to `calm` of its contrast.
@@ -58,10 +60,13 @@ impl Tones {
         match structure.shape {
             Shape::Grain => {
                 let grain = Noise::random(rng);
-                let wavelength =
-                    if structure.bright { rng.random_range(6.0..14.0) } else { rng.random_range(1.3..3.0) };
-                let other =
-                    pixels(self.side).map(|(x, y)| 1.7 * grain.gradient(x / wavelength, y / wavelength));
+                let wavelength = if structure.bright {
+                    rng.random_range(6.0..14.0)
+                } else {
+                    rng.random_range(1.3..3.0)
+                };
+                let other = pixels(self.side)
+                    .map(|(x, y)| 1.7 * grain.gradient(x / wavelength, y / wavelength));
                 let other: Vec<f32> = other.collect();
                 self.replace(mask, |index, _| other[index]);
             }
@@ -117,13 +122,15 @@ impl Tones {
         let angle: f32 = rng.random_range(0.0..TAU);
         let slope = rng.random_range(0.0f32..0.6).powi(2);
         let lamp = (rng.random_range(-0.2..1.2f32), rng.random_range(-0.2..1.2f32));
-        let (glow, glow_size) = (rng.random_range(0.0f32..0.6).powi(2), rng.random_range(0.3..0.8f32));
+        let (glow, glow_size) =
+            (rng.random_range(0.0f32..0.6).powi(2), rng.random_range(0.3..0.8f32));
         let side = self.side as f32;
         for (tone, (x, y)) in self.values.iter_mut().zip(pixels(self.side)) {
             let (x, y) = (x / side, y / side);
             let from_lamp = ((x - lamp.0).powi(2) + (y - lamp.1).powi(2)) / (glow_size * glow_size);
-            let light =
-                1.0 + slope * ((x - 0.5) * angle.cos() + (y - 0.5) * angle.sin()) + glow * (-from_lamp).exp();
+            let light = 1.0
+                + slope * ((x - 0.5) * angle.cos() + (y - 0.5) * angle.sin())
+                + glow * (-from_lamp).exp();
             *tone = light * (brightness + contrast * *tone);
         }
     }
@@ -133,7 +140,9 @@ impl Tones {
             self.values = self.blurred(rng.random_range(1..3));
         }
         let noise = difficulty * rng.random_range(0.0f32..0.2).powi(2);
-        self.values.iter_mut().for_each(|tone| *tone = (*tone + noise * unit_noise(rng)).clamp(0.0, 1.0));
+        self.values
+            .iter_mut()
+            .for_each(|tone| *tone = (*tone + noise * unit_noise(rng)).clamp(0.0, 1.0));
     }
 
     /// `[1 2 1] / 4` along rows and columns, so often.
@@ -141,17 +150,20 @@ impl Tones {
         let (side, last) = (self.side, self.side - 1);
         let mut values = self.values.clone();
         for _ in 0..times {
-            let weighted = |before: f32, here: f32, after: f32| 0.25 * before + 0.5 * here + 0.25 * after;
+            let weighted =
+                |before: f32, here: f32, after: f32| 0.25 * before + 0.5 * here + 0.25 * after;
             let rows: Vec<f32> = values
                 .chunks_exact(side)
                 .flat_map(|row| {
-                    (0..side).map(|x| weighted(row[x.saturating_sub(1)], row[x], row[(x + 1).min(last)]))
+                    (0..side)
+                        .map(|x| weighted(row[x.saturating_sub(1)], row[x], row[(x + 1).min(last)]))
                 })
                 .collect();
             for y in 0..side {
                 let (above, below) = (y.saturating_sub(1) * side, (y + 1).min(last) * side);
                 for x in 0..side {
-                    values[y * side + x] = weighted(rows[above + x], rows[y * side + x], rows[below + x]);
+                    values[y * side + x] =
+                        weighted(rows[above + x], rows[y * side + x], rows[below + x]);
                 }
             }
         }
@@ -161,7 +173,8 @@ impl Tones {
     /// `[3, side, side]`, normalised as Turret prepares pictures by default. Grey mostly, so that colour is no short cut.
     pub(crate) fn coloured(&self, colours: &[[f32; 3]; 2], rng: &mut impl Rng) -> Vec<f32> {
         let saturation = if rng.random_bool(0.6) { 0.0 } else { rng.random_range(0.1..0.7) };
-        let tint = [0; 3].map(|_| if saturation == 0.0 { 0.0 } else { rng.random_range(-0.05..0.05f32) });
+        let tint =
+            [0; 3].map(|_| if saturation == 0.0 { 0.0 } else { rng.random_range(-0.05..0.05f32) });
         let Preprocess { mean, std, .. } = Preprocess::default();
         let mut planes = Vec::with_capacity(3 * self.values.len());
         for channel in 0..3 {

@@ -44,10 +44,14 @@ pub(crate) struct Training {
 impl Training {
     /// Goes on with what is in the folder `out`, if there is something.
     pub(crate) fn start(settings: Settings, out: PathBuf, device: tch::Device) -> Result<Self> {
-        ensure!(settings.batch > 1 && settings.recipes > 1, "--batch and --recipes must be above 1");
+        ensure!(
+            settings.batch > 1 && settings.recipes > 1,
+            "--batch and --recipes must be above 1"
+        );
         tch::manual_seed(settings.seed.cast_signed());
         let variables = nn::VarStore::new(device);
-        let network = Network::new(&variables.root(), settings.recipes as usize, Structure::CLASSES);
+        let network =
+            Network::new(&variables.root(), settings.recipes as usize, Structure::CLASSES);
         let optimiser = AdamW::new(&variables, WEIGHT_DECAY);
         let mut training = Self {
             schedule: Schedule { images: settings.images },
@@ -126,7 +130,8 @@ impl Training {
         let depth = self.schedule.phase(seen).depth;
         let pixels = batch.pixels.to_kind(self.settings.precision.kind());
         let loss = self.network.forward(&pixels, depth, true).loss(batch);
-        self.optimiser.step(&loss, self.settings.learning_rate * self.schedule.learning_rate_factor(seen));
+        self.optimiser
+            .step(&loss, self.settings.learning_rate * self.schedule.learning_rate_factor(seen));
         loss.double_value(&[])
     }
 
@@ -211,7 +216,10 @@ mod tests {
     }
 
     fn keep(training: &Training) {
-        training.checkpoint.write(&training.state(), &training.settings, training.position).unwrap();
+        training
+            .checkpoint
+            .write(&training.state(), &training.settings, training.position)
+            .unwrap();
     }
 
     #[test]

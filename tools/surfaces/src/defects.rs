@@ -12,7 +12,8 @@ use crate::{
 /// A fine, broken net of dark cracks: borders of cells, bent, at two sizes, opening and closing from place to
 /// place.
 pub(crate) fn craze(sheet: &mut Sheet, rng: &mut impl Rng) {
-    let (bend_along, bend_across, opening) = (Noise::random(rng), Noise::random(rng), Noise::random(rng));
+    let (bend_along, bend_across, opening) =
+        (Noise::random(rng), Noise::random(rng), Noise::random(rng));
     let depth = rng.random_range(0.25..0.5);
     let extent = rng.random_range(-0.35..0.0);
     let coarse = rng.random_range(20.0..32.0);
@@ -22,9 +23,10 @@ pub(crate) fn craze(sheet: &mut Sheet, rng: &mut impl Rng) {
         sheet.change_everywhere(|along, across| {
             let bent_along = along + 5.0 * bend_along.fractal(along / 16.0, across / 16.0, 2);
             let bent_across = across + 5.0 * bend_across.fractal(along / 16.0, across / 16.0, 2);
-            let distance =
-                cell * net.distance_to_cell_border(bent_along / (cell * stretch), bent_across / cell);
-            let open = smoothstep(extent, extent + 0.3, opening.fractal(along / 45.0, across / 45.0, 3));
+            let distance = cell
+                * net.distance_to_cell_border(bent_along / (cell * stretch), bent_across / cell);
+            let open =
+                smoothstep(extent, extent + 0.3, opening.fractal(along / 45.0, across / 45.0, 3));
             -depth * open * smoothstep(half_width * 1.8, half_width * 0.4, distance)
         });
     }
@@ -34,7 +36,8 @@ pub(crate) fn craze(sheet: &mut Sheet, rng: &mut impl Rng) {
 pub(crate) fn stain_in_patches(sheet: &mut Sheet, rng: &mut impl Rng) {
     let (outline, mottle) = (Noise::random(rng), Noise::random(rng));
     let size = rng.random_range(45.0..75.0);
-    let field = move |along: f32, across: f32| outline.fractal(along / (size * 1.3), across / size, 5);
+    let field =
+        move |along: f32, across: f32| outline.fractal(along / (size * 1.3), across / size, 5);
     let threshold = level_covering(sheet, rng.random_range(0.12..0.4), field);
     let darkening = rng.random_range(0.2..0.45);
     sheet.change_everywhere(|along, across| {
@@ -62,8 +65,8 @@ pub(crate) fn pit(sheet: &mut Sheet, rng: &mut impl Rng) {
         let squeeze = rng.random_range(0.75..1.3);
         let dents = Noise::random(rng);
         sheet.change_near(x, y, radius * sheet.scale * 3.0, |along, across| {
-            let distance =
-                along.hypot(across * squeeze) / radius + 0.3 * dents.smooth(along / 1.5, across / 1.5);
+            let distance = along.hypot(across * squeeze) / radius
+                + 0.3 * dents.smooth(along / 1.5, across / 1.5);
             let on_lit_side = (along * light_along + across * light_across) / (radius * 1.3);
             let ring = smoothstep(0.7, 1.1, distance) * smoothstep(1.9, 1.2, distance);
             rim * ring * on_lit_side.max(0.0) - depth * smoothstep(1.25, 0.6, distance)
@@ -74,12 +77,14 @@ pub(crate) fn pit(sheet: &mut Sheet, rng: &mut impl Rng) {
 /// Dark ragged flakes drawn out along the rolling direction, in a few bands.
 pub(crate) fn roll_scale_in(sheet: &mut Sheet, rng: &mut impl Rng) {
     let half = SIDE as f32 / 2.0 / sheet.scale;
-    let bands: Vec<f32> = (0..rng.random_range(1..4)).map(|_| rng.random_range(-0.7..0.7) * half).collect();
+    let bands: Vec<f32> =
+        (0..rng.random_range(1..4)).map(|_| rng.random_range(-0.7..0.7) * half).collect();
     let band_width = rng.random_range(0.2..0.5) * half;
     let depth = rng.random_range(0.25..0.5);
     for _ in 0..rng.random_range(30..80) {
         let band = bands[rng.random_range(0..bands.len())];
-        let across = band + band_width * (rng.random_range(-1.0f32..1.0) + rng.random_range(-1.0f32..1.0));
+        let across =
+            band + band_width * (rng.random_range(-1.0f32..1.0) + rng.random_range(-1.0f32..1.0));
         let (x, y) = sheet.pixel_of(rng.random_range(-1.2..1.2) * half, across);
         let half_length = mix(4.0, 20.0, rng.random_range(0.0f32..1.0).powi(2));
         let half_width = half_length * rng.random_range(0.12..0.3) + 0.7;
@@ -103,15 +108,18 @@ pub(crate) fn scratch(sheet: &mut Sheet, rng: &mut impl Rng) {
         let half_length = rng.random_range(35.0..130.0);
         let half_width = rng.random_range(0.6..1.5);
         let bend = rng.random_range(-12.0..12.0);
-        let strength: f32 =
-            if rng.random_bool(0.7) { rng.random_range(0.3..0.7) } else { rng.random_range(-0.5..-0.25) };
+        let strength: f32 = if rng.random_bool(0.7) {
+            rng.random_range(0.3..0.7)
+        } else {
+            rng.random_range(-0.5..-0.25)
+        };
         let pressure = Noise::random(rng);
         sheet.change_near(x, y, half_length * sheet.scale * 1.2, |along, across| {
             let (forward, sideways) = (along * cos + across * sin, across * cos - along * sin);
             let from_middle = forward / half_length;
             let offset = (sideways - bend * from_middle.powi(2)) / half_width;
-            let pressed =
-                smoothstep(1.0, 0.8, from_middle.abs()) * (0.8 + 0.4 * pressure.smooth(forward / 12.0, 0.5));
+            let pressed = smoothstep(1.0, 0.8, from_middle.abs())
+                * (0.8 + 0.4 * pressure.smooth(forward / 12.0, 0.5));
             // Material thrown up along one side of the groove shades it.
             let shade = -0.3 * strength.abs() * (-(offset - 2.0).powi(2)).exp();
             pressed * (strength * (-offset.powi(2)).exp() + shade)
@@ -123,8 +131,10 @@ pub(crate) fn scratch(sheet: &mut Sheet, rng: &mut impl Rng) {
 fn level_covering(sheet: &Sheet, fraction: f32, field: impl Fn(f32, f32) -> f32) -> f32 {
     let half = SIDE as f32 / 2.0 / sheet.scale;
     let grid = |i: u16| (f32::from(i) / 31.5 - 1.0) * half;
-    let mut levels: Vec<f32> =
-        (0..64).flat_map(|i| (0..64).map(move |j| (i, j))).map(|(i, j)| field(grid(i), grid(j))).collect();
+    let mut levels: Vec<f32> = (0..64)
+        .flat_map(|i| (0..64).map(move |j| (i, j)))
+        .map(|(i, j)| field(grid(i), grid(j)))
+        .collect();
     levels.sort_unstable_by(f32::total_cmp);
     levels[((1.0 - fraction) * (levels.len() - 1) as f32) as usize]
 }

@@ -82,8 +82,14 @@ enum SurfaceClass {
 }
 
 impl SurfaceClass {
-    const ALL: [Self; 6] =
-        [Self::Ok, Self::Crazing, Self::Patches, Self::Pitting, Self::RolledInScale, Self::Scratches];
+    const ALL: [Self; 6] = [
+        Self::Ok,
+        Self::Crazing,
+        Self::Patches,
+        Self::Pitting,
+        Self::RolledInScale,
+        Self::Scratches,
+    ];
 
     fn name(self) -> &'static str {
         match self {
@@ -110,7 +116,8 @@ impl SurfaceClass {
 
 fn main() -> Result<()> {
     let Arguments { out, set, seed, per_class, start } = Arguments::parse();
-    let end = start.checked_add(per_class).context("--start and --per-class together exceed 2^32 - 1")?;
+    let end =
+        start.checked_add(per_class).context("--start and --per-class together exceed 2^32 - 1")?;
     for (class, name) in set.classes().into_iter().enumerate() {
         let folder = out.join(name);
         fs::create_dir_all(&folder)

@@ -55,7 +55,9 @@ impl Noise {
         let (column, row) = (x.floor() as i32, y.floor() as i32);
         let (mut nearest, mut second) = ([0.0; 2], [0.0; 2]);
         let (mut nearest_square, mut second_square) = (f32::INFINITY, f32::INFINITY);
-        for (i, j) in (row - 1..=row + 1).flat_map(|j| (column - 1..=column + 1).map(move |i| (i, j))) {
+        for (i, j) in
+            (row - 1..=row + 1).flat_map(|j| (column - 1..=column + 1).map(move |i| (i, j)))
+        {
             let bits = self.bits(i, j);
             let jitter = |half: u32| 0.1 + 0.8 * half as f32 / 65536.0;
             let point = [i as f32 + jitter(bits & 0xFFFF), j as f32 + jitter(bits >> 16)];

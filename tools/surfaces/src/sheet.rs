@@ -75,7 +75,8 @@ impl Sheet {
         let (cos, sin) = self.rolling;
         for y in span(centre_y) {
             for x in span(centre_x) {
-                let (dx, dy) = ((x as f32 - centre_x) / self.scale, (y as f32 - centre_y) / self.scale);
+                let (dx, dy) =
+                    ((x as f32 - centre_x) / self.scale, (y as f32 - centre_y) / self.scale);
                 let (along, across) = (dx * cos + dy * sin, dy * cos - dx * sin);
                 self.reflectance[(y * SIDE + x) as usize] *= 1.0 + change(along, across);
             }

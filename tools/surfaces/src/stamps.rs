@@ -47,7 +47,9 @@ pub(crate) fn stamp(sheet: &mut Sheet, plate: Plate, rng: &mut impl Rng) {
         let angle: f32 = rng.random_range(-MOST_TURN..MOST_TURN);
         let way = if number == 0 && plate == Plate::Reversed { -1.0 } else { 1.0 };
         let (dx, dy) = (way * 1.4 * radius * angle.cos(), way * 1.4 * radius * angle.sin());
-        mark(sheet, (x - dx, y - dy), depth, |distance| (distance - 0.8 * radius).abs() - 0.2 * radius);
+        mark(sheet, (x - dx, y - dy), depth, |distance| {
+            (distance - 0.8 * radius).abs() - 0.2 * radius
+        });
         mark(sheet, (x + dx, y + dy), depth, |distance| distance - 0.8 * radius);
     }
 }

@@ -21,16 +21,24 @@ fn fitted(train: &Examples, validation: &Examples, options: &AdamOptions) -> Ada
     fitted_with(train, validation, ClassWeight::Balanced, options)
 }
 
-fn fitted_with(train: &Examples, validation: &Examples, way: ClassWeight, options: &AdamOptions) -> AdamFit {
+fn fitted_with(
+    train: &Examples,
+    validation: &Examples,
+    way: ClassWeight,
+    options: &AdamOptions,
+) -> AdamFit {
     let classes = train.classes.iter().max().unwrap() + 1;
     fit_by_adam(train, validation, classes, way, options, &mut |_| {}).unwrap()
 }
 
 /// Share of each class's examples that the raw classifier finds.
 fn recall(fit: &AdamFit, examples: &Examples, class: usize) -> f64 {
-    let linear =
-        crate::head::Linear::new(fit.classifier.weight.clone(), fit.classifier.bias.clone(), examples.width)
-            .unwrap();
+    let linear = crate::head::Linear::new(
+        fit.classifier.weight.clone(),
+        fit.classifier.bias.clone(),
+        examples.width,
+    )
+    .unwrap();
     let of_class: Vec<&[f32]> =
         examples.rows().filter(|row| row.class == class).map(|row| row.features).collect();
     let found = of_class
@@ -48,7 +56,10 @@ fn separable_clouds_are_told_apart_without_a_mistake() {
     let (train, validation) = (clouds(4, 25, 24, 0.3, 1), clouds(4, 10, 24, 0.3, 2));
     let fit = fitted(&train, &validation, &AdamOptions::default());
     assert_eq!(fit.best.validation_accuracy, 1.0);
-    assert!((0..4).all(|class| recall(&fit, &validation, class) == 1.0), "folding back changed the answers");
+    assert!(
+        (0..4).all(|class| recall(&fit, &validation, class) == 1.0),
+        "folding back changed the answers"
+    );
 }
 
 #[test]
@@ -103,16 +114,19 @@ fn balanced_weights_find_more_of_a_rare_class() {
             train.push(features, class, 1.0);
         }
     }
-    let recall_of_rare =
-        |class_weight| recall(&fitted_with(&train, &both, class_weight, &AdamOptions::default()), &both, 1);
-    let (balanced, none) = (recall_of_rare(ClassWeight::Balanced), recall_of_rare(ClassWeight::None));
+    let recall_of_rare = |class_weight| {
+        recall(&fitted_with(&train, &both, class_weight, &AdamOptions::default()), &both, 1)
+    };
+    let (balanced, none) =
+        (recall_of_rare(ClassWeight::Balanced), recall_of_rare(ClassWeight::None));
     assert!(balanced > none + 0.1, "{balanced} with balanced weights, {none} without");
 }
 
 #[test]
 fn the_same_input_gives_the_same_numbers_and_another_seed_another_order() {
     let (train, validation) = (clouds(3, 20, 8, 1.0, 1), clouds(3, 5, 8, 1.0, 2));
-    let with_seed = |seed| fitted(&train, &validation, &AdamOptions { seed, ..AdamOptions::default() });
+    let with_seed =
+        |seed| fitted(&train, &validation, &AdamOptions { seed, ..AdamOptions::default() });
     assert_eq!(with_seed(1), with_seed(1));
     assert_ne!(with_seed(1).classifier.weight, with_seed(2).classifier.weight);
 }
@@ -139,7 +153,9 @@ fn constant_features_are_harmless() {
     let mut train = clouds(2, 20, 3, 0.2, 1);
     train.features.chunks_exact_mut(3).for_each(|row| row[2] = 1e6);
     let fit = fitted(&train, &train, &AdamOptions::default());
-    assert!(fit.classifier.weight.iter().chain(&fit.classifier.bias).all(|value| value.is_finite()));
+    assert!(
+        fit.classifier.weight.iter().chain(&fit.classifier.bias).all(|value| value.is_finite())
+    );
     assert_eq!(fit.best.validation_accuracy, 1.0);
 }
 
