@@ -1,17 +1,17 @@
 # syntax=docker/dockerfile:1
 
-# This toolchain builds: .dockerignore leaves rust-toolchain.toml out, so that rustup downloads no other.
+# The toolchain of this image builds: .dockerignore excludes rust-toolchain.toml, so that rustup
+# downloads no other.
 FROM rust:1.95-bookworm AS builder
 RUN apt-get update && apt-get install -y --no-install-recommends python3-venv && rm -rf /var/lib/apt/lists/*
 WORKDIR /turret
 COPY . .
-# Without an NVIDIA driver, which a build has not, this is the small set for CPU.
-# For the GPU image: `--build-arg LIBTORCH_SET=full`.
+# The small CPU set; for the GPU image: `--build-arg LIBTORCH_SET=full`.
 ARG LIBTORCH_SET=cpu
 RUN make libtorch LIBTORCH_SET="$LIBTORCH_SET"
 RUN cargo build --release --locked --bins
-# What the binaries load. libtorch finds NVIDIA's libraries in ../../nvidia, seen from torch/lib; the binaries find
-# libtorch in ../lib/torch/lib, seen from where they lie. Neither relation may change.
+# The libraries that the binaries load. libtorch finds NVIDIA's in ../../nvidia relative to
+# torch/lib; the binaries find libtorch in ../lib/torch/lib relative to their own folder. Keep both.
 RUN packages="$(dirname "$(realpath .libtorch/current)")" \
     && install -D -t /runtime/bin target/release/turret target/release/fine-tune \
     && mkdir -p /runtime/lib/torch \
@@ -22,7 +22,7 @@ RUN packages="$(dirname "$(realpath .libtorch/current)")" \
 
 FROM debian:bookworm-slim
 COPY --from=builder /runtime/ /usr/local/
-# By number, so that Kubernetes can tell that it is not root.
+# A numeric ID, so that Kubernetes can verify that it is not root.
 USER 10001:10001
 EXPOSE 50051 9090
 ENTRYPOINT ["turret"]

@@ -21,10 +21,10 @@ libtorch: needs ## find or install libtorch 2.11.0 and point .libtorch/current a
 build: libtorch ## build the release binaries and the demo's data generator
 	cargo build --release --locked --bins -p turret -p surfaces
 
-demo: build ## train a head, serve it, classify, publish a better one while requests keep coming
+demo: build ## train a head, serve it, classify, publish a better one under load
 	@tools/demo.sh
 
-serve: build ## the demo's set-up, then leave the server running
+serve: build ## set up the demo and leave the server running
 	@tools/demo.sh --serve
 
 test: check-fmt test-without-libtorch test-with-libtorch deny ## formatting, lints, all tests
@@ -48,7 +48,7 @@ deny:
 	    cargo fetch --quiet --locked && cargo deny --offline --locked check licenses bans sources; \
 	else echo "deny: skipped, cargo-deny is not installed (cargo install cargo-deny --locked)"; fi
 
-parity: build .parity/venv/.installed ## compare with torchvision's own networks and preprocessing
+parity: build .parity/venv/.installed ## compare with torchvision's networks and preprocessing
 	$(PARITY_PYTHON) -B tools/parity/check.py --turret target/release/turret
 
 parity-training: build .parity/venv/.installed ## compare fine-tune with scikit-learn, and its layers with torchvision's
@@ -63,8 +63,8 @@ golden: .parity/venv/.installed
 	.parity/venv/bin/pip install --quiet --requirement $<
 	touch $@
 
-# Trains the bundled base again; assets/base-textures.md tells how long it takes.
-# Threads of libtorch that sleep instead of spinning leave the processors to others; memory that is kept and not given back
+# Retrains the bundled base; assets/base-textures.md says how long it takes.
+# libtorch threads that sleep instead of spinning leave the processors to others; keeping memory instead of returning it
 # after every step saves a tenth of the time. Neither changes the result.
 pretrain-base: export OMP_WAIT_POLICY = passive
 pretrain-base: export MALLOC_TRIM_THRESHOLD_ = 4000000000
@@ -73,5 +73,5 @@ pretrain-base: libtorch
 	cargo build --release --locked -p pretrain-base
 	target/release/pretrain-base --out .pretrain
 
-clean-demo: ## remove what the demo made
+clean-demo: ## remove the demo's files
 	rm -rf .demo

@@ -1,4 +1,5 @@
-//! Compiles the protocol in pure Rust (no `protoc`) and the two C++ files, and tells the binaries where libtorch lies.
+//! Compiles the protocol in pure Rust (no `protoc`) and the C++ files, and sets the run path to
+//! libtorch.
 
 use std::{
     env, fs,
@@ -25,13 +26,14 @@ fn compile_protocol() -> Result<(), Box<dyn std::error::Error>> {
     let descriptors = protox::compile(["turret/v1/turret.proto"], ["proto"])?;
     let out = PathBuf::from(env::var("OUT_DIR")?);
     fs::write(out.join("turret_v1.bin"), prost::Message::encode_to_vec(&descriptors))?;
-    // `Bytes` fields share the request's buffer: a picture is never copied on its way in.
+    // `Bytes` fields share the request's buffer, so an incoming picture is never copied.
     tonic_prost_build::configure().bytes(".").compile_fds(descriptors)?;
     Ok(())
 }
 
-/// Where libtorch's libraries lie; its headers lie beside them. Without links, because libtorch finds its own libraries
-/// relative to its real place.
+/// Returns the folder of libtorch's libraries, beside that of its headers.
+///
+/// Links are resolved, because libtorch finds its own libraries relative to its real path.
 fn libtorch_folder() -> Option<PathBuf> {
     println!("cargo::rerun-if-env-changed=DEP_TCH_LIBTORCH_LIB");
     println!("cargo::rerun-if-env-changed=LIBTORCH");
@@ -46,7 +48,7 @@ fn compile_kernels(lib: &Path) {
     against_libtorch(lib).file(SOURCE).compile("turret_kernels");
 }
 
-/// With torch-sys's flags, because both share libtorch's types.
+/// Returns a build with torch-sys's flags, because both share libtorch's types.
 fn against_libtorch(lib: &Path) -> cc::Build {
     println!("cargo::rerun-if-env-changed=LIBTORCH_CXX11_ABI");
     let abi = env::var("LIBTORCH_CXX11_ABI").unwrap_or_else(|_| "1".to_owned());
@@ -55,15 +57,17 @@ fn against_libtorch(lib: &Path) -> cc::Build {
     build
         .cpp(true)
         .std("c++17")
-        .warnings(false) // of libtorch's headers
+        .warnings(false) // libtorch's headers have some
         .include(&include)
         .include(include.join("torch/csrc/api/include"))
         .define("_GLIBCXX_USE_CXX11_ABI", abi.as_str());
     build
 }
 
-/// A shared object that the program carries: it can only be loaded beside libtorch_cuda.so, which is opened at run time.
-/// Empty where there are no CUDA headers; CUDA then runs without graphs.
+/// Compiles the shared object that the program embeds, or an empty file without CUDA headers.
+///
+/// It can only be loaded beside libtorch_cuda.so, which is opened at run time. Without it CUDA runs
+/// without graphs.
 #[expect(clippy::disallowed_methods, reason = "a build script needs no crate for one write")]
 fn compile_cuda_graphs(lib: Option<&Path>) -> Result<(), Box<dyn std::error::Error>> {
     const SOURCE: &str = "src/torch/cuda/graphs.cpp";
@@ -82,7 +86,7 @@ fn compile_cuda_graphs(lib: Option<&Path>) -> Result<(), Box<dyn std::error::Err
     }
 }
 
-/// Those of the Python packages beside libtorch, which are of its version, or an installed CUDA toolkit's.
+/// Finds the headers of the Python packages beside libtorch, of its version, or of a CUDA toolkit.
 fn cuda_headers(lib: &Path) -> Option<PathBuf> {
     println!("cargo::rerun-if-env-changed=CUDA_HOME");
     let toolkit =
@@ -96,11 +100,11 @@ fn cuda_headers(lib: &Path) -> Option<PathBuf> {
     found.inspect(|include| println!("cargo::rerun-if-changed={}", include.display()))
 }
 
-/// torch-sys links libtorch but leaves the run path to the crate that makes the binary.
+/// Sets the run path, which torch-sys leaves to the binary's crate.
 fn set_run_path(lib: Option<PathBuf>) {
     if let Some(lib) = lib {
         println!("cargo::rustc-link-arg=-Wl,-rpath,{}", lib.display());
     }
-    // A container has libtorch beside the binary rather than where it was built.
+    // In a container libtorch is beside the binary rather than where it was built.
     println!("cargo::rustc-link-arg=-Wl,-rpath,$ORIGIN/../lib/torch/lib");
 }

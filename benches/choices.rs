@@ -1,8 +1,8 @@
-//! What `fine-tune` chooses by itself, beside the best of a grid of 100 choices: 2 feature sets times 50 L2 strengths.
+//! The choice of `fine-tune` against the best of a grid: 2 feature sets times 50 L2 strengths.
 //!
-//! `make bench-choices`. The grid is judged on the very pictures that judge the automatic choice, so its best point has
-//! the luck on its side; a figure of -0.5 or better is the bar. Prints a Markdown table, means over the seeds.
-#![expect(clippy::print_stdout, reason = "a benchmark speaks on standard output")]
+//! `make bench-choices` prints a Markdown table of means over the seeds. The best grid point is
+//! chosen on the test pictures and biased upwards; the bar is a difference of -0.5 or better.
+#![expect(clippy::print_stdout, reason = "a benchmark prints to standard output")]
 
 mod picture_sets;
 
@@ -20,7 +20,7 @@ use turret::{
 
 use picture_sets::{ClassFeatures, accuracy, examples, features_of, folds, surfaces, textures};
 
-/// Strengths of the grid: from 1e-5 to 1e3, evenly in the logarithm.
+/// L2 strengths of the grid, from 1e-5 to 1e3, evenly spaced in the logarithm.
 const STRENGTHS: usize = 50;
 
 #[derive(Parser, Debug)]
@@ -40,12 +40,12 @@ struct Arguments {
     /// auto, fp32, bf16, fp16 or int8
     #[arg(long, value_name = "NAME", default_value = "fp32")]
     precision: PrecisionChoice,
-    /// What `cargo bench` adds
+    /// Flag that `cargo bench` adds
     #[arg(long, hide = true)]
     bench: bool,
 }
 
-/// One training set: what was chosen, how it does, and how each point of the grid does, in per cent.
+/// The choice for one training set, its accuracy, and that of each grid point, in per cent.
 struct Trial {
     choice: Choice,
     automatic: f64,

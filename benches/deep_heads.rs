@@ -1,7 +1,7 @@
-//! What heads with layers of their own cost: time beside a forward pass of the base, and memory over a thousand swaps.
+//! Cost of deep heads: time relative to the base's forward pass, and memory over a thousand swaps.
 //!
-//! `make bench-deep-heads`. Prints tables, and the same as JSON on the last line.
-#![expect(clippy::print_stdout, reason = "a benchmark speaks on standard output")]
+//! `make bench-deep-heads` prints tables, and the same as JSON on the last line.
+#![expect(clippy::print_stdout, reason = "a benchmark prints to standard output")]
 
 use std::{
     path::PathBuf,
@@ -28,7 +28,7 @@ use turret::{
     torch::{Network, set_cpu_threads},
 };
 
-/// The bars: shares of a forward pass.
+/// Bars, as shares of a forward pass.
 const BARS: [(&str, f64); 2] = [("layer4.2", 0.10), ("layer4", 0.22)];
 const BATCHES: [usize; 2] = [1, 8];
 
@@ -43,7 +43,7 @@ struct Arguments {
     rounds: usize,
     #[arg(long, value_name = "N", default_value_t = 1000)]
     swaps: u64,
-    /// What `cargo bench` adds
+    /// Flag that `cargo bench` adds
     #[arg(long, hide = true)]
     bench: bool,
 }
@@ -59,7 +59,7 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-/// Noise over a slope: no zeros anywhere.
+/// Returns pictures of noise over a gradient, without zeros.
 fn pictures(count: usize) -> Vec<PreparedImage> {
     let Preprocess { mean, std, .. } = Preprocess::default();
     let side = Preprocess::default().side();
@@ -72,7 +72,7 @@ fn pictures(count: usize) -> Vec<PreparedImage> {
     (0..count).map(|_| picture()).collect()
 }
 
-/// Each way takes its turn in every round; the median of the rounds' ratios.
+/// Measures each variant once a round and returns the medians of the rounds' ratios.
 fn costs(
     weights: &BaseWeights,
     network: &mut Network,
@@ -85,7 +85,7 @@ fn costs(
     }
     let mut found = Vec::new();
     println!(
-        "| layers | batch | beside the base's own | in place of the base's own | wanted |\n|---|---|---|---|---|"
+        "| layers | batch | beside the base's own | in place of the base's own | required |\n|---|---|---|---|---|"
     );
     for batch in BATCHES {
         let images = pictures(batch);
@@ -104,7 +104,7 @@ fn costs(
             for round in 0..=rounds {
                 let (alone, both, only) =
                     (pass(true, &[])?, pass(true, &rows)?, pass(false, &rows)?);
-                // The first warms up.
+                // The first round warms up.
                 if round > 0 {
                     beside.push(both.as_secs_f64() / alone.as_secs_f64() - 1.0);
                     instead.push(only.as_secs_f64() / alone.as_secs_f64() - 1.0);
@@ -129,7 +129,7 @@ fn costs(
     Ok(found)
 }
 
-/// Loads one head's layers after the other while pictures go through those before.
+/// Swaps a head's layers again and again while pictures pass through the base.
 fn memory(weights: &BaseWeights, network: Network, swaps: u64) -> Result<serde_json::Value> {
     let engine =
         Engine::start(Box::new(network), &EngineConfig::default(), Arc::new(Metrics::new()?))?;
@@ -163,7 +163,7 @@ fn memory(weights: &BaseWeights, network: Network, swaps: u64) -> Result<serde_j
         let batch = engine.features(image.clone(), Outputs::default(), Some(next.id))?;
         ensure!(
             batch.gap.iter().all(|value| value.is_finite()),
-            "version {version} gives no numbers"
+            "version {version} gives features that are not finite"
         );
         serving = next;
         if version % (swaps / 10).max(1) == 0 {

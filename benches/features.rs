@@ -1,9 +1,9 @@
-//! How good the features of a base are: linear probes, trained as `fine-tune` trains a head, on pictures that no
-//! pretraining here has seen.
+//! Quality of a base's features: linear probes, trained as `fine-tune` trains a head, on pictures
+//! that no pretraining here has seen.
 //!
-//! `make bench-features`. Prints a Markdown table: per cent of held-out pictures that are right, mean and standard
-//! deviation over the seeds. A seed chooses the training pictures.
-#![expect(clippy::print_stdout, reason = "a benchmark speaks on standard output")]
+//! `make bench-features` prints a Markdown table of the accuracy on held-out pictures in per cent,
+//! mean and standard deviation over the seeds. A seed chooses the training pictures.
+#![expect(clippy::print_stdout, reason = "a benchmark prints to standard output")]
 
 mod picture_sets;
 
@@ -23,7 +23,7 @@ use picture_sets::{ClassFeatures, examples, features_of, folds, surfaces, textur
 
 #[derive(Parser, Debug)]
 struct Arguments {
-    /// Base files to compare, a column each, in fp32 if no precision is named
+    /// Base files to compare, a column each, in fp32 unless a precision is named
     #[arg(long = "base", value_name = "FILE[@PRECISION]", required = true)]
     columns: Vec<Column>,
     /// Folder with train/<class>/ and test/<class>/ pictures
@@ -36,7 +36,7 @@ struct Arguments {
     seeds: u64,
     #[arg(long, value_name = "DEVICE", default_value = "auto")]
     device: Device,
-    /// What `cargo bench` adds
+    /// Flag that `cargo bench` adds
     #[arg(long, hide = true)]
     bench: bool,
 }
@@ -75,13 +75,13 @@ fn main() -> Result<()> {
             .iter_mut()
             .map(|network| set.classes.iter().map(|class| features_of(network, class)).collect())
             .collect::<Result<Vec<Vec<ClassFeatures>>>>()?;
-        for outputs in FeatureSet::ALL {
+        for feature_set in FeatureSet::ALL {
             for &size in set.sizes {
                 let scores: Vec<String> = features
                     .iter()
-                    .map(|classes| score(classes, outputs, size, arguments.seeds))
+                    .map(|classes| score(classes, feature_set, size, arguments.seeds))
                     .collect();
-                println!("| {} | {size} | {wanted} |{}", set.name, table_cells(&scores));
+                println!("| {} | {size} | {feature_set} |{}", set.name, table_cells(&scores));
             }
         }
     }
@@ -92,7 +92,7 @@ fn table_cells(cells: &[String]) -> String {
     cells.iter().map(|cell| format!(" {cell} |")).collect()
 }
 
-/// `mean ± standard deviation` in per cent.
+/// Returns `mean ± standard deviation` of the accuracy in per cent.
 fn score(classes: &[ClassFeatures], set: FeatureSet, size: usize, seeds: u64) -> String {
     let accuracies: Vec<f64> =
         (0..seeds).into_par_iter().map(|seed| 100.0 * accuracy(classes, set, size, seed)).collect();
@@ -101,7 +101,7 @@ fn score(classes: &[ClassFeatures], set: FeatureSet, size: usize, seeds: u64) ->
     format!("{mean:.1} ± {:.1}", (variance / (accuracies.len() as f64 - 1.0).max(1.0)).sqrt())
 }
 
-/// Of a head whose L2 strength is chosen as `fine-tune` chooses it.
+/// Returns the accuracy of a head whose L2 strength is chosen as `fine-tune` chooses it.
 fn accuracy(classes: &[ClassFeatures], set: FeatureSet, size: usize, seed: u64) -> f64 {
     let (train, test) = examples(classes, set, size, seed);
     let problem = ConvexProblem::new(&train, classes.len(), ClassWeight::Balanced);

@@ -1,7 +1,7 @@
-//! Ten thousand heads: how long the first look takes, what they weigh, and what a swap among them costs.
+//! Ten thousand heads: time of the first scan, memory, and cost of a swap.
 //!
-//! `make bench-heads`. Prints a table, and the same as JSON on the last line.
-#![expect(clippy::print_stdout, reason = "a benchmark speaks on standard output")]
+//! `make bench-heads` prints a table, and the same as JSON on the last line.
+#![expect(clippy::print_stdout, reason = "a benchmark prints to standard output")]
 
 use std::{path::Path, sync::Arc, time::Instant};
 
@@ -44,7 +44,7 @@ fn main() -> anyhow::Result<()> {
     ensure!(table.heads().len() == HEADS, "{} of {HEADS} heads serve", table.heads().len());
     let weights: usize = table.heads().map(|head| 4 * head.linear.weight().len()).sum();
 
-    // Every head judges, so that the weights are known to be there.
+    // Every head classifies, which proves that its weights are loaded.
     let features: Vec<f32> = (0..WIDTHS.gap).map(|i| (i % 17) as f32 / 17.0).collect();
     let begun = Instant::now();
     let winners: usize = table.heads().map(|head| head.judge(&features).winner).sum();
@@ -52,7 +52,7 @@ fn main() -> anyhow::Result<()> {
 
     let begun = Instant::now();
     reconciler.scan();
-    let idle_look = begun.elapsed();
+    let idle_scan = begun.elapsed();
 
     let mut swap = std::time::Duration::ZERO;
     for number in 0..SWAPS {
@@ -75,24 +75,24 @@ fn main() -> anyhow::Result<()> {
         metrics.count_verdict(head.counters(), 0, Decision::Pass);
         metrics.count_request(Rpc::Classify, Some(head.counters()), Code::Ok);
     }
-    // Gives the counters their series.
+    // Registers the counters' series.
     metrics.upkeep();
     let (busy_bytes, busy_scrape) = scrape();
 
     let mib = |bytes: usize| bytes as f64 / f64::from(1 << 20);
     println!("{HEADS} heads of {CLASSES} classes on {} features", WIDTHS.gap);
-    println!("  first look, all installed   {:.2} s", load.as_secs_f64());
+    println!("  first scan, all installed   {:.2} s", load.as_secs_f64());
     println!(
         "  memory added                {:.0} MiB, of which weights {:.0} MiB",
         mib(added),
         mib(weights)
     );
     println!(
-        "  one judgement               {:.1} us (sum of winners {winners})",
+        "  one verdict                 {:.1} us (sum of winners {winners})",
         judge.as_secs_f64() * 1e6
     );
-    println!("  a look without news         {:.0} ms", idle_look.as_secs_f64() * 1e3);
-    println!("  a look with one new version {:.0} ms", swap.as_secs_f64() * 1e3 / SWAPS as f64);
+    println!("  a scan without changes      {:.0} ms", idle_scan.as_secs_f64() * 1e3);
+    println!("  a scan with one new version {:.0} ms", swap.as_secs_f64() * 1e3 / SWAPS as f64);
     let ms = |time: std::time::Duration| time.as_secs_f64() * 1e3;
     for (when, bytes, time) in [
         ("no head was asked", idle_bytes, idle_scrape),
@@ -105,7 +105,7 @@ fn main() -> anyhow::Result<()> {
         serde_json::json!({
             "heads": HEADS, "load_seconds": load.as_secs_f64(), "added_mib": mib(added),
             "weights_mib": mib(weights), "judge_microseconds": judge.as_secs_f64() * 1e6,
-            "idle_look_ms": idle_look.as_secs_f64() * 1e3,
+            "idle_look_ms": idle_scan.as_secs_f64() * 1e3,
             "swap_look_ms": swap.as_secs_f64() * 1e3 / SWAPS as f64,
             "idle_scrape_bytes": idle_bytes, "idle_scrape_ms": ms(idle_scrape),
             "busy_scrape_bytes": busy_bytes, "busy_scrape_ms": ms(busy_scrape),
@@ -114,7 +114,7 @@ fn main() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The heads carry no reference pictures: nothing but the warm-up asks the base.
+/// A base that only the warm-up runs: the heads carry no reference pictures.
 struct NullBase(BaseIdentity);
 
 impl Base for NullBase {
@@ -133,7 +133,7 @@ impl Base for NullBase {
     fn forward(
         &mut self,
         _images: &[&PreparedImage],
-        _wanted: Outputs,
+        _outputs: Outputs,
     ) -> Result<FeatureBatch, BaseError> {
         Ok(FeatureBatch::default())
     }
@@ -174,7 +174,7 @@ fn write_head(root: &Path, number: usize, version: u64) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Resident memory of this process.
+/// Returns the resident memory of this process.
 fn resident_bytes() -> anyhow::Result<usize> {
     let status = fs_err::read_to_string("/proc/self/status")?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS")?;

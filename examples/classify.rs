@@ -1,4 +1,4 @@
-//! Asks a running server about one picture: `cargo run --example classify -- TASK PICTURE`.
+//! Classifies one picture on a running server: `cargo run --example classify -- TASK PICTURE`.
 
 use std::io::{Write, stdout};
 

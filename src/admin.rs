@@ -1,4 +1,4 @@
-//! The HTTP port for people and machines that look after the server: `/metrics`, `/livez`, `/readyz`.
+//! The HTTP admin port for operators and orchestrators: `/metrics`, `/livez` and `/readyz`.
 
 use std::{sync::Arc, time::Duration};
 
@@ -13,10 +13,10 @@ use tokio::{sync::watch, task::spawn_blocking, time::MissedTickBehavior};
 
 use crate::{grpc::ServerState, metrics::Metrics};
 
-/// Whether the server should get traffic.
+/// Whether the server should receive traffic.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Phase {
-    /// The base is not warm, or the first look at the heads is not over.
+    /// The base is not warm, or the first scan of the heads is not installed.
     Starting,
     Ready,
     Draining,
@@ -41,7 +41,7 @@ async fn metrics(State(admin): State<Admin>) -> Response {
     match spawn_blocking(move || render(&state)).await {
         Ok(text) => ([(header::CONTENT_TYPE, Metrics::CONTENT_TYPE)], text).into_response(),
         Err(error) => {
-            tracing::error!(%error, "metrics cannot be rendered");
+            tracing::error!(%error, "cannot render metrics");
             StatusCode::INTERNAL_SERVER_ERROR.into_response()
         }
     }
@@ -52,7 +52,7 @@ fn render(state: &ServerState) -> String {
     state.metrics.render(table.heads().map(|head| head.info()))
 }
 
-/// Keeps the memory of the metrics flat where nobody scrapes them, until it is aborted.
+/// Runs metrics upkeep until aborted, which keeps memory flat without a scrape.
 pub async fn keep_up(metrics: Arc<Metrics>, interval: Duration) {
     let mut timer = tokio::time::interval(interval);
     timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -60,12 +60,12 @@ pub async fn keep_up(metrics: Arc<Metrics>, interval: Duration) {
         timer.tick().await;
         let metrics = metrics.clone();
         if let Err(error) = spawn_blocking(move || metrics.upkeep()).await {
-            tracing::error!(%error, "the upkeep of the metrics failed");
+            tracing::error!(%error, "metrics upkeep failed");
         }
     }
 }
 
-/// Fails only when a restart would help: never because of load or of a bad head.
+/// Fails only when a restart would help: never because of load or a bad head.
 async fn livez(State(admin): State<Admin>) -> (StatusCode, &'static str) {
     match admin.state.engine.get() {
         Some(engine) if !engine.is_healthy() => {
@@ -81,7 +81,7 @@ async fn readyz(State(admin): State<Admin>) -> (StatusCode, &'static str) {
         Phase::Ready => (StatusCode::OK, "ready\n"),
         Phase::Starting => (
             StatusCode::SERVICE_UNAVAILABLE,
-            "starting: the base is not warm or the heads were not read yet\n",
+            "starting: the base is not warm or the heads are not scanned yet\n",
         ),
         Phase::Draining => (StatusCode::SERVICE_UNAVAILABLE, "draining\n"),
     }
@@ -100,20 +100,20 @@ mod tests {
     }
 
     #[test]
-    fn memory_stays_flat_under_observations_that_nobody_scrapes() {
+    fn memory_stays_flat_without_a_scrape() {
         const ALONE: &str = "TURRET_TEST_ALONE";
         if env::var_os(ALONE).is_none() {
-            // In a process of its own, where no other test takes memory.
-            let name = "admin::tests::memory_stays_flat_under_observations_that_nobody_scrapes";
+            // In its own process, where no other test allocates.
+            let name = "admin::tests::memory_stays_flat_without_a_scrape";
             let mut again = Command::new(env::current_exe().unwrap());
             assert!(again.args(["--exact", name]).env(ALONE, "1").status().unwrap().success());
             return;
         }
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
-        runtime.block_on(observe_and_never_scrape());
+        runtime.block_on(observe_without_a_scrape());
     }
 
-    async fn observe_and_never_scrape() {
+    async fn observe_without_a_scrape() {
         const MILLISECONDS: u64 = 1_000;
         const OBSERVATIONS: u64 = 4_000;
         let metrics = Arc::new(Metrics::new().unwrap());
@@ -131,7 +131,7 @@ mod tests {
         }
         let added = resident_bytes().saturating_sub(before);
         upkeep.abort();
-        // An observation takes 16 bytes until it is sorted into its bucket: all would take 58 MB.
+        // An observation takes 16 bytes until upkeep counts it in its bucket: all would take 58 MB.
         assert!(added < 20 << 20, "{added} bytes were added");
         let text = metrics.render(std::iter::empty());
         let count = format!("{{stage=\"head\"}} {}", MILLISECONDS * OBSERVATIONS);

@@ -1,4 +1,4 @@
-//! Files that can only be seen whole.
+//! Atomic file writes: readers see a whole file or none.
 
 use std::{
     fs::{File, Permissions},
@@ -9,13 +9,13 @@ use std::{
 
 use tempfile::NamedTempFile;
 
-/// Temporary names begin with a dot: whoever lists a folder of ours passes over them.
+/// Temporary names start with a dot, so that listings skip them.
 const TEMPORARY_PREFIX: &str = ".writing-";
 
 /// Writes a file under a temporary name beside its final one, then renames it.
 ///
-/// A reader, a crash or a power cut sees all of it or nothing. Never replaces a file. Mode 0644: the server may run as another
-/// user.
+/// Readers see all of it or nothing, also after a crash or a power cut. Never replaces a file. The
+/// mode is 0644, because the server may run as another user.
 ///
 /// # Errors
 /// [`io::ErrorKind::AlreadyExists`] if the name is taken.
@@ -25,12 +25,12 @@ pub fn write_new(path: &Path, bytes: &[u8]) -> io::Result<()> {
     File::open(folder)?.sync_all()
 }
 
-/// Writes a file as [`write_new`] does, but makes the folder and renames over a file of this name.
+/// Writes a file like [`write_new`], but creates the folder and replaces an existing file.
 ///
-/// Readers see the old content or the new, and a crash leaves one of the two.
+/// Readers see the old content or the new one, and a crash leaves one of the two.
 ///
 /// # Errors
-/// Whatever the file system says; the old file is then unharmed.
+/// Any error of the file system; the old file is then intact.
 pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let folder = folder_of(path);
     fs_err::create_dir_all(folder)?;
@@ -45,14 +45,14 @@ fn folder_of(path: &Path) -> &Path {
     }
 }
 
-/// Makes a synced file under a temporary name; dropping it removes it.
+/// Writes and syncs a temporary file, which is removed on drop.
 fn temporary(folder: &Path, bytes: &[u8]) -> io::Result<NamedTempFile> {
     let mut file = tempfile::Builder::new()
         .prefix(TEMPORARY_PREFIX)
         .permissions(Permissions::from_mode(0o644))
         .tempfile_in(folder)?;
     file.write_all(bytes)?;
-    // The umask may have taken bits from the mode.
+    // The umask may have cleared bits of the mode.
     file.as_file().set_permissions(Permissions::from_mode(0o644))?;
     file.as_file().sync_all()?;
     Ok(file)
@@ -63,7 +63,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn never_replaces_a_file_and_leaves_no_other() {
+    fn write_new_keeps_an_existing_file_and_leaves_no_temporary() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a");
         write_new(&path, b"first").unwrap();
@@ -74,19 +74,19 @@ mod tests {
     }
 
     #[test]
-    fn replacing_keeps_the_old_file_until_the_new_one_is_whole() {
+    fn replace_leaves_open_readers_the_old_content() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("deep/down/a");
         replace(&path, b"first").unwrap();
         let before = File::open(&path).unwrap();
         replace(&path, b"second").unwrap();
         assert_eq!(fs_err::read(&path).unwrap(), b"second");
-        // The rename unlinked the old content and never emptied it: a reader that has it open reads on.
+        // The rename unlinked the old file but did not truncate it: open readers still see it.
         assert_eq!(io::read_to_string(before).unwrap(), "first");
         assert_eq!(fs_err::read_dir(path.parent().unwrap()).unwrap().count(), 1);
         let taken = folder.path().join("taken");
         fs_err::create_dir(&taken).unwrap();
         assert!(replace(&taken, b"x").is_err());
-        assert_eq!(fs_err::read_dir(folder.path()).unwrap().count(), 2, "no temporary file stays");
+        assert_eq!(fs_err::read_dir(folder.path()).unwrap().count(), 2, "no temporary file left");
     }
 }

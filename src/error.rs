@@ -1,30 +1,30 @@
 //! The closed list of ways in which a request can fail.
 //!
-//! Every module has its own error enum with the facts as fields; what callers need from it (a kind, a stable reason and
-//! the field of the request at fault) comes through [`ServiceError`]. Only the edge turns a kind into a gRPC code.
+//! Every module has its own error enum, with the facts as fields. [`ServiceError`] gives callers a
+//! kind, a stable reason and the field at fault. Only the edge maps a kind to a gRPC code.
 
-/// What a caller has to do about an error. The edge maps each kind to exactly one gRPC code.
+/// What a caller should do about an error; the edge maps each kind to exactly one gRPC code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum ErrorKind {
-    /// The request is wrong and will stay wrong: mend it.
+    /// The request is wrong and retrying does not help: fix it.
     InvalidArgument,
-    /// The request is more than this server ever takes at once: both numbers are in the message.
+    /// The request exceeds what this server ever accepts at once; the message has both numbers.
     OutOfRange,
-    /// There is no such task.
+    /// No such task is served.
     NotFound,
-    /// The request named a head that is not the one serving.
+    /// The request requires a head other than the one that serves.
     FailedPrecondition,
     /// No room now: retry after a short pause.
     ResourceExhausted,
-    /// The caller's deadline passed before the answer could be given.
+    /// The deadline passed, or would pass before the answer.
     DeadlineExceeded,
     /// The caller went away.
     Cancelled,
-    /// Starting, draining or the device is lost: retry elsewhere.
+    /// The server is starting, draining or has lost its device: retry elsewhere.
     Unavailable,
-    /// The method is part of the protocol but not of this build.
+    /// The protocol has this method, this build does not.
     Unimplemented,
-    /// Our fault: callers get a generic text, the log has the detail.
+    /// A fault of the server: callers get a generic text, the log has the detail.
     Internal,
 }
 
@@ -32,30 +32,30 @@ pub enum ErrorKind {
 pub trait ServiceError: std::error::Error {
     fn kind(&self) -> ErrorKind;
 
-    /// Stable name in SCREAMING_SNAKE_CASE for programs; never changes once released.
+    /// Returns a stable SCREAMING_SNAKE_CASE name for programs, which never changes once released.
     fn reason(&self) -> &'static str;
 
-    /// The field of the request at fault, under its protocol name.
+    /// Returns the request field at fault, under its protocol name.
     fn field(&self) -> Option<&'static str> {
         None
     }
 }
 
-/// A word that is none of those expected, in the command line, a file or a request.
+/// An unknown name in a command line, a file or a request.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("unknown {kind} {text:?}, expected {expected}")]
 pub struct ParseNameError {
-    /// What the word names, such as `solver`.
+    /// What is being named, such as `solver`.
     pub kind: &'static str,
     pub text: String,
-    /// The words that are known, as they are shown.
+    /// The known names, formatted for display.
     pub expected: String,
 }
 
 impl ParseNameError {
-    /// Quotes the known words: `"lbfgs" or "adam"`.
+    /// Lists the known names in quotes: `"lbfgs" or "adam"`.
     pub fn new(kind: &'static str, text: &str, known: &[&str]) -> Self {
-        let quoted: Vec<String> = known.iter().map(|word| format!("{word:?}")).collect();
+        let quoted: Vec<String> = known.iter().map(|name| format!("{name:?}")).collect();
         let expected = match &quoted[..] {
             [] => "nothing".to_owned(),
             [only] => only.clone(),
@@ -64,7 +64,7 @@ impl ParseNameError {
         Self { kind, text: text.to_owned(), expected }
     }
 
-    /// Describes words that follow a rule rather than a list.
+    /// Describes names that follow a rule rather than a list.
     pub fn expecting(kind: &'static str, text: &str, expected: impl Into<String>) -> Self {
         Self { kind, text: text.to_owned(), expected: expected.into() }
     }
@@ -75,10 +75,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn unknown_name_is_quoted_beside_the_known_ones() {
-        let told = |known: &[&str]| ParseNameError::new("solver", "sgd", known).to_string();
-        assert_eq!(told(&["lbfgs", "adam"]), r#"unknown solver "sgd", expected "lbfgs" or "adam""#);
-        assert_eq!(told(&["a", "b", "c"]), r#"unknown solver "sgd", expected "a", "b" or "c""#);
-        assert_eq!(told(&["lbfgs"]), r#"unknown solver "sgd", expected "lbfgs""#);
+    fn unknown_name_is_reported_with_the_known_ones() {
+        let text = |known: &[&str]| ParseNameError::new("solver", "sgd", known).to_string();
+        assert_eq!(text(&["lbfgs", "adam"]), r#"unknown solver "sgd", expected "lbfgs" or "adam""#);
+        assert_eq!(text(&["a", "b", "c"]), r#"unknown solver "sgd", expected "a", "b" or "c""#);
+        assert_eq!(text(&["lbfgs"]), r#"unknown solver "sgd", expected "lbfgs""#);
     }
 }

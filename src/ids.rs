@@ -1,17 +1,17 @@
-//! The names of things: a task, a version of its head, the digest of a file.
+//! Identifiers: a task, a version of its head, the digest of a file.
 
 use std::{fmt, str::FromStr, sync::Arc};
 
 /// Longest task name, in bytes.
 pub const MAX_TASK_NAME: usize = 63;
 
-/// A task's name, `[a-z0-9][a-z0-9._-]{0,62}`: safe as a folder name, a file name and a metric label.
+/// A task's name, `[a-z0-9][a-z0-9._-]{0,62}`: safe as a folder name, file name and metric label.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct TaskName(Arc<str>);
 
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "task name {name:?} is not valid: 1 to {MAX_TASK_NAME} of the characters a-z 0-9 . _ -, \
+    "invalid task name {name:?}, expected 1 to {MAX_TASK_NAME} of the characters a-z 0-9 . _ -, \
      the first a letter or digit"
 )]
 pub struct InvalidTaskName {
@@ -28,15 +28,15 @@ impl FromStr for TaskName {
     type Err = InvalidTaskName;
 
     fn from_str(name: &str) -> Result<Self, Self::Err> {
-        let first_is_plain =
+        let first_is_valid =
             name.starts_with(|c: char| c.is_ascii_lowercase() || c.is_ascii_digit());
-        let rest_is_plain = name
+        let rest_is_valid = name
             .bytes()
             .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"._-".contains(&b));
-        if first_is_plain && rest_is_plain && name.len() <= MAX_TASK_NAME {
+        if first_is_valid && rest_is_valid && name.len() <= MAX_TASK_NAME {
             Ok(Self(name.into()))
         } else {
-            // A name from the network may be megabytes long; what is quoted back is not.
+            // A name from the network may be megabytes long: quote only its start.
             Err(InvalidTaskName { name: name.chars().take(MAX_TASK_NAME + 1).collect() })
         }
     }
@@ -67,15 +67,15 @@ impl<'de> serde::Deserialize<'de> for TaskName {
     }
 }
 
-/// A head's version within its task: 1, 2, 3 ...
+/// A head's version within its task, counted from 1.
 pub type Version = u64;
 
-/// SHA-256 of a file or of tensors; written in hex.
+/// The SHA-256 of a file or of tensors, written in hex.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Digest([u8; 32]);
 
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{text:?} is not a SHA-256 digest: 64 hexadecimal digits are wanted")]
+#[error("invalid SHA-256 digest {text:?}, expected 64 hexadecimal digits")]
 pub struct InvalidDigest {
     pub text: String,
 }
@@ -94,7 +94,7 @@ impl Digest {
         &self.0
     }
 
-    /// The first twelve digits: enough to tell files apart by eye.
+    /// Returns the first twelve digits, enough to tell files apart by eye.
     pub fn short(&self) -> String {
         hex::encode(&self.0[..6])
     }
@@ -141,14 +141,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn accepts_names_that_are_safe_as_folder_and_label() {
+    fn task_name_accepts_what_is_safe_as_folder_and_label() {
         for name in ["a", "0", "bracket-left", "line_3.cam.2", &"x".repeat(63)] {
             assert_eq!(name.parse::<TaskName>().map(|t| t.to_string()), Ok(name.to_owned()));
         }
     }
 
     #[test]
-    fn refuses_names_that_could_leave_the_folder_or_hide_in_it() {
+    fn task_name_rejects_what_could_leave_or_hide_in_its_folder() {
         for name in
             ["", ".", "..", ".hidden", "-flag", "Upper", "a/b", "a b", "ä", "a\0", &"x".repeat(64)]
         {
@@ -157,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn digest_reads_back_what_it_writes() {
+    fn digest_round_trips_through_text() {
         let digest = Digest::of(b"turret");
         assert_eq!(digest.to_string().parse(), Ok(digest));
         assert!("abc".parse::<Digest>().is_err());

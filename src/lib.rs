@@ -1,29 +1,34 @@
-//! Turret serves image classifiers over gRPC: one frozen convolutional base, many small heads, swapped while it serves.
+//! A gRPC server for image classifiers: one frozen convolutional base, many hot-swappable heads.
+//!
+//! `ARCHITECTURE.md` has the code map, the glossary and the invariants of each module.
 //!
 //! # Layout
-//! Modules stand in layers; imports point down only, and a test keeps it so.
+//! Modules form layers. Imports point down only; a test enforces it.
 //!
 //! | layer | modules |
 //! |---|---|
-//! | 0 words | [`ids`] [`error`] [`metrics`] [`tensor_file`] [`atomic_file`] |
+//! | 0 words | [`ids`] [`error`] [`metrics`] [`atomic_file`] [`tensor_file`] |
 //! | 1 parts | [`image`], then [`base`], then [`head`] and `torch` |
 //! | 2 files | [`store`] |
-//! | 3 serving core | [`registry`], [`engine`] |
-//! | 4 control | [`reload`] |
-//! | 5 edge | [`grpc`], [`admin`] |
-//! | 6 program | [`server`], [`config`], the binaries `turret` and `fine-tune` |
+//! | 3 serving core | [`registry`] [`engine`] |
+//! | 4 control | [`reload`] [`train`] |
+//! | 5 edge | [`grpc`] [`admin`] |
+//! | 6 program | [`config`] [`server`], the binaries `turret` and `fine-tune` |
 //!
-//! # The way of an image
-//! [`grpc`] parses the request and takes each task's [`head::Head`] from one snapshot of the [`registry`]. The
-//! [`engine`] gives a slot or refuses at once; its prepare threads turn bytes into pixels ([`image`]); its batcher
-//! forms batches of images of whatever tasks; its device thread runs the [`base`] once a batch, for the rows of heads that
-//! have layers of their own those layers, and each row's own linear classifiers. The verdict goes back with the head's version and the time of each stage.
+//! `torch` (feature `torch`) is the only module that uses libtorch.
 //!
-//! # The way of a head
-//! `fine-tune` (`train`) computes features once a picture, fits a head, with layers of its own where that is worth it, and
-//! publishes it ([`store`]): one file that
-//! can only be seen whole. The server looks at the whole folder whenever something may have changed ([`reload`]),
-//! checks what is new and installs it ([`registry`]): one pointer. What does not validate changes nothing.
+//! # Life of an image
+//! [`grpc`] parses the request and takes each task's [`head::Head`] from one snapshot of the
+//! [`registry`]. The [`engine`] grants a reservation or rejects the request at once. Its decode
+//! threads turn bytes into pixels ([`image`]), and its batcher forms batches across tasks. Its
+//! device thread runs the [`base`] once per batch, the private layers of deep heads on their rows,
+//! and each row's linear classifiers. The verdict carries the head's version and the stage times.
+//!
+//! # Life of a head
+//! `fine-tune` ([`train`]) computes features once per picture and fits a head, with private layers
+//! where they pay. It publishes the head as one file that is only ever seen whole ([`store`]). The
+//! server scans the folder whenever something may have changed ([`reload`]), checks what is new
+//! and installs it by swapping one pointer ([`registry`]). A rejected file changes nothing.
 
 pub mod atomic_file;
 pub mod error;

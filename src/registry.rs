@@ -1,4 +1,4 @@
-//! Which head answers for which task: one table behind one pointer, one writer.
+//! Which head serves which task: one table behind one pointer, with one writer.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -14,13 +14,13 @@ use crate::{
     ids::{Digest, TaskName, Version},
 };
 
-/// Events kept for a watcher that is slow; one that falls further behind is sent the whole state again.
+/// Events buffered for slow watchers; one that falls further behind is sent the whole state again.
 const EVENTS_KEPT: usize = 4096;
 
-/// All heads at one moment.
+/// A snapshot of all heads.
 #[derive(Debug, Default, Clone)]
 pub struct HeadTable {
-    /// Counts the changes: of two tables the one with the higher generation is the newer.
+    /// Counts the updates: of two tables, the higher generation is the newer one.
     pub generation: u64,
     serving: HashMap<TaskName, Serving>,
     rejected: BTreeMap<(TaskName, Listing), Rejection>,
@@ -35,17 +35,17 @@ struct Serving {
 /// What is listed under a task's name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Listing {
-    /// The task's folder as a whole, when it cannot be read.
+    /// The task's folder, listed while it cannot be read.
     Folder,
     /// One head file.
     Head(Version),
 }
 
-/// A head file, or a folder, that does not serve, and why.
+/// Why a head file, or a folder, does not serve.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rejection {
     pub reason: String,
-    /// Absent if the file could not be read whole.
+    /// `None` if the file could not be read whole.
     pub digest: Option<Digest>,
     pub size_bytes: u64,
     pub since_unix_ms: i64,
@@ -55,11 +55,11 @@ pub struct Rejection {
 pub enum HeadState {
     Serving,
     Rejected,
-    /// It served, and another took its place or it was withdrawn.
+    /// It served until it was replaced or withdrawn.
     Retired,
 }
 
-/// A head as people and tools see it.
+/// A head as it is listed for people and tools.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HeadEntry {
     pub task: TaskName,
@@ -68,7 +68,7 @@ pub struct HeadEntry {
     pub state: HeadState,
     pub reason: String,
     pub classes: Box<[Class]>,
-    /// Where it leaves the shared trunk; `None` for a linear head and for what does not serve.
+    /// Where it leaves the shared trunk; `None` for linear heads and rejected files.
     pub branch: Option<BranchPoint>,
     pub size_bytes: u64,
     pub since_unix_ms: i64,
@@ -80,31 +80,32 @@ pub struct HeadEvent {
     pub generation: u64,
 }
 
-/// One step of a new table.
+/// One change to the table.
 #[derive(Debug)]
 pub enum Change {
-    /// The head answers for its task from now on.
+    /// The head serves its task from now on.
     Install(Head),
-    /// The file is listed with the reason; what serves goes on serving.
+    /// The file is listed with the reason; the head that serves keeps serving.
     Reject { task: TaskName, listing: Listing, rejection: Rejection },
-    /// A rejected file is gone or valid now: it is no longer listed.
+    /// The rejected file is gone or valid now and is no longer listed.
     ClearRejection { task: TaskName, listing: Listing },
     /// The task has no head from now on.
     Withdraw { task: TaskName },
 }
 
-/// The heads that are served.
+/// The heads that serve.
 ///
 /// Guarantees:
-/// 1. A table that a reader holds never changes: labels, thresholds and weights of one answer are of one version.
+/// 1. A table that a reader holds never changes: the labels, thresholds and weights behind one
+///    answer belong to one version.
 /// 2. Readers never wait, neither for the writer nor for each other.
-/// 3. A task that is served is served at every moment until it is withdrawn: a head is replaced by one pointer, never
-///    taken out first.
-/// 4. Nothing goes by itself: only [`Change::Withdraw`] removes a task.
-/// 5. A head that was replaced is handed to the writer, so its memory is not freed on a request's path unless a
-///    request outlives the writer's patience.
-/// 6. A watcher sees the state at one generation, then every later change once, in order; one that falls behind is
-///    told so.
+/// 3. A task serves without a gap until it is withdrawn: a head is replaced by swapping one
+///    pointer, never removed first.
+/// 4. Heads are never evicted: only [`Change::Withdraw`] removes a task.
+/// 5. A replaced head is handed back to the writer. A request frees its memory only if it outlives
+///    the writer's reference.
+/// 6. A watcher sees the state at one generation, then every later change once and in order. A
+///    watcher that falls behind is told so.
 #[derive(Debug)]
 pub struct Registry {
     table: ArcSwap<HeadTable>,
@@ -120,18 +121,18 @@ impl Default for Registry {
 }
 
 impl Registry {
-    /// All heads as they are now.
+    /// Returns the current table.
     pub fn snapshot(&self) -> Arc<HeadTable> {
         self.table.load_full()
     }
 
-    /// The state, and every change after it.
+    /// Returns the current table and a stream of every later change.
     pub fn watch(&self) -> (Arc<HeadTable>, broadcast::Receiver<HeadEvent>) {
-        let _no_change_between = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        let _no_change_in_between = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
         (self.snapshot(), self.events.subscribe())
     }
 
-    /// Makes the changes visible together and gives back the heads that no longer serve.
+    /// Makes the changes visible together and returns the heads that no longer serve.
     pub fn apply(&self, changes: Vec<Change>, now_unix_ms: i64) -> Vec<Arc<Head>> {
         if changes.is_empty() {
             return Vec::new();
@@ -141,7 +142,7 @@ impl Registry {
         table.generation += 1;
         let (mut retired, mut entries) = (Vec::new(), Vec::new());
         for change in changes {
-            let replaced = table.make(change, now_unix_ms, &mut entries);
+            let replaced = table.apply(change, now_unix_ms, &mut entries);
             if let Some(old) = replaced {
                 entries.push(HeadEntry::of_head(&old, HeadState::Retired, now_unix_ms));
                 retired.push(old);
@@ -150,7 +151,7 @@ impl Registry {
         let generation = table.generation;
         self.table.store(Arc::new(table));
         for entry in entries {
-            // Nobody watching is no error.
+            // Having no watcher is not an error.
             let _watchers = self.events.send(HeadEvent { entry, generation });
         }
         retired
@@ -162,7 +163,7 @@ impl HeadTable {
         self.serving.get(task).map(|serving| &serving.head)
     }
 
-    /// The heads that answer, in no order.
+    /// Iterates over the heads that serve, in no particular order.
     pub fn heads(&self) -> impl ExactSizeIterator<Item = &Arc<Head>> {
         self.serving.values().map(|serving| &serving.head)
     }
@@ -171,13 +172,13 @@ impl HeadTable {
         self.rejected.get(&(task.clone(), listing))
     }
 
-    /// The heads that serve and the files that are rejected, by task and version.
+    /// Lists the heads that serve and the rejected files, sorted by task and version.
     pub fn entries(&self, only: Option<&TaskName>) -> Vec<HeadEntry> {
-        let wanted = |task: &TaskName| only.is_none_or(|only| only == task);
-        let serving = self.serving.values().filter(|serving| wanted(&serving.head.task));
+        let is_listed = |task: &TaskName| only.is_none_or(|only| only == task);
+        let serving = self.serving.values().filter(|serving| is_listed(&serving.head.task));
         let serving =
             serving.map(|s| HeadEntry::of_head(&s.head, HeadState::Serving, s.since_unix_ms));
-        let rejected = self.rejected.iter().filter(|((task, _), _)| wanted(task));
+        let rejected = self.rejected.iter().filter(|((task, _), _)| is_listed(task));
         let rejected = rejected
             .map(|((task, listing), rejection)| HeadEntry::of_rejection(task, *listing, rejection));
         let mut entries: Vec<HeadEntry> = serving.chain(rejected).collect();
@@ -185,8 +186,8 @@ impl HeadTable {
         entries
     }
 
-    /// Makes one change, tells of it, and gives back the head that it replaces.
-    fn make(
+    /// Applies one change, appends its events to `entries`, and returns the head that it retires.
+    fn apply(
         &mut self,
         change: Change,
         now: i64,
@@ -274,7 +275,7 @@ mod tests {
     }
 
     #[test]
-    fn a_snapshot_keeps_its_head_while_another_is_installed() {
+    fn snapshot_keeps_its_head_while_another_is_installed() {
         let registry = Registry::default();
         let task = "a".parse().unwrap();
         registry.apply(vec![Change::Install(head("a", 1))], 0);
@@ -286,11 +287,11 @@ mod tests {
     }
 
     #[test]
-    fn a_refused_version_is_listed_beside_the_one_that_serves() {
+    fn rejected_version_is_listed_beside_the_serving_one() {
         let registry = Registry::default();
         registry.apply(vec![Change::Install(head("a", 1))], 0);
         let rejection = Rejection {
-            reason: "cut short".to_owned(),
+            reason: "truncated".to_owned(),
             digest: None,
             size_bytes: 3,
             since_unix_ms: 5,
@@ -320,7 +321,7 @@ mod tests {
     }
 
     #[test]
-    fn a_watcher_sees_each_change_once_after_the_state_it_was_given() {
+    fn watcher_sees_each_change_once_after_its_snapshot() {
         let registry = Registry::default();
         registry.apply(vec![Change::Install(head("a", 1))], 0);
         let (state, mut events) = registry.watch();

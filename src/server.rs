@@ -1,4 +1,4 @@
-//! Wiring: what is started in which order, and how it ends.
+//! Starts the parts of the server in order, and shuts them down again.
 
 use std::{
     future::Future,
@@ -30,10 +30,10 @@ use crate::{
     store::HeadStore,
 };
 
-/// After the last answer, connections have so long to carry it away. A health watcher would stay for ever.
-const FAREWELL: Duration = Duration::from_secs(2);
+/// How long connections may take to deliver the last answers; a health watcher would stay forever.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// The names under which gRPC health is asked.
+/// The service names that gRPC health reports.
 const HEALTH_NAMES: [&str; 2] = ["", CLASSIFIER_SERVICE];
 
 #[derive(Debug, Clone)]
@@ -52,23 +52,23 @@ pub struct ServerConfig {
 pub enum ServerError {
     #[error("cannot listen on {address}: {source}")]
     Listen { address: SocketAddr, source: io::Error },
-    #[error("metrics cannot be set up: {0}")]
+    #[error("cannot set up metrics: {0}")]
     Metrics(#[from] metrics::BuildError),
-    #[error("the base cannot be loaded: {0}")]
+    #[error("cannot load the base: {0}")]
     LoadBase(Box<dyn std::error::Error + Send + Sync>),
-    #[error("the base cannot be warmed: {0}")]
+    #[error("cannot warm up the base: {0}")]
     Warm(#[from] BaseError),
-    #[error("{what} ended: {source}")]
+    #[error("{what} failed: {source}")]
     Ended { what: &'static str, source: io::Error },
 }
 
 /// A running server.
 ///
 /// Guarantees:
-/// 1. It is ready only when the base is warm and the first look at the heads is installed; a bad head never makes it
-///    unready.
-/// 2. From the moment it is told to stop it says so, takes no new request, and answers every accepted one within the
-///    drain time.
+/// 1. It is ready once the base is warm and the first scan of the heads is installed; a bad head
+///    never makes it unready.
+/// 2. Once told to stop, it reports that it drains, takes no new request, and answers every
+///    accepted one within the drain time.
 #[derive(Debug)]
 pub struct Server {
     pub grpc_address: SocketAddr,
@@ -85,10 +85,10 @@ pub struct Server {
 }
 
 impl Server {
-    /// Opens both ports at once and loads the base on a thread of its own meanwhile.
+    /// Opens both ports at once and loads the base on a separate thread.
     ///
     /// # Errors
-    /// If a port is taken. What goes wrong later comes out of [`run`](Self::run).
+    /// If a port is taken. Later failures are returned by [`run`](Self::run).
     pub async fn start<E>(
         config: ServerConfig,
         load_base: impl FnOnce(&Metrics) -> Result<Box<dyn Base>, E> + Send + 'static,
@@ -139,12 +139,12 @@ impl Server {
                     *reloader.lock().unwrap_or_else(PoisonError::into_inner) = Some(running);
                     Ok(())
                 });
-                // The server was dropped meanwhile.
-                let _nobody_waits = started.send(result);
+                // Fails if the server was dropped meanwhile.
+                let _dropped = started.send(result);
             }
         };
         let named = std::thread::Builder::new().name("start-up".to_owned());
-        named.spawn(work).map_err(|source| ServerError::Ended { what: "starting", source })?;
+        named.spawn(work).map_err(|source| ServerError::Ended { what: "start-up", source })?;
         Ok(Self {
             grpc_address,
             admin_address,
@@ -160,7 +160,7 @@ impl Server {
         })
     }
 
-    /// Serves until `stop` completes, then drains and ends.
+    /// Serves until `stop` completes, then drains and shuts down.
     ///
     /// # Errors
     /// If the base cannot be loaded or a listener fails.
@@ -196,7 +196,7 @@ impl Server {
         for name in HEALTH_NAMES {
             self.health.set_service_status(name, ServingStatus::NotServing).await;
         }
-        tracing::info!(drain = ?self.drain, "stopping: no new requests, accepted ones are answered");
+        tracing::info!(drain = ?self.drain, "stopping, accepted requests are still answered");
         let engine = self.state.engine.get().cloned();
         if let Some(engine) = &engine {
             engine.stop_accepting();
@@ -205,7 +205,7 @@ impl Server {
         if let Some(engine) = &engine
             && timeout_at(deadline, engine.drained()).await.is_err()
         {
-            tracing::warn!("the drain time is over; what is still queued is answered UNAVAILABLE");
+            tracing::warn!("drain time exceeded, queued requests are answered UNAVAILABLE");
         }
         let (reloader, admin, upkeep) = (self.reloader, self.admin, self.upkeep);
         let ending = tokio::task::spawn_blocking(move || {
@@ -214,24 +214,24 @@ impl Server {
                 engine.shut_down();
             }
         });
-        let farewell = deadline
-            .min(Instant::now() + FAREWELL)
+        let close_deadline = deadline
+            .min(Instant::now() + CLOSE_TIMEOUT)
             .max(Instant::now() + Duration::from_millis(200));
         let abort = self.grpc.abort_handle();
-        if timeout_at(farewell, self.grpc).await.is_err() {
-            tracing::info!("connections that stayed open are closed");
+        if timeout_at(close_deadline, self.grpc).await.is_err() {
+            tracing::info!("closing connections that are still open");
             abort.abort();
         }
         admin.abort();
         upkeep.abort();
-        if timeout_at(farewell, ending).await.is_err() {
-            tracing::warn!("a forward pass did not end; leaving without it");
+        if timeout_at(close_deadline, ending).await.is_err() {
+            tracing::warn!("a forward pass did not end, exiting without it");
         }
         tracing::info!("stopped");
     }
 }
 
-/// What remains to be done once there is a base: warm it, read the heads, and say when the first look is installed.
+/// Starts the engine and the reloader; the server is ready once the first scan is installed.
 fn start_serving(
     base: Box<dyn Base>,
     config: &ServerConfig,
@@ -245,7 +245,7 @@ fn start_serving(
         engine.clone(),
         state.metrics.clone(),
     );
-    // Set once, here.
+    // Set only here.
     let _first = state.engine.set(engine);
     let after_scan = move |reconciler: &Reconciler| {
         if reconciler.first_scan_done() {
@@ -270,7 +270,7 @@ async fn report_when_ready(health: HealthReporter, mut phase: watch::Receiver<Ph
         health.set_service_status(name, ServingStatus::Serving).await;
     }
     if *phase.borrow() == Phase::Draining {
-        // The stop came between; its word is the last.
+        // A stop came in between and takes precedence.
         for name in HEALTH_NAMES {
             health.set_service_status(name, ServingStatus::NotServing).await;
         }
@@ -291,7 +291,7 @@ fn ended(
     result: Result<io::Result<()>, tokio::task::JoinError>,
 ) -> ServerError {
     let source = match result {
-        Ok(Ok(())) => io::Error::other("it ended by itself"),
+        Ok(Ok(())) => io::Error::other("it ended unexpectedly"),
         Ok(Err(error)) => error,
         Err(error) => io::Error::other(error),
     };

@@ -1,6 +1,7 @@
-//! safetensors files with text metadata, read with suspicion and written with the same bytes every time.
+//! safetensors files with text metadata, validated on reading and deterministic on writing.
 //!
-//! Reading checks what the format leaves open: exact names, shapes and element types, and that every number is finite.
+//! Reading checks what the format leaves open: exact names, shapes and element types, and finite
+//! numbers.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -13,7 +14,7 @@ pub enum TensorFileError {
     NotSafetensors { detail: String },
     #[error("tensor {name} is missing")]
     Missing { name: String },
-    #[error("tensor {name} does not belong here")]
+    #[error("unexpected tensor {name}")]
     Unexpected { name: String },
     #[error("tensor {name} holds {found}, expected {expected}")]
     ElementType { name: String, expected: String, found: String },
@@ -40,12 +41,12 @@ impl<'bytes> TensorFile<'bytes> {
         Ok(Self { metadata: header.metadata().clone().unwrap_or_default(), tensors })
     }
 
-    /// Shape of the tensor, if the file has it.
+    /// Returns the tensor's shape, or `None` if the file lacks it.
     pub fn shape(&self, name: &str) -> Option<Vec<usize>> {
         self.tensors.tensor(name).ok().map(|tensor| tensor.shape().to_vec())
     }
 
-    /// The values of a tensor that must have exactly this shape, hold f32 and be finite.
+    /// Returns the values of an f32 tensor of exactly this shape, all of them finite.
     pub fn values(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>, TensorFileError> {
         let data = self.data(name, Dtype::F32, shape)?;
         let values: Vec<f32> =
@@ -53,7 +54,7 @@ impl<'bytes> TensorFile<'bytes> {
         finite(name, values)
     }
 
-    /// The values of a tensor that must have exactly this shape, hold f16 and be finite, as f32.
+    /// Returns the values of an f16 tensor of exactly this shape, all of them finite, as f32.
     pub fn halves(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>, TensorFileError> {
         let data = self.data(name, Dtype::F16, shape)?;
         let values: Vec<f32> = data
@@ -65,13 +66,13 @@ impl<'bytes> TensorFile<'bytes> {
         finite(name, values)
     }
 
-    /// The values of a tensor that must have exactly this shape and hold i8.
+    /// Returns the values of an i8 tensor of exactly this shape.
     pub fn codes(&self, name: &str, shape: &[usize]) -> Result<Vec<i8>, TensorFileError> {
         let data = self.data(name, Dtype::I8, shape)?;
         Ok(data.iter().map(|byte| byte.cast_signed()).collect())
     }
 
-    /// The values of a tensor that must have exactly this shape and hold u8.
+    /// Returns the values of a u8 tensor of exactly this shape.
     pub fn bytes(&self, name: &str, shape: &[usize]) -> Result<&'bytes [u8], TensorFileError> {
         self.data(name, Dtype::U8, shape)
     }
@@ -96,7 +97,7 @@ impl<'bytes> TensorFile<'bytes> {
         Ok(tensor.data())
     }
 
-    /// Names of the tensors, sorted.
+    /// Returns the names of the tensors, sorted.
     pub fn names(&self) -> Vec<String> {
         let mut names: Vec<String> =
             self.tensors.names().into_iter().map(ToString::to_string).collect();
@@ -104,7 +105,7 @@ impl<'bytes> TensorFile<'bytes> {
         names
     }
 
-    /// Fails on the first tensor whose name `expected` does not accept.
+    /// Fails on the first tensor, by name, that `expected` does not accept.
     pub fn refuse_others(&self, expected: impl Fn(&str) -> bool) -> Result<(), TensorFileError> {
         match self.tensors.names().into_iter().filter(|name| !expected(name)).min() {
             Some(name) => Err(TensorFileError::Unexpected { name: name.to_string() }),
@@ -122,7 +123,7 @@ fn finite(name: &str, values: Vec<f32>) -> Result<Vec<f32>, TensorFileError> {
     }
 }
 
-/// A tensor to be written: name, shape, values in row-major order.
+/// An f32 tensor to be written, its values in row-major order.
 #[derive(Debug, Clone, Copy)]
 pub struct NewTensor<'a> {
     pub name: &'a str,
@@ -130,7 +131,7 @@ pub struct NewTensor<'a> {
     pub values: &'a [f32],
 }
 
-/// A tensor of short numbers to be written.
+/// A tensor of 8-bit or 16-bit numbers to be written.
 #[derive(Debug, Clone, Copy)]
 pub struct NewCodes<'a> {
     pub name: &'a str,
@@ -138,7 +139,7 @@ pub struct NewCodes<'a> {
     pub codes: Codes<'a>,
 }
 
-/// 8-bit numbers with a sign or without, or floats of 16 bits.
+/// Signed or unsigned 8-bit integers, or 16-bit floats.
 #[derive(Debug, Clone, Copy)]
 pub enum Codes<'a> {
     Signed(&'a [i8]),
@@ -146,7 +147,9 @@ pub enum Codes<'a> {
     Halves(&'a [f16]),
 }
 
-/// The file's bytes: the same for the same content, whatever the order of the hash map inside the library.
+/// Serialises the tensors; the same content always gives the same bytes.
+///
+/// The library itself writes the metadata in the random order of a hash map.
 ///
 /// # Errors
 /// [`TensorFileError::NotSafetensors`] if a shape does not fit its values.
@@ -157,7 +160,7 @@ pub fn to_bytes(
     to_bytes_with_codes(tensors, &[], metadata)
 }
 
-/// As [`to_bytes`], with tensors of short numbers too.
+/// Serialises like [`to_bytes`], and tensors of 8-bit and 16-bit numbers too.
 ///
 /// # Errors
 /// As [`to_bytes`].
@@ -203,10 +206,10 @@ pub fn to_bytes_with_codes(
     with_sorted_header(&bytes).map_err(|error| broken(error.to_string()))
 }
 
-/// The file again with one metadata key more, or with another value for it; the tensors stay byte for byte.
+/// Adds or replaces one metadata key; the tensors stay byte for byte.
 ///
 /// # Errors
-/// [`TensorFileError::NotSafetensors`] if it is none.
+/// [`TensorFileError::NotSafetensors`] if `bytes` is not a safetensors file.
 pub fn with_metadata(bytes: &[u8], key: &str, value: &str) -> Result<Vec<u8>, TensorFileError> {
     let mut metadata = TensorFile::parse(bytes)?.metadata;
     metadata.insert(key.to_owned(), value.to_owned());
@@ -218,14 +221,14 @@ pub fn with_metadata(bytes: &[u8], key: &str, value: &str) -> Result<Vec<u8>, Te
     with_sorted_header(&bytes).map_err(|error| broken(&error))
 }
 
-/// serde_json's own map is sorted by key, so parsing and writing the header again fixes its order.
+/// Rewrites the header in a fixed order: this map and serde_json's own are sorted by key.
 fn with_sorted_header(bytes: &[u8]) -> Result<Vec<u8>, Box<dyn std::error::Error>> {
     let (length, rest) = bytes.split_first_chunk::<8>().ok_or("no header")?;
     let (header, data) =
-        rest.split_at_checked(u64::from_le_bytes(*length).try_into()?).ok_or("header cut short")?;
+        rest.split_at_checked(u64::from_le_bytes(*length).try_into()?).ok_or("truncated header")?;
     let header: BTreeMap<String, serde_json::Value> = serde_json::from_slice(header)?;
     let mut header = serde_json::to_vec(&header)?;
-    // The format wants the data aligned to eight bytes; spaces at the end of the header are allowed.
+    // The format requires the data aligned to 8 bytes and allows trailing spaces in the header.
     header.resize(header.len().next_multiple_of(8), b' ');
     Ok([&(header.len() as u64).to_le_bytes(), header.as_slice(), data].concat())
 }
@@ -240,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn reads_back_what_it_wrote_and_writes_the_same_bytes_twice() {
+    fn file_round_trips_and_is_deterministic() {
         let bytes = file(&[1.0, -2.5]);
         assert_eq!(bytes, file(&[1.0, -2.5]));
         let parsed = TensorFile::parse(&bytes).unwrap();
@@ -249,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_more_changes_no_tensor() {
+    fn adding_a_metadata_key_changes_no_tensor() {
         let with_key = with_metadata(&file(&[1.0, -2.5]), "new", "value").unwrap();
         let parsed = TensorFile::parse(&with_key).unwrap();
         assert_eq!(parsed.values("w", &[1, 2]), Ok(vec![1.0, -2.5]));
@@ -260,7 +263,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_what_would_broadcast_or_is_not_a_number() {
+    fn wrong_shapes_types_names_and_values_are_rejected() {
         let bytes = file(&[1.0, f32::NAN]);
         let parsed = TensorFile::parse(&bytes).unwrap();
         assert!(matches!(parsed.values("w", &[2]), Err(TensorFileError::Shape { .. })));
@@ -275,12 +278,12 @@ mod tests {
     }
 
     #[test]
-    fn refuses_a_file_cut_at_any_byte() {
+    fn file_truncated_at_any_byte_is_rejected() {
         let bytes = file(&[1.0, 2.0, 3.0]);
         for length in 0..bytes.len() {
             assert!(
                 TensorFile::parse(&bytes[..length]).is_err(),
-                "a file cut at {length} was accepted"
+                "a file truncated at {length} was accepted"
             );
         }
     }

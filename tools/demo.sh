@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# The demo: a head is trained, served and used, then a better one takes over without a restart.
+# The demo: trains, serves and uses a head, then swaps in a better one without a restart.
 #
-# tools/demo.sh          the whole story, then everything it started is stopped
-# tools/demo.sh --serve  only the set-up; the server is left running in the foreground
+# tools/demo.sh          the whole demo; stops everything that it started
+# tools/demo.sh --serve  only the set-up; leaves the server running in the foreground
 #
-# DEMO_BASE names a base file to use instead of the one that is chosen here.
+# DEMO_BASE names a base file to use instead of the one chosen here.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -28,13 +28,13 @@ stop_all() {
 }
 trap stop_all EXIT
 
-# A page of the admin port; python3 is there anyway, curl may not be.
+# Prints a page of the admin port. python3 is required anyway, curl may be missing.
 get() { python3 -c 'import sys, urllib.request as r; sys.stdout.write(r.urlopen(sys.argv[1], timeout=5).read().decode())' "$admin$1"; }
 
 wait_until_ready() {
     for _ in $(seq 300); do
         if get /readyz >/dev/null 2>&1; then return; fi
-        kill -0 "$1" 2>/dev/null || { cat "$work/server.log" >&2; die "the server ended; its log is above"; }
+        kill -0 "$1" 2>/dev/null || { cat "$work/server.log" >&2; die "the server exited; its log is above"; }
         sleep 0.1
     done
     cat "$work/server.log" >&2
@@ -47,7 +47,7 @@ choose_base() {
         return
     fi
     if [ ! -e "$work/imagenet.safetensors" ] && [ ! -e "$work/no-network" ]; then
-        # Fails at once without a network; then it is not tried again until `make clean-demo`.
+        # Fails at once without a network, and is then not retried until `make clean-demo`.
         "$bin/turret" base fetch "$weights" --directory "$work" -o "$work/imagenet.safetensors" >"$work/fetch.log" 2>&1 ||
             touch "$work/no-network"
     fi
@@ -58,7 +58,7 @@ choose_base() {
     fi
 }
 
-# Without the trial of fine-tuning, which takes minutes where the linear head is sometimes wrong (docs/training.md).
+# Skips the trial of fine-tuning, which takes minutes if the linear head is sometimes wrong (docs/training.md).
 train() {
     "$bin/fine-tune" train "$1" --task "$task" --base "$base" --heads "$work/heads" --cache "$work/cache" \
         --good ok --strategy feature-extraction --output text
@@ -68,7 +68,7 @@ classify() { "$bin/turret" classify --server "$server" --task "$task" --truth --
 
 metrics() { get /metrics | grep -E '^turret_(requests_total|verdicts_total|head_info|head_reloads_total|heads_serving|batch_images_(sum|count))' | sort; }
 
-python3 - "$grpc_port" "$admin_port" <<'PY' || die "stop what listens there, or set DEMO_PORT and DEMO_ADMIN_PORT"
+python3 - "$grpc_port" "$admin_port" <<'PY' || die "stop the program that listens there, or set DEMO_PORT and DEMO_ADMIN_PORT"
 import socket, sys
 for port in map(int, sys.argv[1:]):
     with socket.socket() as s:
@@ -76,7 +76,7 @@ for port in map(int, sys.argv[1:]):
         try:
             s.bind(("127.0.0.1", port))
         except OSError as error:
-            sys.exit(f"demo: port {port} cannot be used: {error.strerror}")
+            sys.exit(f"demo: cannot use port {port}: {error.strerror}")
 PY
 
 mkdir -p "$work"
@@ -85,20 +85,20 @@ base=$(choose_base)
 "$bin/turret" base inspect "$base"
 if [ "$base" = "$bundled" ]; then
     echo
-    echo "NOTE: there are no ImageNet weights here and no network to fetch them from, so this is the bundled base, trained on"
-    echo "generated textures (${bundled%.safetensors}.md): good for trying Turret, not for real work. With a network:"
+    echo "NOTE: no ImageNet weights are here, and there is no network to fetch them. This is the bundled base, trained on"
+    echo "generated textures (${bundled%.safetensors}.md): for trying Turret, not for real work. With a network:"
     echo "    $bin/turret base fetch $weights -o base.safetensors"
     echo "    DEMO_BASE=base.safetensors make demo"
 fi
 
-say "The data: six classes of steel surface, made from a seed"
+say "The data: six classes of steel surface, generated from a seed"
 rm -rf "$work/data-1" "$work/data-2" "$work/held-out" "$work/heads"
 "$bin/surfaces" "$work/data-1" --per-class 5
 "$bin/surfaces" "$work/data-2" --per-class 60 >/dev/null
 "$bin/surfaces" "$work/held-out" --start 1000 --per-class 6 >/dev/null
 mkdir -p "$work/heads"
 
-say "fine-tune trains version 1 from 5 pictures a class"
+say "fine-tune trains version 1 from 5 pictures per class"
 train "$work/data-1"
 
 say "turret serve"
@@ -119,17 +119,17 @@ if [ "${1:-}" = --serve ]; then
     exit 0
 fi
 
-say "turret classify asks it about pictures that it has never seen"
+say "turret classify sends pictures that the head has never seen"
 classify
 metrics >"$work/metrics-before"
 
-say "Version 2 is trained from 60 pictures a class while requests keep coming"
+say "fine-tune trains version 2 from 60 pictures per class while requests keep coming"
 "$bin/turret" classify --server "$server" --task "$task" --repeat --concurrency 2 --output json "$work/held-out" \
     >"$work/load.json" &
 load_pid=$!
 started+=("$load_pid")
 train "$work/data-2"
-# The head is published; the requests go on until the server has been seen to answer with it.
+# The head is published; requests continue until the server serves it.
 for _ in $(seq 300); do
     if get /metrics | grep -q 'turret_head_info{.*version="2"} 1'; then break; fi
     sleep 0.1
@@ -146,7 +146,7 @@ by_version = ", ".join(f"{n} by version {v}" for v, n in counts["versions"].item
 print(f"  {counts['answered']} requests answered ({by_version})")
 print(f"  {counts['failed']} requests failed")
 PY
-[ "$load" -eq 0 ] || die "requests failed while the head was swapped"
+[ "$load" -eq 0 ] || die "requests failed during the swap"
 
 say "The same pictures again: version 2 answers, the server was not restarted"
 classify

@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
 # Finds libtorch 2.11.0, or installs it into .libtorch/, and points .libtorch/current at it.
 #
-# Taken from $LIBTORCH, else from an installed Python torch 2.11.0, else installed from the Python registry: the small
-# CPU set where there is no NVIDIA driver, the full one where there is. LIBTORCH_SET=cpu|full chooses by hand.
+# It is taken from $LIBTORCH, else from an installed Python torch 2.11.0, else installed from the Python registry: the
+# full set with an NVIDIA driver, the small CPU set without. LIBTORCH_SET=cpu|full overrides that.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 readonly version=2.11.0
-# What libtorch_cpu.so of the wheel is linked against, enough to run it without a GPU; and with the last, CUDA's headers.
+# Libraries that the wheel's libtorch_cpu.so links, enough to run without a GPU, and the package of CUDA's headers.
 readonly cpu_needs=(nvidia-cuda-runtime==13.0.96 nvidia-cuda-cupti==13.0.85)
 readonly cuda_headers=nvidia-cuda-crt==13.0.88
 readonly here=.libtorch
@@ -17,7 +17,7 @@ die() { say "$*"; exit 1; }
 
 is_libtorch() { [ -f "$1/lib/libtorch_cpu.so" ] && [ -f "$1/include/torch/csrc/api/include/torch/torch.h" ]; }
 
-# The version of a libtorch folder: the file `build-version` of a zip, or `version.py` of a wheel.
+# Prints the version of a libtorch folder, from `build-version` of a zip or `version.py` of a wheel.
 version_of() {
     if [ -f "$1/build-version" ]; then
         sed 's/+.*//' "$1/build-version"
@@ -33,7 +33,7 @@ point_at() {
     exit 0
 }
 
-# The folder of an installed Python torch of the right version; torch itself is not imported.
+# Prints the folder of an installed Python torch of the right version, without importing torch.
 installed_torch() {
     command -v python3 >/dev/null || return 1
     python3 - "$version" <<'PY' 2>/dev/null
@@ -43,11 +43,11 @@ print(os.path.dirname(importlib.util.find_spec("torch").origin))
 PY
 }
 
-# The exported LIBTORCH; the one that .cargo/config.toml sets for cargo is our own link.
+# An exported LIBTORCH; the one that .cargo/config.toml sets for cargo is the link made here.
 if [ -n "${LIBTORCH:-}" ] && [ "$LIBTORCH" != "$PWD/$here/current" ]; then
-    is_libtorch "$LIBTORCH" || die "LIBTORCH=$LIBTORCH is no libtorch: lib/libtorch_cpu.so or its headers are missing"
+    is_libtorch "$LIBTORCH" || die "LIBTORCH=$LIBTORCH is not a libtorch: lib/libtorch_cpu.so or its headers are missing"
     found=$(version_of "$LIBTORCH")
-    [ "$found" = "$version" ] || die "LIBTORCH=$LIBTORCH is version ${found:-unknown}, $version is wanted"
+    [ "$found" = "$version" ] || die "LIBTORCH=$LIBTORCH is version ${found:-unknown}, expected $version"
     point_at "$(cd "$LIBTORCH" && pwd)"
 fi
 
@@ -74,12 +74,12 @@ say "installing torch $version ($set set) into $here/"
 rm -rf "$here/venv"
 python3 -m venv "$here/venv"
 case $set in
-    # The Python package cannot be imported from this set; its libraries run on the CPU.
+    # This set cannot be imported from Python; its libraries run on the CPU.
     cpu) "$here/venv/bin/pip" install --quiet --no-deps "torch==$version" "${cpu_needs[@]}" "$cuda_headers" ;;
     full) "$here/venv/bin/pip" install --quiet "torch==$version" && "$here/venv/bin/pip" install --quiet --no-deps "$cuda_headers" ;;
-    *) die "LIBTORCH_SET=$set: cpu or full is wanted" ;;
+    *) die "unknown LIBTORCH_SET \"$set\", expected \"cpu\" or \"full\"" ;;
 esac
 torch=$(echo "$here"/venv/lib/python3*/site-packages/torch)
-is_libtorch "$torch" || die "the installed torch has no libtorch where it was expected: $torch"
-# Relative, so that the folder can be moved together with the project.
+is_libtorch "$torch" || die "the installed torch has no libtorch in $torch"
+# A relative link, so that the project can be moved.
 point_at "${torch#"$here"/}"

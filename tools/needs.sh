@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Names what is missing on this machine to build Turret, and what to install. Silent if nothing is.
+# Names the requirements of a build that are missing, and how to install them. Prints nothing if none is.
 set -u
 missing=0
 say() { printf 'missing: %s\n' "$*" >&2; missing=1; }
@@ -7,7 +7,7 @@ say() { printf 'missing: %s\n' "$*" >&2; missing=1; }
 if ! command -v cargo >/dev/null; then
     say "Rust 1.95 or later (cargo): install it with rustup, https://rustup.rs"
 elif ! rust=$(rustc --version); then
-    say "the toolchain of rust-toolchain.toml, which rustup could not install (its words are above)"
+    say "the toolchain of rust-toolchain.toml, which rustup could not install (its message is above)"
 elif ! awk '{ split($2, v, "."); exit !(v[1] > 1 || v[2] >= 95) }' <<<"$rust"; then
     say "Rust 1.95 or later, found $rust: install it with rustup, https://rustup.rs"
 fi

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Puts three photographs of textures (brick, grass, gravel) into the folder $1. They come out of the scikit-image wheel,
-# which is fetched from the Python registry and not installed.
+# Puts three photographs of textures (brick, grass, gravel) into the folder $1, out of the scikit-image wheel, which is
+# downloaded from the Python registry and not installed.
 set -euo pipefail
 
 readonly folder=$1

@@ -1,4 +1,4 @@
-//! A full queue in and out again, in batches of eight.
+//! Fills a queue and empties it in batches of eight.
 
 use std::{
     hint::black_box,

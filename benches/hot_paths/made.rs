@@ -1,4 +1,4 @@
-//! Heads and pictures with numbers as real ones have them.
+//! Heads and pictures with realistic numbers.
 
 use image::{RgbImage, imageops};
 use rand::{RngExt as _, SeedableRng as _};
@@ -10,14 +10,14 @@ use turret::{
     image::Preprocess,
 };
 
-/// The width of ResNet34's `gap` features.
+/// Width of ResNet34's `gap` features.
 pub(crate) const WIDTH: usize = 512;
 
 pub(crate) fn task(number: usize) -> TaskName {
     format!("task-{number:04}").parse().expect("the name is valid")
 }
 
-/// Weights as training leaves them: small, of both signs, none like another.
+/// Returns a head with weights as training leaves them: small, of both signs, all different.
 pub(crate) fn head(number: usize, version: Version, classes: usize) -> Head {
     let mut random = ChaCha8Rng::seed_from_u64(number as u64);
     let weight = (0..classes * WIDTH).map(|_| random.random_range(-0.1..0.1)).collect();
@@ -43,13 +43,13 @@ pub(crate) fn head(number: usize, version: Version, classes: usize) -> Head {
     }
 }
 
-/// Averages of what ReLU let through: about a third are zero.
+/// Returns features as averages of ReLU outputs: about a third are zero.
 pub(crate) fn features(image: usize) -> Vec<f32> {
     let mut random = ChaCha8Rng::seed_from_u64(1_000_000 + image as u64);
     (0..WIDTH).map(|_| random.random_range(-1.0f32..2.0).max(0.0)).collect()
 }
 
-/// A photograph brought to this size, with a sensor's noise.
+/// Returns a photograph of this size with sensor noise.
 pub(crate) fn photograph(width: u32, height: u32) -> RgbImage {
     let camera =
         image::load_from_memory(include_bytes!("../../tests/golden/preprocess/camera.jpg"));

@@ -1,7 +1,7 @@
-//! What every request runs through beside the forward pass: batcher, registry, heads, preprocessing.
+//! The path of every request beside the forward pass: batcher, registry, heads, preprocessing.
 //!
-//! `make bench-hot-paths`, or `cargo bench --bench hot_paths -- batcher` for one group.
-#![expect(clippy::expect_used, reason = "a benchmark that cannot go on has failed")]
+//! Run by `make bench-hot-paths`, or `cargo bench --bench hot_paths -- batcher` for one group.
+#![expect(clippy::expect_used, reason = "a benchmark that cannot continue has failed")]
 
 mod batcher;
 mod heads;

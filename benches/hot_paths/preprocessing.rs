@@ -1,4 +1,4 @@
-//! From a request's bytes to what the base takes.
+//! From a request's bytes to the base's input.
 
 use std::{hint::black_box, io::Cursor};
 
@@ -29,12 +29,12 @@ pub(crate) fn bench(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// Quality 90.
+/// Encodes with quality 90.
 fn jpeg(picture: &RgbImage) -> ImageSource {
     let mut file = Cursor::new(Vec::new());
     JpegEncoder::new_with_quality(&mut file, 90)
         .encode_image(picture)
-        .expect("memory can be written");
+        .expect("writing to memory succeeds");
     ImageSource::Encoded(file.into_inner().into())
 }
 

@@ -1,4 +1,4 @@
-//! What a request does with the registry, with and without heads being swapped meanwhile.
+//! A request's use of the registry, with and without concurrent swaps of heads.
 
 use std::{
     hint::black_box,

@@ -1,4 +1,4 @@
-//! The one place where a benchmark opens a base.
+//! The only place where the performance benchmarks open a base.
 
 use std::path::Path;
 
@@ -8,21 +8,21 @@ use turret::{
     torch::{Network, set_cpu_threads},
 };
 
-/// Where `make` puts the bundled base with its activation ranges.
+/// File that `make` writes: the bundled base with activation ranges.
 pub(crate) const FILE: &str = ".bench/base.safetensors";
-/// The arithmetics that a base may compute in on a processor, by the names that `--precision` takes.
+/// Precisions of a base on the CPU, as `--precision` names them.
 pub(crate) const PRECISIONS: [&str; 3] = ["fp32", "bf16", "int8"];
 
-/// A base on the CPU, ready for its first forward pass.
+/// Opens a base on the CPU, ready for its first forward pass.
 ///
 /// # Errors
-/// If the file is no base, or this processor or build does not compute in that precision.
+/// If the file is not a base, or this processor or build does not support the precision.
 pub(crate) fn open_base(path: &Path, precision: &str, threads: usize) -> Result<Box<dyn Base>> {
     set_cpu_threads(threads);
     Ok(Box::new(Network::new(&BaseWeights::load(path)?, Device::Cpu, precision.parse()?)?))
 }
 
-/// Whether the processor multiplies bf16 itself; elsewhere every product is a detour over fp32.
+/// Tells whether the processor multiplies bf16 natively; elsewhere products go through fp32.
 pub(crate) fn has_native_bf16() -> bool {
     let flags = fs_err::read_to_string("/proc/cpuinfo").unwrap_or_default();
     ["avx512_bf16", "amx_bf16"].iter().any(|flag| flags.contains(flag))

@@ -1,5 +1,6 @@
-//! The lightest gRPC client that does the job, so that it takes little of the processors it shares with the server:
-//! requests are encoded beforehand, and a picture's bytes are shared by all requests that carry it.
+//! A minimal gRPC client that takes little of the processors it shares with the server.
+//!
+//! Requests are encoded beforehand, and share the bytes of the picture that they carry.
 
 use std::{net::SocketAddr, time::Duration};
 
@@ -18,23 +19,23 @@ use turret::{
 };
 
 const PATH: &str = "/turret.v1.Classifier/Classify";
-/// gRPC's frame: one byte for compression, four for the length.
+/// Length of gRPC's frame header: one byte for compression, four for the length.
 const FRAME_HEADER: usize = 5;
 
-/// A request ready for the wire: two parts of one message, which protobuf merges.
+/// A request ready for the wire, in two parts of one message, which protobuf merges.
 #[derive(Debug, Clone)]
 pub(crate) struct Payload {
-    /// The frame's header and the tasks.
+    /// Frame header and tasks.
     head: Bytes,
     picture: Bytes,
 }
 
-/// A picture encoded as a part of a request.
+/// Returns an encoded picture as a part of a request.
 pub(crate) fn encoded(picture: Vec<u8>) -> Bytes {
     picture_field(proto::image::Data::Encoded(picture.into()))
 }
 
-/// The pixels as a camera would send them.
+/// Returns raw pixels, as a camera sends them, as a part of a request.
 pub(crate) fn raw(picture: &PreparedImage) -> Bytes {
     picture_field(proto::image::Data::Raw(proto::RawFrame {
         pixels: picture.pixels.clone(),
@@ -78,12 +79,12 @@ impl Connection {
             .initial_connection_window_size(16 << 20)
             .handshake(stream)
             .await?;
-        // Ends with the connection; what went wrong there is seen by every request on it.
+        // Ends with the connection; every request on it sees its error.
         tokio::spawn(async move { connection.await.is_ok() });
         Ok(Self { sender, address })
     }
 
-    /// Sends a request and waits for its answer. Dropping the future resets the stream: the request is cancelled.
+    /// Sends a request and waits for its answer; dropping the future cancels the request.
     pub(crate) async fn call(
         &self,
         payload: &Payload,
@@ -104,7 +105,7 @@ impl Connection {
             (parts.headers, answer)
         };
         let bytes = read(&mut answer).await?;
-        // A rejection may come in the headers alone.
+        // An error may come in the headers alone.
         let code = match code_of(&headers) {
             Some(code) => code,
             None => {
@@ -116,7 +117,7 @@ impl Connection {
     }
 }
 
-/// The message of a successful answer.
+/// Decodes the message of a successful answer.
 pub(crate) fn decode(bytes: &Bytes) -> Result<ClassifyResponse> {
     let message = bytes.get(FRAME_HEADER..).context("the answer has no message")?;
     Ok(ClassifyResponse::decode(message)?)

@@ -1,4 +1,4 @@
-//! `make bench-edge`: the server with a base that returns at once, so that what remains is the edge's own cost.
+//! `make bench-edge`: the edge's own cost, measured with a base that returns at once.
 
 use std::{
     hint::black_box,
@@ -21,13 +21,13 @@ use crate::{
     null_server::{WIDTHS, identity},
     pictures,
     process::ServerProcess,
-    report::{Report, Wanted, figures},
+    report::{Report, Required, figures},
 };
 
-/// Side of an RGB8 picture of 20 KB.
+/// Side of a 20 KB RGB8 picture.
 const SMALL_SIDE: u32 = 82;
 const CLIENTS: [usize; 3] = [1, 16, 64];
-/// Clients at which the bar is.
+/// Number of clients to which the bar applies.
 const BAR: usize = 16;
 const PICTURES: usize = 32;
 const COUNT: &str = "turret_request_duration_seconds_count{rpc=\"Classify\"}";
@@ -36,10 +36,10 @@ const COUNT: &str = "turret_request_duration_seconds_count{rpc=\"Classify\"}";
 pub(crate) struct Arguments {
     #[arg(long, default_value = pictures::FOLDER)]
     pictures: std::path::PathBuf,
-    /// Length of one measurement
+    /// Length of a measurement
     #[arg(long, default_value_t = 5.0)]
     seconds: f64,
-    /// A smaller run: one second
+    /// Trial run of one second
     #[arg(long)]
     quick: bool,
 }
@@ -96,9 +96,9 @@ async fn run_all(arguments: &Arguments) -> Result<()> {
             ]);
             if (side, clients) == (SMALL_SIDE, BAR) {
                 let bar = "server's CPU a request, 20 KB raw RGB8, 16 clients, microseconds";
-                report.bar(bar, Wanted::AtMost(100.0), microseconds);
+                report.bar(bar, Required::AtMost(100.0), microseconds);
                 let share = 100.0 * metrics_microseconds / microseconds;
-                report.bar("metrics, per cent of that", Wanted::AtMost(1.0), share);
+                report.bar("metrics, per cent of that", Required::AtMost(1.0), share);
             }
         }
     }
@@ -118,22 +118,23 @@ async fn run_all(arguments: &Arguments) -> Result<()> {
     report.finish()
 }
 
-/// This program again, as a server.
+/// Returns a command that runs this program as a server.
 fn null_server(heads: &Path) -> Result<Command> {
     let mut command = Command::new(std::env::current_exe()?);
     command.arg("null-server").arg("--heads").arg(heads);
     Ok(command)
 }
 
-/// Microseconds for every call that the server makes for a request that is alone in its batch, at their best of many
-/// short trials. There is no switch that turns the metrics off, so their calls are timed by themselves.
+/// Returns microseconds of metrics calls for a request alone in its batch, best of many trials.
+///
+/// Metrics cannot be turned off, so their calls are timed by themselves.
 fn metrics_cost() -> Result<f64> {
     const TRIALS: usize = 100;
     const REQUESTS: u32 = 2_000;
     let metrics = Metrics::new()?;
     let counters = Arc::new(TaskCounters::new("task-0000", ["class-0", "class-1"]));
     let trial = |_| {
-        // As the server's timer does, outside of any request.
+        // As the server's timer does, outside any request.
         metrics.upkeep();
         let begun = Instant::now();
         for number in 0..REQUESTS {

@@ -1,4 +1,5 @@
-//! `make bench-engine`: the bare forward pass, beside other engines on the same weights, pictures and threads.
+//! `make bench-engine`: the bare forward pass against other engines on the same weights, pictures
+//! and threads.
 
 use std::{
     path::{Path, PathBuf},
@@ -13,30 +14,30 @@ use turret::{base::BaseWeights, config::processors};
 use crate::{
     base::{self, PRECISIONS, has_native_bf16},
     pictures,
-    report::{Report, Wanted, figures, median, median_ratio},
+    report::{Report, Required, figures, median, median_ratio},
     worker::Worker,
 };
 
 const BATCHES: [usize; 3] = [1, 8, 32];
-/// Pictures whose features are compared.
+/// Number of pictures whose features are compared.
 const COMPARED: usize = 32;
-/// A batch of one that takes longer is not worth anybody's time: larger batches are left out.
+/// Seconds of a batch of one above which an engine's larger batches are skipped.
 const BEARABLE: f64 = 2.0;
 
 #[derive(Args, Debug)]
 pub(crate) struct Arguments {
-    /// A base with activation ranges
+    /// Base file with activation ranges
     #[arg(long, default_value = base::FILE)]
     base: PathBuf,
     #[arg(long, default_value = pictures::FOLDER)]
     pictures: PathBuf,
-    /// A Python with torch, ONNX Runtime and OpenVINO
+    /// Python interpreter with torch, ONNX Runtime and OpenVINO
     #[arg(long, default_value = ".bench/venv/bin/python")]
     python: PathBuf,
     /// Threads of every engine
     #[arg(long, default_value_t = processors())]
     threads: usize,
-    /// Every engine has one turn a round for each batch size
+    /// Rounds, in each of which every engine runs every batch size once
     #[arg(long, default_value_t = 7)]
     rounds: usize,
     /// Length of a turn; at least one batch is computed
@@ -50,16 +51,16 @@ struct Contestant {
     engine: &'static str,
     precision: &'static str,
     worker: Worker,
-    /// Images a second, one for each round, for each of [`BATCHES`].
+    /// Images a second in each round, for each of [`BATCHES`].
     speeds: [Vec<f64>; BATCHES.len()],
     /// `|features - reference| / |reference|` over all compared pictures.
     error: f64,
     bearable: bool,
-    /// Its line in the table.
+    /// Row in the table.
     number: usize,
 }
 
-/// Threads of the one before may still wait for work with all their might.
+/// Pause in which the previous engine's threads stop spinning.
 const BETWEEN_TURNS: Duration = Duration::from_millis(200);
 
 const EAGER: (&str, &str) = ("PyTorch eager", "fp32");
@@ -69,7 +70,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     for round in 0..arguments.rounds {
         progress(&format!("round {} of {}", round + 1, arguments.rounds));
         for (position, batch) in BATCHES.into_iter().enumerate() {
-            // Nobody always follows the same other.
+            // Rotates, so that no engine always follows the same other one.
             contestants.rotate_left(1);
             for contestant in contestants.iter_mut().filter(|it| it.bearable || batch == 1) {
                 std::thread::sleep(BETWEEN_TURNS);
@@ -91,7 +92,7 @@ fn start_all(arguments: &Arguments) -> Result<Vec<Contestant>> {
     if weights.exists() {
         fs_err::remove_file(&weights)?;
     }
-    // The f32 numbers that Turret computes with, however the base file stores them.
+    // Saves the f32 values that Turret computes with, however the base file stores them.
     BaseWeights::load(&arguments.base)?.save(&weights)?;
 
     let mut contestants: Vec<Contestant> = Vec::new();
@@ -102,7 +103,7 @@ fn start_all(arguments: &Arguments) -> Result<Vec<Contestant>> {
             let mut worker = match Worker::start(&mut command) {
                 Ok(worker) => worker,
                 Err(error) if engine == "Turret" => {
-                    progress(&format!("left out: {error:#}"));
+                    progress(&format!("skipped: {error:#}"));
                     return Ok(());
                 }
                 Err(error) => bail!("{engine} {precision}: {error:#}"),
@@ -138,7 +139,7 @@ fn start_all(arguments: &Arguments) -> Result<Vec<Contestant>> {
             .arg(folder);
         command
     };
-    // First, because its features are the reference.
+    // Eager PyTorch comes first, because its features are the reference.
     enter(EAGER.0, EAGER.1, python("eager", "fp32"))?;
     enter("ONNX Runtime", "fp32", python("onnxruntime", "fp32"))?;
     for precision in PRECISIONS {
@@ -154,7 +155,7 @@ fn start_all(arguments: &Arguments) -> Result<Vec<Contestant>> {
     Ok(contestants)
 }
 
-/// This program again, as Turret's own engine.
+/// Returns a command that runs this program as a worker with Turret's engine.
 pub(crate) fn own_worker(
     base: &Path,
     precision: &str,
@@ -223,7 +224,7 @@ fn report(contestants: &[Contestant], arguments: &Arguments) -> Result<()> {
         for (position, batch) in BATCHES.into_iter().enumerate() {
             if let Some(found) = ratio(turret, find("OpenVINO", precision), position) {
                 let name = format!("Turret {precision} to OpenVINO {precision}, batch {batch}");
-                report.bar(name, Wanted::AtLeast(0.97), found);
+                report.bar(name, Required::AtLeast(0.97), found);
             }
         }
     }
@@ -231,15 +232,15 @@ fn report(contestants: &[Contestant], arguments: &Arguments) -> Result<()> {
         for (position, least) in [(0, 5.0), (1, 3.5)] {
             if let Some(found) = ratio(turret, Some(eager), position) {
                 let name = format!("Turret int8 to eager fp32, batch {}", BATCHES[position]);
-                report.bar(name, Wanted::AtLeast(least), found);
+                report.bar(name, Required::AtLeast(least), found);
             }
         }
     }
     report.finish()
 }
 
-/// Progress, beside the tables.
-#[expect(clippy::print_stderr, reason = "progress goes beside the tables")]
+/// Prints progress to standard error.
+#[expect(clippy::print_stderr, reason = "standard output holds the tables")]
 pub(crate) fn progress(line: &str) {
     eprintln!("{line}");
 }

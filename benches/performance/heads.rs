@@ -1,4 +1,4 @@
-//! Heads with random numbers, published as `fine-tune` publishes, and swapped at a steady rate.
+//! Heads of random numbers, published as `fine-tune` does, and swapped at a steady rate.
 
 use std::{
     path::{Path, PathBuf},
@@ -31,7 +31,7 @@ pub(crate) struct Heads {
     base: BaseIdentity,
     width: usize,
     side: u32,
-    /// Of every task; all are swapped in turn.
+    /// The version of every task; tasks are swapped in turn.
     version: Version,
     pub(crate) tasks: usize,
 }
@@ -64,7 +64,7 @@ impl Heads {
         Ok(heads)
     }
 
-    /// The file of every task's next version, in the order of the tasks.
+    /// Returns the file of every task's next version, in task order.
     fn next_version(&mut self) -> Result<Vec<(PathBuf, Vec<u8>)>> {
         self.version += 1;
         let file = |number| {
@@ -75,7 +75,7 @@ impl Heads {
         (0..self.tasks).map(file).collect()
     }
 
-    /// Publishes a new version of every task as fast as it goes; returns how many.
+    /// Publishes a new version of every task as fast as possible, and returns their number.
     pub(crate) fn swap_all(&mut self) -> Result<usize> {
         let files = self.next_version()?;
         for (path, bytes) in &files {
@@ -84,11 +84,11 @@ impl Heads {
         Ok(files.len())
     }
 
-    /// Starts to publish new versions at a steady rate, beside the load. The files are made beforehand.
+    /// Starts publishing new versions at a steady rate, from files made beforehand.
     pub(crate) fn swap_steadily(&mut self, a_second: f64, time: Duration) -> Result<Swapper> {
-        let wanted = (a_second * time.as_secs_f64()) as usize;
+        let count = (a_second * time.as_secs_f64()) as usize;
         let mut files = Vec::new();
-        while files.len() < wanted {
+        while files.len() < count {
             files.extend(self.next_version()?);
         }
         let stop = Arc::new(AtomicBool::new(false));
@@ -158,7 +158,7 @@ impl Heads {
     }
 }
 
-/// Publishes beside the load until it is told to stop.
+/// A thread that publishes beside the load until it is stopped.
 #[derive(Debug)]
 pub(crate) struct Swapper {
     stop: Arc<AtomicBool>,
@@ -166,9 +166,9 @@ pub(crate) struct Swapper {
 }
 
 impl Swapper {
-    /// How many versions were published.
+    /// Stops publishing and returns the number of versions published.
     pub(crate) fn stop(self) -> Result<usize> {
         self.stop.store(true, Ordering::Relaxed);
-        Ok(self.thread.join().map_err(|_| anyhow!("the thread that publishes panicked"))??)
+        Ok(self.thread.join().map_err(|_| anyhow!("the publishing thread panicked"))??)
     }
 }

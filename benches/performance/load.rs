@@ -1,5 +1,5 @@
-//! Load on a server: closed loops, whose clients wait for each answer, and open loops, whose requests come when they
-//! come.
+//! Load on a server: closed loops, whose clients wait for each answer, and open loops, whose
+//! requests arrive independently of answers.
 
 use std::{
     collections::BTreeMap,
@@ -24,14 +24,15 @@ use crate::{
 };
 
 const CONNECTIONS: usize = 4;
-/// Answers in the first moments of a closed loop are left out: the batches have not settled.
+/// Start of a closed loop whose answers are discarded, until batch sizes have settled.
 const WARM_UP: Duration = Duration::from_millis(500);
 
-/// What the n-th request of a load is.
+/// Maps a number to the load's request of that number.
 pub(crate) type Requests = Arc<dyn Fn(u64) -> Payload + Send + Sync>;
 
-/// Connections to a server. Every load opens its own: between loads this process waits for engines and would not answer
-/// the server's HTTP/2 pings.
+/// Connections to a server, opened anew for every load.
+///
+/// Between loads this process waits for engines and would not answer the server's HTTP/2 pings.
 #[derive(Debug)]
 pub(crate) struct Connections(Vec<Connection>);
 
@@ -49,26 +50,26 @@ impl Connections {
     }
 }
 
-/// An answer.
+/// An answer to a request.
 #[derive(Debug, Clone, Copy)]
 struct Answered {
     code: Code,
-    /// From the start of the load.
+    /// Time since the start of the load.
     at: Duration,
-    /// From the moment when the request was due; in a closed loop that is when it was sent.
+    /// Time since the request was due; in a closed loop, since it was sent.
     since_due: Duration,
     since_sent: Duration,
 }
 
-/// What became of a load.
+/// Result of a load.
 #[derive(Debug)]
 pub(crate) struct Outcome {
     answers: Vec<Answered>,
-    /// Processor time of this process, the client, in processors.
+    /// Processors that this process, the client, has kept busy.
     pub(crate) client_processors: f64,
 }
 
-/// `clients` callers, each with one request in flight.
+/// Runs `clients` callers with one request in flight each.
 ///
 /// # Errors
 /// If a connection breaks.
@@ -106,20 +107,23 @@ pub(crate) async fn closed_loop(
     Outcome::new(answers, begun, cpu)
 }
 
-/// Requests at the moments of a Poisson process, whether or not earlier ones have been answered. A request's time
-/// counts from the moment when it was due, so that a late client hides nothing (no coordinated omission).
+/// A load whose requests arrive as a Poisson process, independently of answers.
+///
+/// A request's time counts from when it was due, which avoids coordinated omission.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct OpenLoop {
     /// Requests a second, on average.
     pub(crate) rate: f64,
     pub(crate) time: Duration,
-    /// Seed of the moments.
+    /// Seed of the arrival times.
     pub(crate) seed: u64,
-    /// The deadline that each request carries.
+    /// Deadline of each request.
     pub(crate) timeout: Option<Duration>,
 }
 
 impl OpenLoop {
+    /// Runs the load.
+    ///
     /// # Errors
     /// If a connection breaks.
     pub(crate) async fn run(self, server: SocketAddr, requests: &Requests) -> Result<Outcome> {
@@ -129,7 +133,7 @@ impl OpenLoop {
         let mut calls = JoinSet::new();
         let (mut due, mut number) = (begun, 0);
         loop {
-            // The gaps of a Poisson process are exponential.
+            // Interarrival times of a Poisson process are exponential.
             due += Duration::from_secs_f64(-(1.0 - random.random::<f64>()).ln() / self.rate);
             if due.duration_since(begun) >= self.time {
                 break;
@@ -160,7 +164,7 @@ impl Outcome {
         Ok(Self { answers, client_processors })
     }
 
-    /// How many answers had which code.
+    /// Returns the number of answers by code.
     pub(crate) fn codes(&self) -> BTreeMap<String, usize> {
         let mut codes = BTreeMap::new();
         for answer in &self.answers {
@@ -177,8 +181,9 @@ impl Outcome {
         self.answers.len() - self.verdicts()
     }
 
-    /// Verdicts a second: the slope of the least-squares line through their times. They come a batch at a time;
-    /// a count over an interval would be off by up to a batch.
+    /// Returns verdicts a second: the slope of the least-squares line through their times.
+    ///
+    /// They come a batch at a time, so a count over an interval would be off by up to a batch.
     pub(crate) fn throughput(&self) -> f64 {
         let times: Vec<f64> = self
             .answers
@@ -196,12 +201,12 @@ impl Outcome {
         covariance / variance
     }
 
-    /// Time of the verdicts from when their requests were due.
+    /// Returns the times of verdicts since their requests were due.
     pub(crate) fn verdict_times(&self) -> Result<Times> {
         Times::of_verdicts(std::slice::from_ref(self))
     }
 
-    /// Time of everything but verdicts, from when it was sent: how soon a caller knows that it must go elsewhere.
+    /// Returns the times of all other answers since sending: how fast a caller can go elsewhere.
     pub(crate) fn refusal_times(&self) -> Result<Times> {
         let refusals = self.answers.iter().filter(|answer| answer.code != Code::Ok);
         Times::new(refusals.map(|answer| answer.since_sent))
@@ -213,7 +218,7 @@ impl Outcome {
 pub(crate) struct Times(Histogram<u64>);
 
 impl Times {
-    /// Of the verdicts of several loads together.
+    /// Returns the times of the verdicts of several loads together.
     pub(crate) fn of_verdicts(outcomes: &[Outcome]) -> Result<Self> {
         let answers = outcomes.iter().flat_map(|outcome| &outcome.answers);
         Self::new(answers.filter(|answer| answer.code == Code::Ok).map(|answer| answer.since_due))

@@ -1,5 +1,8 @@
-//! How fast Turret is: its bare engine beside other engines, the whole server beside the bare engine, and the edge
-//! alone. `make bench-engine`, `make bench-serve` and `make bench-edge`; `docs/performance.md` has the figures.
+//! Performance: the bare engine against other engines, the server against the bare engine, and the
+//! edge alone.
+//!
+//! Run by `make bench-engine`, `make bench-serve` and `make bench-edge`; the figures are in
+//! `docs/performance.md`.
 
 mod base;
 mod client;
@@ -23,23 +26,23 @@ use clap::{Args, Parser, Subcommand};
 struct Arguments {
     #[command(subcommand)]
     command: Command,
-    /// What `cargo bench` adds
+    /// Flag that `cargo bench` adds
     #[arg(long, hide = true, global = true)]
     bench: bool,
 }
 
 #[derive(Subcommand, Debug)]
 enum Command {
-    /// Images a second of the bare engine, beside eager PyTorch, ONNX Runtime and OpenVINO
+    /// Compare the bare engine with eager PyTorch, ONNX Runtime and OpenVINO
     Engine(engine::Arguments),
-    /// Throughput and latency through gRPC, as shares of the bare engine
+    /// Measure throughput and latency through gRPC against the bare engine
     Serve(serve::Arguments),
-    /// Requests a second and processor time a request of the server alone
+    /// Measure requests a second and processor time a request of the edge alone
     Edge(edge::Arguments),
-    /// Turret's engine as a process that answers questions; started by the others
+    /// Run Turret's engine as a worker; started by `engine` and `serve`
     #[command(hide = true)]
     EngineWorker(EngineWorker),
-    /// A server whose base returns at once; started by `edge`
+    /// Run a server whose base returns at once; started by `edge`
     #[command(hide = true)]
     NullServer(null_server::Arguments),
 }

@@ -1,4 +1,4 @@
-//! A whole server whose base returns at once.
+//! A complete server whose base returns at once.
 
 use std::path::PathBuf;
 
@@ -15,7 +15,7 @@ use turret::{
     server::{Server, ServerConfig},
 };
 
-/// ResNet34's.
+/// Feature widths of ResNet34.
 pub(crate) const WIDTHS: FeatureWidths = FeatureWidths { gap: 512, pyramid: 1920 };
 const ARCHITECTURE: &str = "null";
 
@@ -25,7 +25,7 @@ pub(crate) struct Arguments {
     heads: PathBuf,
 }
 
-/// Features of zeros, whatever the picture.
+/// A base that returns zeros for every picture.
 #[derive(Debug)]
 struct NullBase(BaseIdentity);
 
@@ -62,7 +62,7 @@ impl Base for NullBase {
     }
 }
 
-/// Serves as `turret serve` does with its defaults, until it is killed.
+/// Serves as `turret serve` does by default, until it is killed.
 pub(crate) fn run(arguments: Arguments) -> Result<()> {
     tracing_subscriber::fmt().json().flatten_event(true).with_writer(std::io::stderr).init();
     let runtime = tokio::runtime::Builder::new_multi_thread()

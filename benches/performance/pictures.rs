@@ -1,4 +1,4 @@
-//! The pictures that every benchmark looks at: `tools/surfaces`, made ready once.
+//! The pictures of all performance benchmarks: those of `tools/surfaces`, prepared once.
 
 use std::path::{Path, PathBuf};
 
@@ -6,13 +6,13 @@ use anyhow::{Context as _, Result, ensure};
 use image::{ExtendedColorType, codecs::jpeg::JpegEncoder};
 use turret::image::{ImageLimits, ImageSource, PreparedImage, Preprocess, Resize, decode};
 
-/// Where `make` draws them.
+/// Folder that `make` draws them into.
 pub(crate) const FOLDER: &str = ".bench/pictures";
-/// Side of the pictures that are sent and computed, in pixels.
+/// Side of the pictures in pixels.
 pub(crate) const SIDE: u32 = 224;
 const JPEG_QUALITY: u8 = 95;
 
-/// Every picture of a folder of classes, stretched to `side`, in an order that mixes the classes.
+/// Loads a folder of classes, stretched to `side`, in an order that mixes the classes.
 ///
 /// # Errors
 /// If the folder has no pictures.
@@ -33,7 +33,7 @@ pub(crate) fn load(folder: &Path, side: u32) -> Result<Vec<PreparedImage>> {
     numbered.iter().map(prepare).collect()
 }
 
-/// A JPEG of quality 95: about 20 KB.
+/// Encodes a JPEG of quality 95: about 20 KB.
 pub(crate) fn jpeg(picture: &PreparedImage) -> Result<Vec<u8>> {
     let mut bytes = Vec::new();
     let mut encoder = JpegEncoder::new_with_quality(&mut bytes, JPEG_QUALITY);
@@ -41,7 +41,7 @@ pub(crate) fn jpeg(picture: &PreparedImage) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Writes the pixels of all pictures, `[N, side, side, 3]` u8, where other engines read them.
+/// Writes the pixels of all pictures, `[N, side, side, 3]` u8, for other engines.
 pub(crate) fn write_pixels(pictures: &[PreparedImage], path: &Path) -> Result<()> {
     let pixels: Vec<u8> = pictures.iter().flat_map(|picture| &picture.pixels).copied().collect();
     Ok(fs_err::write(path, pixels)?)

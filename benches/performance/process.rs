@@ -1,4 +1,4 @@
-//! Processes under load: how to start a server and what it has used.
+//! Server processes: starting them, and what they have used.
 
 use std::{
     collections::HashMap,
@@ -13,27 +13,27 @@ use std::{
 use anyhow::{Context as _, Result};
 use serde_json::Value;
 
-/// A server that takes longer has failed.
+/// Longest time that a server may take to start.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// Processor time that a process has used, all its threads together, in user and kernel mode.
+/// Returns the processor time of a process: all threads, user and kernel mode.
 pub(crate) fn cpu_seconds(pid: u32) -> Result<f64> {
     let stat = procfs::process::Process::new(i32::try_from(pid)?)?.stat()?;
     Ok((stat.utime + stat.stime) as f64 / procfs::ticks_per_second() as f64)
 }
 
-/// A server as a process of its own; killed when dropped.
+/// A server in its own process; killed when dropped.
 #[derive(Debug)]
 pub(crate) struct ServerProcess {
     child: Child,
     pub(crate) grpc: SocketAddr,
     admin: SocketAddr,
-    /// From the start of the process until it said that it was ready.
+    /// Time from the start of the process until it was ready.
     pub(crate) start_up: Duration,
 }
 
 impl ServerProcess {
-    /// `turret serve` as it is built for release.
+    /// Starts the release build of `turret serve`.
     pub(crate) fn turret(
         base: &Path,
         heads: &Path,
@@ -68,11 +68,11 @@ impl ServerProcess {
         let mut child = command.stdin(Stdio::null()).stderr(Stdio::piped()).spawn()?;
         let stderr = BufReader::new(child.stderr.take().context("standard error is piped")?);
         let (sender, log) = mpsc::channel();
-        // Reads on for as long as the server lives: it must not wait for a full pipe.
+        // Reads as long as the server lives: it must not block on a full pipe.
         std::thread::spawn(move || {
             for line in stderr.lines().map_while(Result::ok) {
-                // After the start nobody listens.
-                let _nobody_listens = sender.send(line);
+                // Nothing receives the lines after the start.
+                let _disconnected = sender.send(line);
             }
         });
         let nowhere = SocketAddr::from(([0, 0, 0, 0], 0));
@@ -97,7 +97,7 @@ impl ServerProcess {
         cpu_seconds(self.child.id())
     }
 
-    /// Every series of `/metrics` by its name and labels.
+    /// Returns every series of `/metrics` by its name and labels.
     pub(crate) fn metrics(&self) -> Result<HashMap<String, f64>> {
         let text = ureq::get(format!("http://{}/metrics", self.admin))
             .call()?
@@ -126,7 +126,7 @@ impl ServerProcess {
 
 impl Drop for ServerProcess {
     fn drop(&mut self) {
-        // It may have ended by itself; either way it must not outlive this.
+        // It may have ended by itself; either way it must not outlive this value.
         let _ended = self.child.kill().and_then(|()| self.child.wait());
     }
 }

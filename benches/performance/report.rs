@@ -1,5 +1,5 @@
-//! What a benchmark found: Markdown on standard output, the same as JSON in `target/bench/`.
-#![expect(clippy::print_stdout, reason = "a benchmark speaks on standard output")]
+//! Results of a benchmark: Markdown on standard output, and JSON in `target/bench/`.
+#![expect(clippy::print_stdout, reason = "a benchmark prints to standard output")]
 
 use std::path::Path;
 
@@ -19,7 +19,7 @@ pub(crate) struct Report {
 struct Machine {
     processor: String,
     processors: usize,
-    /// Of those that matter to a network's speed, which the processor has.
+    /// The processor's instruction sets that matter for a network's speed.
     extensions: Vec<&'static str>,
     memory_gib: u64,
     kernel: String,
@@ -32,7 +32,7 @@ struct Table {
     rows: Vec<Vec<String>>,
 }
 
-/// A figure that was promised, and the one that was found.
+/// A required figure and the one found.
 #[derive(Debug, Serialize)]
 struct Bar {
     name: String,
@@ -41,9 +41,9 @@ struct Bar {
     met: bool,
 }
 
-/// What a found figure must be.
+/// Requirement on a figure.
 #[derive(Debug, Clone, Copy)]
-pub(crate) enum Wanted {
+pub(crate) enum Required {
     AtLeast(f64),
     AtMost(f64),
 }
@@ -53,7 +53,7 @@ impl Report {
         Self { name: name.into(), machine: Machine::this(), tables: Vec::new(), bars: Vec::new() }
     }
 
-    /// Prints a table at once: a benchmark takes minutes, and its first figures are worth reading meanwhile.
+    /// Prints a table at once, because a benchmark takes minutes.
     pub(crate) fn table(&mut self, title: &str, header: &[&str], rows: Vec<Vec<String>>) {
         println!("\n{title}\n\n| {} |", header.join(" | "));
         println!("|{}", "---|".repeat(header.len()));
@@ -64,10 +64,10 @@ impl Report {
         self.tables.push(Table { title: title.to_owned(), header, rows });
     }
 
-    pub(crate) fn bar(&mut self, name: impl Into<String>, wanted: Wanted, found: f64) {
+    pub(crate) fn bar(&mut self, name: impl Into<String>, wanted: Required, found: f64) {
         let (sign, limit, met) = match wanted {
-            Wanted::AtLeast(limit) => (">=", limit, found >= limit),
-            Wanted::AtMost(limit) => ("<=", limit, found <= limit),
+            Required::AtLeast(limit) => (">=", limit, found >= limit),
+            Required::AtMost(limit) => ("<=", limit, found <= limit),
         };
         self.bars.push(Bar { name: name.into(), wanted: format!("{sign} {limit}"), found, met });
     }
@@ -75,7 +75,7 @@ impl Report {
     /// Prints the bars and writes `target/bench/NAME.json`.
     pub(crate) fn finish(self) -> Result<()> {
         let Machine { processor, processors, extensions, memory_gib, kernel } = &self.machine;
-        println!("\nBars\n\n| bar | wanted | found | |\n|---|---|---|---|");
+        println!("\nBars\n\n| bar | required | found | |\n|---|---|---|---|");
         for Bar { name, wanted, found, met } in &self.bars {
             println!(
                 "| {name} | {wanted} | {} | {} |",
@@ -131,13 +131,13 @@ impl Machine {
     }
 }
 
-/// Three significant figures or all whole ones.
+/// Formats three significant figures, or all integer digits if there are more.
 pub(crate) fn figures(value: f64) -> String {
     let digits = if value == 0.0 { 0.0 } else { value.abs().log10().floor() };
     format!("{value:.*}", (2.0 - digits).clamp(0.0, 4.0) as usize)
 }
 
-/// The middle one, or the mean of the middle two; NaN of nothing.
+/// Returns the median, or NaN of no values.
 pub(crate) fn median(values: &[f64]) -> f64 {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
@@ -149,7 +149,7 @@ pub(crate) fn median(values: &[f64]) -> f64 {
     }
 }
 
-/// The median of the ratios, round by round: what disturbed a round disturbed both.
+/// Returns the median of each round's ratio: a disturbance affects both sides of a round.
 pub(crate) fn median_ratio(values: &[f64], others: &[f64]) -> f64 {
     median(&values.iter().zip(others).map(|(value, other)| value / other).collect::<Vec<_>>())
 }

@@ -1,8 +1,9 @@
-//! An engine in a process of its own, which computes only when it is told to: so engines can take turns.
+//! An engine in its own process that computes on request only, so that engines can take turns.
 //!
-//! One line asks, one line answers: `run BATCH SECONDS` -> `IMAGES SECONDS`; `features COUNT` -> a JSON list of
-//! `COUNT * width` numbers. A worker says `ready` first. `tools/bench/worker.py` speaks the same for other engines.
-#![expect(clippy::print_stdout, reason = "the worker's answers are lines on standard output")]
+//! One line asks, one line answers: `run BATCH SECONDS` -> `IMAGES SECONDS`; `features COUNT` ->
+//! a JSON list of `COUNT * width` numbers. A worker first writes `ready`. `tools/bench/worker.py`
+//! implements the same protocol for other engines.
+#![expect(clippy::print_stdout, reason = "the worker answers on standard output")]
 
 use std::{
     io::{BufRead as _, BufReader, Write as _},
@@ -12,11 +13,11 @@ use std::{
 
 use anyhow::{Context as _, Result, bail, ensure};
 use turret::{
-    base::{Base, Wanted},
+    base::{Base, Outputs},
     image::PreparedImage,
 };
 
-/// The parent's side.
+/// The parent's side of a worker.
 #[derive(Debug)]
 pub(crate) struct Worker {
     child: Child,
@@ -28,7 +29,7 @@ impl Worker {
     /// Starts a worker and waits until its engine is loaded.
     ///
     /// # Errors
-    /// If it ends instead; what it had to say stands on standard error.
+    /// If it ends instead; its messages are on standard error.
     pub(crate) fn start(command: &mut Command) -> Result<Self> {
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
         let questions = child.stdin.take().context("standard input is piped")?;
@@ -39,14 +40,14 @@ impl Worker {
         Ok(worker)
     }
 
-    /// Images a second of batches of this size, computed one after another for at least this long.
+    /// Runs batches of this size for at least this long, and returns images a second.
     pub(crate) fn run(&mut self, batch: usize, time: Duration) -> Result<f64> {
         let answer = self.ask(&format!("run {batch} {}", time.as_secs_f64()))?;
-        let (images, seconds) = answer.split_once(' ').context("two numbers are wanted")?;
+        let (images, seconds) = answer.split_once(' ').context("the answer is not two numbers")?;
         Ok(images.parse::<f64>()? / seconds.parse::<f64>()?)
     }
 
-    /// The features of the first pictures, one after another.
+    /// Returns the features of the first pictures, concatenated.
     pub(crate) fn features(&mut self, count: usize) -> Result<Vec<f32>> {
         Ok(serde_json::from_str(&self.ask(&format!("features {count}"))?)?)
     }
@@ -68,14 +69,14 @@ impl Worker {
 
 impl Drop for Worker {
     fn drop(&mut self) {
-        // It may have ended by itself; either way it must not outlive this.
+        // It may have ended by itself; either way it must not outlive this value.
         let _ended = self.child.kill().and_then(|()| self.child.wait());
     }
 }
 
-/// The worker's side, for Turret's own engine: answers until standard input ends.
+/// Runs the worker's side with Turret's engine until standard input ends.
 pub(crate) fn answer_questions(base: &mut dyn Base, pictures: &[PreparedImage]) -> Result<()> {
-    base.forward(&[&pictures[0]], Wanted::default())?;
+    base.forward(&[&pictures[0]], Outputs::default())?;
     answer("ready")?;
     for line in std::io::stdin().lines() {
         let line = line?;
@@ -88,7 +89,7 @@ pub(crate) fn answer_questions(base: &mut dyn Base, pictures: &[PreparedImage]) 
             ["features", count] => {
                 answer(&serde_json::to_string(&features(base, &pictures[..count.parse()?])?)?)?;
             }
-            _ => bail!("{line:?} is no question for a worker"),
+            _ => bail!("unknown question {line:?}, expected \"run\" or \"features\""),
         }
     }
     Ok(())
@@ -109,7 +110,7 @@ fn run(
     let (begun, mut images) = (Instant::now(), 0);
     loop {
         let batch: Vec<&PreparedImage> = upcoming.by_ref().take(batch).collect();
-        base.forward(&batch, Wanted::default())?;
+        base.forward(&batch, Outputs::default())?;
         images += batch.len();
         if begun.elapsed() >= time {
             return Ok((images, begun.elapsed()));
@@ -120,7 +121,7 @@ fn run(
 fn features(base: &mut dyn Base, pictures: &[PreparedImage]) -> Result<Vec<f32>> {
     let mut all = Vec::new();
     for batch in pictures.chunks(8) {
-        all.extend(base.forward(&batch.iter().collect::<Vec<_>>(), Wanted::default())?.gap);
+        all.extend(base.forward(&batch.iter().collect::<Vec<_>>(), Outputs::default())?.gap);
     }
     Ok(all)
 }

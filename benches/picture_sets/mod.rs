@@ -1,4 +1,4 @@
-//! Pictures that no pretraining here has seen, and their features: what the benches of training learn from.
+//! Pictures that no pretraining here has seen, and their features, for the benchmarks of training.
 
 use std::path::{Path, PathBuf};
 
@@ -20,12 +20,12 @@ pub(crate) struct ClassPictures {
     test: Vec<PreparedImage>,
 }
 
-/// A question to put to every base.
+/// A classification problem to measure features with.
 #[derive(Debug)]
 pub(crate) struct PictureSet {
     pub(crate) name: &'static str,
     pub(crate) classes: Vec<ClassPictures>,
-    /// Training pictures of each class, one line of the table each.
+    /// Numbers of training pictures a class, one row of the table each.
     pub(crate) sizes: &'static [usize],
 }
 
@@ -51,7 +51,7 @@ impl PictureFeatures {
     }
 }
 
-/// A training set of `size` pictures a class, drawn by the seed, and all test pictures.
+/// Returns a training set of `size` pictures a class, drawn by the seed, and all test pictures.
 pub(crate) fn examples(
     classes: &[ClassFeatures],
     set: FeatureSet,
@@ -69,7 +69,7 @@ pub(crate) fn examples(
     (train, test)
 }
 
-/// Folds of a training set of [`examples`]: every class is spread evenly, in the order of the draw.
+/// Returns folds of a training set of [`examples`], with every class spread evenly over them.
 pub(crate) fn folds(train: &Examples, size: usize) -> Folds {
     let count = size.min(5);
     Folds {
@@ -79,7 +79,7 @@ pub(crate) fn folds(train: &Examples, size: usize) -> Folds {
     }
 }
 
-/// Share of the pictures whose most probable class is theirs.
+/// Returns the share of pictures that are classified correctly.
 pub(crate) fn accuracy(classifier: &Classifier, examples: &Examples) -> f64 {
     let rows = || classifier.weight.chunks_exact(examples.width).zip(&classifier.bias);
     let right = examples.rows().filter(|picture| {
@@ -92,7 +92,7 @@ pub(crate) fn accuracy(classifier: &Classifier, examples: &Examples) -> f64 {
     right.count() as f64 / examples.len() as f64
 }
 
-/// The demo's classes; see `tools/surfaces`.
+/// Loads the demo's classes; see `tools/surfaces`.
 pub(crate) fn surfaces(folder: &Path) -> Result<PictureSet> {
     let all = |half: &str, class: &Path| -> Result<Vec<PreparedImage>> {
         let folder = folder.join(half).join(class);
@@ -108,7 +108,7 @@ pub(crate) fn surfaces(folder: &Path) -> Result<PictureSet> {
     Ok(PictureSet { name: "demo surfaces", classes, sizes: &[5, 20, 100] })
 }
 
-/// Crops at random places, for training from the left of each photograph, for testing from the right.
+/// Crops each photograph at random places: the left for training, the right for testing.
 pub(crate) fn textures(folder: &Path) -> Result<PictureSet> {
     const CROP: u32 = 96;
     const TRAIN: usize = 80;

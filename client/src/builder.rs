@@ -1,4 +1,4 @@
-//! What a client is told before it connects.
+//! The settings of a client.
 
 use std::time::Duration;
 
@@ -9,14 +9,14 @@ use crate::{
     proto::{classifier_client::ClassifierClient, heads_client::HeadsClient},
 };
 
-/// A server that vanished without closing the connection is noticed after these two together.
+/// A server that vanished silently is detected after these two together.
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(30);
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The settings of a [`Client`], made by [`Client::builder`].
 ///
-/// Connections are plain text for now: an `https://` address is answered with
-/// [`Error::TlsUnsupported`]. The options of TLS will be methods of this builder.
+/// Connections are plain text for now: an `https://` address fails with
+/// [`Error::TlsUnsupported`]. TLS options will be methods of this builder.
 #[derive(Debug, Clone)]
 #[must_use]
 pub struct ClientBuilder {
@@ -38,21 +38,21 @@ impl ClientBuilder {
         }
     }
 
-    /// Bounds the time of opening a connection, 10 s by default.
+    /// Bounds the time to open a connection, 10 s by default.
     pub fn connect_timeout(mut self, timeout: Duration) -> Self {
         self.connect_timeout = timeout;
         self
     }
 
-    /// Bounds the time of a call, retries included, 30 s by default.
+    /// Bounds the time of a call including retries, 30 s by default.
     ///
-    /// [`Client::classify_within`] takes another one for a single call. Streams have none.
+    /// [`Client::classify_within`] overrides it for a single call. Streams have none.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;
         self
     }
 
-    /// Sets the largest answer to accept, 64 MiB by default; the server bounds requests itself.
+    /// Sets the maximum size of an answer, 64 MiB by default; the server bounds requests.
     pub fn max_message_bytes(mut self, bytes: usize) -> Self {
         self.max_message_bytes = bytes;
         self
@@ -67,8 +67,8 @@ impl ClientBuilder {
     /// Opens the connection.
     ///
     /// # Errors
-    /// [`Error::InvalidUrl`] or [`Error::TlsUnsupported`] for what is not `http://HOST:PORT`,
-    /// [`Error::Connect`] if nobody answers there.
+    /// [`Error::InvalidUrl`] or [`Error::TlsUnsupported`] if the address is not
+    /// `http://HOST:PORT`, [`Error::Connect`] if no server answers there.
     pub async fn connect(self) -> Result<Client, Error> {
         let channel = self
             .endpoint()?

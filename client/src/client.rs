@@ -1,4 +1,4 @@
-//! The calls of the protocol.
+//! The client and its calls.
 
 use std::time::Duration;
 
@@ -32,20 +32,20 @@ impl Client {
         Self::builder(url).connect().await
     }
 
-    /// Begins the settings of a client of `http://HOST:PORT`.
+    /// Returns a builder for a client of `http://HOST:PORT`.
     pub fn builder(url: impl Into<String>) -> ClientBuilder {
         ClientBuilder::new(url.into())
     }
 
-    /// Asks for verdicts on one image, within the client's timeout.
+    /// Classifies one image, within the client's timeout.
     ///
     /// # Errors
-    /// [`Error::Call`], after retries if the server had no room or could not be reached.
+    /// [`Error::Call`], after retries if the server had no room or was unavailable.
     pub async fn classify(&self, request: ClassifyRequest) -> Result<ClassifyResponse, Error> {
         self.classify_within(request, self.timeout).await
     }
 
-    /// Asks for verdicts on one image, within `timeout`, retries included.
+    /// Classifies one image, within `timeout` including retries.
     ///
     /// # Errors
     /// As [`Client::classify`].
@@ -91,7 +91,7 @@ impl Client {
         .await
     }
 
-    /// Returns the present state of every head, then each change as it happens.
+    /// Returns the current state of every head, then each change as it happens.
     ///
     /// # Errors
     /// As [`Client::classify_stream`].

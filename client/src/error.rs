@@ -1,4 +1,4 @@
-//! Why there is no answer.
+//! The client's error.
 
 use std::{error::Error as StdError, iter::successors, time::Duration};
 
@@ -11,18 +11,18 @@ use tonic_types::StatusExt;
 pub enum Error {
     #[error("invalid server address {url:?}, expected \"http://HOST:PORT\"")]
     InvalidUrl { url: String },
-    /// Nothing was sent: what was meant to be encrypted never goes out in plain text.
+    /// Nothing was sent: an `https://` address never falls back to plain text.
     #[error("cannot connect to {url}: TLS is not supported yet, expected \"http://HOST:PORT\"")]
     TlsUnsupported { url: String },
     #[error("cannot reach {url}")]
     Connect { url: String, source: tonic::transport::Error },
-    /// The server's own error, or a connection that broke (UNAVAILABLE), or no answer in time
+    /// An error from the server, a broken connection (UNAVAILABLE) or no answer in time
     /// (DEADLINE_EXCEEDED).
     #[error("{code:?}: {message}")]
     #[non_exhaustive]
     Call {
         code: Code,
-        /// Stable name in SCREAMING_SNAKE_CASE, for programs. Absent if not the server failed.
+        /// Stable name in SCREAMING_SNAKE_CASE, for programs. Absent for a local failure.
         reason: Option<String>,
         /// Field of the request at fault, under its protocol name.
         field: Option<String>,
@@ -34,7 +34,7 @@ pub enum Error {
 }
 
 impl Error {
-    /// Returns the gRPC code of a failed call; none if no call was made.
+    /// Returns the gRPC code of a failed call, `None` if no call was made.
     pub fn code(&self) -> Option<Code> {
         match self {
             Self::Call { code, .. } => Some(*code),
@@ -61,7 +61,7 @@ impl Error {
 
 impl From<Status> for Error {
     fn from(status: Status) -> Self {
-        // Statuses from the server have no source; those that tonic makes of a failure here do.
+        // Only a status that tonic makes of a local failure has a source.
         if let Some(failure) = status.source() {
             return from_failure(failure, &status);
         }
@@ -77,21 +77,21 @@ impl From<Status> for Error {
     }
 }
 
-/// Gives a failure of the transport the code that gRPC's specification asks for.
+/// Maps a transport failure to the code that gRPC's specification requires.
 ///
-/// tonic answers an expired timeout with CANCELLED, and without its server's half a broken
-/// connection with UNKNOWN.
+/// tonic reports an expired timeout as CANCELLED and, built without its server, a broken connection
+/// as UNKNOWN.
 fn from_failure(failure: &(dyn StdError + 'static), status: &Status) -> Error {
     let causes = || successors(Some(failure), |error| StdError::source(*error));
     if causes().any(|error| error.is::<TimeoutExpired>()) {
         return Error::too_late();
     }
     let reset = causes().filter_map(|error| error.downcast_ref::<h2::Error>()).any(|error| {
-        // The server gave up this one stream; the connection still stands.
+        // The server reset only this stream; the connection is intact.
         error.is_reset() && error.reason() != Some(h2::Reason::REFUSED_STREAM)
     });
     let code = if reset { status.code() } else { Code::Unavailable };
-    // tonic's own message is only "transport error"; the cause is at the end of the chain.
+    // tonic's message is only "transport error"; the cause is the last of the chain.
     let cause = causes().last().map_or_else(String::new, ToString::to_string);
     Error::local(code, format!("{}: {cause}", status.message()))
 }

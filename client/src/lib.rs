@@ -3,7 +3,7 @@
 //! ```no_run
 //! use turret_client::{Client, Error, proto::ClassifyRequest};
 //!
-//! # async fn judge(picture: Vec<u8>) -> Result<(), Error> {
+//! # async fn classify(picture: Vec<u8>) -> Result<(), Error> {
 //! let client = Client::connect("http://127.0.0.1:50051").await?;
 //! let request = ClassifyRequest::new(picture, ["bracket-left"]);
 //! for verdict in client.classify(request).await?.verdicts {
@@ -14,16 +14,15 @@
 //! ```
 //!
 //! One [`Client`] serves a whole program: it is cheap to clone, its clones share one connection,
-//! and a lost connection is opened again by the next call. [`Client::classify`] and
-//! [`Client::heads`] end at a deadline and retry until then what can succeed later; see
-//! [`RetryPolicy`]. The server reads the remaining time from each attempt and does not start on
-//! what would come too late. Streams ([`Client::classify_stream`], [`Client::watch`]) have no
-//! deadline and are not retried.
+//! and the next call reopens a lost connection. [`Client::classify`] and [`Client::heads`] end at a
+//! deadline and until then retry failures that may be transient; see [`RetryPolicy`]. Each attempt
+//! tells the server the remaining time, and the server does not start work that would be too late.
+//! Streams ([`Client::classify_stream`], [`Client::watch`]) have no deadline and are not retried.
 //!
-//! Only a verdict whose decision is PASS lets a part pass. An [`Error`], NOT_JUDGED and a decision
-//! that this build does not know never do.
+//! Only a verdict whose decision is PASS lets a part pass. An [`Error`], NOT_JUDGED or a decision
+//! unknown to this build never does.
 //!
-//! With the feature `cli`, which is on by default, `cli` has the subcommands of `turretctl`.
+//! The default feature `cli` adds the subcommands of `turretctl`.
 //! A program that only needs the library sets `default-features = false`.
 
 mod builder;

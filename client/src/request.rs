@@ -1,13 +1,13 @@
-//! Requests without the nesting of the generated types.
+//! Builds requests without the nesting of the generated types.
 
 use bytes::Bytes;
 
 use crate::proto::{ClassifyRequest, Image, RawFrame, image::Data};
 
 impl ClassifyRequest {
-    /// Makes a request about one image for one or more tasks; all else is left at its default.
+    /// Returns a request to classify one image for one or more tasks, with defaults for all else.
     ///
-    /// The image is the bytes of a picture file or a [`RawFrame`].
+    /// The image is the bytes of a picture file, or a [`RawFrame`].
     pub fn new<T: Into<String>>(
         image: impl Into<Image>,
         tasks: impl IntoIterator<Item = T>,

@@ -1,4 +1,4 @@
-//! Sends a call again while it can still succeed before its deadline.
+//! Retries a call while it can still succeed before its deadline.
 
 use std::time::Duration;
 
@@ -7,37 +7,37 @@ use tonic::{Code, Request, Response, Status};
 
 use crate::Error;
 
-/// Longer timeouts are cut to this one, so that no sum of times overflows.
-const LONGEST_TIMEOUT: Duration = Duration::from_secs(365 * 24 * 3600);
+/// Longer timeouts are cut to this one, so that adding times cannot overflow.
+const MAX_TIMEOUT: Duration = Duration::from_secs(365 * 24 * 3600);
 
-/// How often and after which waits a failed call is sent again.
+/// How often and how soon a failed call is retried.
 ///
-/// Only UNAVAILABLE and a RESOURCE_EXHAUSTED that says when to come back (`RetryInfo`) are retried,
-/// and only if the wait ends before the deadline. Each wait is the backoff or what the server asks
-/// for, whichever is longer, and up to half as much again at random, so that clients that were
-/// refused together do not return together.
+/// Only UNAVAILABLE and RESOURCE_EXHAUSTED with a `RetryInfo` are retried, and only if the wait
+/// ends before the deadline. Each wait is the exponential backoff or the server's `RetryInfo`,
+/// whichever is longer, plus a random jitter of up to half of it, so that clients refused together
+/// do not return together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RetryPolicy {
-    /// Most attempts of one call, the first included. By default only the deadline bounds them.
+    /// Maximum attempts of one call, including the first. By default only the deadline bounds them.
     pub max_attempts: u32,
-    /// Backoff after the first attempt, 100 ms by default; it doubles with each further one.
+    /// Backoff after the first attempt, 100 ms by default; doubles with each further attempt.
     pub initial_backoff: Duration,
-    /// Longest backoff, 2 s by default.
+    /// Maximum backoff, 2 s by default.
     pub max_backoff: Duration,
 }
 
 impl RetryPolicy {
-    /// One attempt and no more.
+    /// A policy of one attempt.
     pub const NEVER: Self =
         Self { max_attempts: 1, initial_backoff: Duration::ZERO, max_backoff: Duration::ZERO };
 
-    /// Returns how long to wait after a number of failed attempts; `None` if it is over.
+    /// Returns how long to wait after `attempts` failed attempts, or `None` to give up.
     ///
     /// `jitter` is in [0, 1).
     fn wait(&self, error: &Error, attempts: u32, jitter: f64) -> Option<Duration> {
         let Error::Call { code, retry_after, .. } = error else { return None };
-        let has_no_room = *code == Code::ResourceExhausted && retry_after.is_some();
-        let can_succeed = *code == Code::Unavailable || has_no_room;
+        let is_full = *code == Code::ResourceExhausted && retry_after.is_some();
+        let can_succeed = *code == Code::Unavailable || is_full;
         if !can_succeed || attempts >= self.max_attempts {
             return None;
         }
@@ -58,7 +58,7 @@ impl Default for RetryPolicy {
     }
 }
 
-/// Calls `rpc` until it succeeds, cannot succeed any more, or the deadline would pass.
+/// Calls `rpc` until it succeeds, fails permanently, or the deadline would pass.
 ///
 /// Each attempt tells the server the time that remains (`grpc-timeout`).
 pub(crate) async fn call<Q, A, F>(
@@ -71,13 +71,13 @@ where
     Q: Clone,
     F: Future<Output = Result<Response<A>, Status>>,
 {
-    let deadline = Instant::now() + timeout.min(LONGEST_TIMEOUT);
+    let deadline = Instant::now() + timeout.min(MAX_TIMEOUT);
     let remaining = || deadline.saturating_duration_since(Instant::now());
     let mut attempts = 0;
     loop {
         let mut attempt = Request::new(request.clone());
         attempt.set_timeout(remaining());
-        // tonic's own timer ends with the answer's headers; this one bounds its body too.
+        // tonic's own timer stops at the answer's headers; this one also bounds its body.
         let error = match timeout_at(deadline, rpc(attempt)).await {
             Ok(Ok(response)) => return Ok(response.into_inner()),
             Ok(Err(status)) => Error::from(status),
@@ -114,14 +114,14 @@ mod tests {
     }
 
     #[test]
-    fn jitter_adds_up_to_half_and_takes_nothing_away() {
+    fn jitter_adds_up_to_half() {
         let error = failure(Code::ResourceExhausted, Some(300 * MS));
         assert_eq!(policy().wait(&error, 1, 0.0), Some(300 * MS));
         assert_eq!(policy().wait(&error, 1, 0.5), Some(375 * MS));
     }
 
     #[test]
-    fn server_that_asks_for_more_than_the_maximum_gets_it() {
+    fn retry_info_may_exceed_the_maximum_backoff() {
         let error = failure(Code::Unavailable, Some(Duration::from_secs(7)));
         assert_eq!(policy().wait(&error, 5, 0.0), Some(Duration::from_secs(7)));
         let error = failure(Code::Unavailable, Some(Duration::MAX));
@@ -137,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn attempts_end_at_the_policys_maximum() {
+    fn attempts_end_at_the_maximum() {
         let error = failure(Code::Unavailable, None);
         assert!(policy().wait(&error, 8, 0.0).is_some());
         assert_eq!(policy().wait(&error, 9, 0.0), None);

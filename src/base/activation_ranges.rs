@@ -1,10 +1,10 @@
-//! In which range each map of a network lies: what int8 needs to know beside the weights.
+//! The ranges of a network's maps, which int8 needs besides the weights.
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-/// The values of a map, but for a few that are cut off.
+/// The range of a map's values, with a few outliers cut off.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Range {
@@ -12,13 +12,13 @@ pub struct Range {
     pub largest: f32,
 }
 
-/// A range for the network's input and for the result of each convolution, by name.
+/// The ranges of the network's input and of each convolution's output, by name.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ActivationRanges {
-    /// Per cent of the values that lie below a range's upper end.
+    /// Percentage of the values that lie below a range's upper end.
     pub percentile: f64,
-    /// Pictures on which they were measured.
+    /// Number of pictures measured.
     pub images: usize,
     pub ranges: BTreeMap<String, Range>,
 }

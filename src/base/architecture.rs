@@ -1,4 +1,4 @@
-//! The supported networks, under torchvision's names.
+//! The supported networks, ResNet18, ResNet34 and VGG16, under torchvision's names.
 
 use std::{fmt, str::FromStr};
 
@@ -6,14 +6,16 @@ use super::FeatureWidths;
 use super::layers::{self, ConvSpec, Stage};
 use crate::error::ParseNameError;
 
-/// A network that torchvision has; the base is all of it but the classifier.
+/// A torchvision network; the base is all of it except the classifier.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Architecture {
     /// He et al. 2016.
     ResNet18,
     /// He et al. 2016.
     ResNet34,
-    /// Simonyan and Zisserman 2015; its features are averaged over the last map, which torchvision's classifier does not do.
+    /// Simonyan and Zisserman 2015.
+    ///
+    /// Its `gap` averages the last map, which torchvision's own classifier does not do.
     Vgg16,
 }
 
@@ -28,7 +30,7 @@ impl Architecture {
         }
     }
 
-    /// For messages.
+    /// Lists all names for messages.
     pub(crate) fn names() -> String {
         Self::ALL.map(Self::name).join(", ")
     }
@@ -48,7 +50,7 @@ impl Architecture {
         FeatureWidths { gap: stages.last().map_or(0, |stage| stage.channels), pyramid: 2 * pyramid }
     }
 
-    /// Every parameter and statistic with its shape, the classifier left out.
+    /// Returns every parameter and statistic with its shape, the classifier left out.
     pub fn parameters(self) -> Vec<(String, Vec<usize>)> {
         self.stages().iter().flat_map(Stage::parameters).collect()
     }
@@ -75,9 +77,9 @@ impl FromStr for Architecture {
 mod tests {
     use super::*;
 
-    /// torchvision's own counts without the classifier: parameters plus BatchNorm statistics.
+    /// torchvision's counts without the classifier: parameters plus BatchNorm statistics.
     #[test]
-    fn has_as_many_numbers_as_torchvision() {
+    fn parameter_counts_match_torchvision() {
         for (architecture, parameters, statistics) in [
             (Architecture::ResNet18, 11_176_512, 9_600),
             (Architecture::ResNet34, 21_284_672, 17_024),
@@ -93,7 +95,7 @@ mod tests {
     }
 
     #[test]
-    fn widths_are_those_of_the_last_map_and_of_all_stages() {
+    fn widths_follow_the_last_map_and_the_pyramid_stages() {
         let widths = |architecture: Architecture| {
             let FeatureWidths { gap, pyramid } = architecture.widths();
             (gap, pyramid)

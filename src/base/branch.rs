@@ -1,14 +1,16 @@
-//! Where a deep head leaves the shared trunk, and what it brings along.
+//! Where a deep head leaves the shared trunk, and its private layers.
 
 use std::{collections::BTreeMap, fmt, str::FromStr};
 
 use super::Architecture;
 use crate::error::ParseNameError;
 
-/// The layer that deep heads may have for themselves, as torchvision names it: the last of a ResNet.
+/// The layer whose blocks deep heads may copy: the last of a ResNet, under torchvision's name.
 const LAYER: &str = "layer4";
 
-/// The first block of `layer4` that a deep head has for itself: `layer4` is all of them, `layer4.2` the third and later.
+/// The first block of `layer4` of which a deep head has a private copy.
+///
+/// `layer4` stands for all blocks, `layer4.2` for the third and later.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct BranchPoint {
     pub first_block: usize,
@@ -26,7 +28,7 @@ impl fmt::Display for BranchPoint {
 impl FromStr for BranchPoint {
     type Err = ParseNameError;
 
-    /// Only what [`Display`](fmt::Display) writes.
+    /// Accepts only what [`Display`](fmt::Display) writes.
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let block = text.strip_prefix(LAYER).and_then(|rest| match rest.strip_prefix('.') {
             None if rest.is_empty() => Some(0),
@@ -58,17 +60,17 @@ pub struct BranchTensor {
 }
 
 impl BranchWeights {
-    /// What its numbers take in f32.
+    /// Returns the size of its values in f32.
     pub fn bytes(&self) -> u64 {
         self.tensors.values().map(|tensor| 4 * tensor.values.len() as u64).sum()
     }
 }
 
-/// A branch among those that a device holds.
+/// Identifies a branch among those on a device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct BranchId(pub u64);
 
-/// A branch on a device, there for as long as this lives.
+/// A branch on a device, released when this is dropped.
 pub struct LoadedBranch {
     pub branch: BranchPoint,
     pub id: BranchId,
@@ -76,7 +78,7 @@ pub struct LoadedBranch {
 }
 
 impl LoadedBranch {
-    /// `release` is called once, when this is dropped.
+    /// Takes `release`, which is called once, on drop.
     pub fn new(
         branch: BranchPoint,
         id: BranchId,
@@ -102,10 +104,11 @@ impl fmt::Debug for LoadedBranch {
 
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BranchError {
-    #[error("{architecture} has no {branch} to branch off at; {} are there", .known.join(", "))]
+    #[error("{architecture} has no branch point {branch}, expected one of {}", .known.join(", "))]
     NoSuchPlace { architecture: Architecture, branch: BranchPoint, known: Vec<String> },
     #[error(
-        "{architecture} has no blocks that a head could have for itself; take a ResNet, or strategy feature-extraction"
+        "{architecture} has no blocks for a deep head to copy; \
+         use a ResNet, or strategy feature-extraction"
     )]
     NoBlocks { architecture: Architecture },
     #[error("its private layers lack tensor {name}")]
@@ -115,7 +118,8 @@ pub enum BranchError {
     #[error("tensor {name} of its private layers has shape {found:?}, expected {expected:?}")]
     Shape { name: String, expected: Vec<usize>, found: Vec<usize> },
     #[error(
-        "heads with layers of their own cannot run on this base; with --server, give the base file by --base instead"
+        "deep heads cannot run on this base; \
+         with --server, pass the base file with --base instead"
     )]
     NotHere,
 }
@@ -125,7 +129,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_branch_has_one_name() {
+    fn branch_point_has_exactly_one_name() {
         for (text, first_block) in [("layer4", 0), ("layer4.1", 1), ("layer4.2", 2)] {
             assert_eq!(text.parse(), Ok(BranchPoint { first_block }));
             assert_eq!(BranchPoint { first_block }.to_string(), text);

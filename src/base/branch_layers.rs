@@ -1,4 +1,4 @@
-//! The private layers of a deep head, as part of the network that they are copied from.
+//! The private layers of a deep head, as part of the network they are copied from.
 
 use super::{
     Architecture, BaseWeights, BranchError, BranchPoint, BranchTensor, BranchWeights,
@@ -6,7 +6,7 @@ use super::{
 };
 
 impl Architecture {
-    /// The blocks from the branch on, as one stage.
+    /// Returns the blocks from the branch point on, as one stage.
     pub(crate) fn branch_stage(self, branch: BranchPoint) -> Result<Stage<ConvSpec>, BranchError> {
         let stage = self.last_stage_of_blocks()?;
         if branch.first_block >= stage.steps.len() {
@@ -22,23 +22,23 @@ impl Architecture {
         self.stages().pop().filter(are_blocks).ok_or(BranchError::NoBlocks { architecture: self })
     }
 
-    /// Every place where a head may branch off, the earliest first; none where there are no blocks.
+    /// Returns every branch point, earliest first; none for a network without blocks (VGG16).
     pub fn branches(self) -> Vec<BranchPoint> {
         let blocks = self.last_stage_of_blocks().map_or(0, |stage| stage.steps.len());
         (0..blocks).map(|first_block| BranchPoint { first_block }).collect()
     }
 
-    /// Channels, height and width of the map that the branch reads, for a picture of this side.
+    /// Returns channels, height and width of the map that the branch reads, for this picture side.
     pub fn branch_map(self, branch: BranchPoint, side: u32) -> Result<[usize; 3], BranchError> {
         let stage = self.branch_stage(branch)?;
-        let inputs = first_plan(&stage).map_or(0, |plan| plan.inputs);
-        // Halved by the stem, its pooling, and the first block of each layer behind the first.
+        let inputs = first_spec(&stage).map_or(0, |spec| spec.inputs);
+        // Halved by the stem, its pooling, and the first block of each layer after layer1.
         let halvings = if branch.first_block == 0 { 4 } else { 5 };
         let side = (0..halvings).fold(side as usize, |side, _| side.div_ceil(2));
         Ok([inputs, side, side])
     }
 
-    /// Multiply-adds from the branch on, as a share of a whole forward pass of a picture of 224 pixels.
+    /// Returns the branch's share of the multiply-adds of a forward pass at 224 pixels.
     pub fn branch_share(self, branch: BranchPoint) -> Result<f64, BranchError> {
         let own = self.branch_stage(branch)?.steps.len();
         let mut side = 224;
@@ -54,7 +54,7 @@ impl Architecture {
         Ok((all - shared) as f64 / all as f64)
     }
 
-    /// Every tensor of the private layers with its shape.
+    /// Returns every tensor of the private layers with its shape.
     pub fn branch_parameters(
         self,
         branch: BranchPoint,
@@ -63,12 +63,12 @@ impl Architecture {
     }
 }
 
-pub(crate) fn first_plan(stage: &Stage<ConvSpec>) -> Option<&ConvSpec> {
+pub(crate) fn first_spec(stage: &Stage<ConvSpec>) -> Option<&ConvSpec> {
     stage.steps.first().and_then(|step| step.convolutions().first().copied())
 }
 
 impl BaseWeights {
-    /// The base's own layers from the branch on: where a deep head's training starts.
+    /// Copies the base's own layers from the branch point on: the start of a deep head's training.
     pub fn branch(&self, branch: BranchPoint) -> Result<BranchWeights, BranchError> {
         let parameters = self.architecture().branch_parameters(branch)?.into_iter();
         let tensors = parameters.map(|(name, shape)| {

@@ -1,4 +1,4 @@
-//! Where the base runs: the CPU, or a CUDA device whose library is opened only when it is wanted.
+//! Where the base runs: on the CPU, or on a CUDA device whose library is opened on demand.
 
 use std::{fmt, str::FromStr};
 
@@ -7,7 +7,7 @@ use crate::error::ParseNameError;
 /// `auto`, `cpu` or `cuda:N`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Device {
-    /// The first CUDA device where there is one, else the CPU.
+    /// The first CUDA device if there is one, otherwise the CPU.
     #[default]
     Auto,
     Cpu,
@@ -17,14 +17,15 @@ pub enum Device {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum DeviceError {
     #[error(
-        "no CUDA device: libtorch_cuda.so cannot be opened ({detail}); install the full torch 2.11.0 or use --device cpu"
+        "no CUDA device: cannot open libtorch_cuda.so ({detail}); \
+         install the full torch 2.11.0 or use --device cpu"
     )]
     NoCudaLibrary { detail: String },
     #[error("cuda:{number} does not exist, found {found} CUDA devices")]
     NoSuchCudaDevice { number: usize, found: i64 },
 }
 
-/// A device that is there: what [`Device`] resolves to.
+/// An existing device: what [`Device`] resolves to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum DeviceId {
     Cpu,
@@ -78,7 +79,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn reads_back_what_it_writes_and_refuses_the_rest() {
+    fn device_names_round_trip_and_others_are_rejected() {
         for device in [Device::Auto, Device::Cpu, Device::Cuda(3)] {
             assert_eq!(device.to_string().parse(), Ok(device));
         }

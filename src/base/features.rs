@@ -1,18 +1,20 @@
-//! What a base is and what it gives for an image: the words that `base` and `head` share.
+//! What identifies a base and what it returns for an image: types that `base` and `head` share.
 
 use serde::{Deserialize, Serialize};
 use std::{fmt, str::FromStr};
 
 use crate::{error::ParseNameError, ids::Digest};
 
-/// Which numbers of a forward pass a head reads.
+/// The features of a forward pass that a head reads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum FeatureSet {
-    /// The last map after global average pooling: what torchvision's `fc` reads (He et al. 2016).
+    /// The last map after global average pooling; a ResNet's `fc` reads it too (He et al. 2016).
     Gap,
-    /// The average, then the maximum, of every channel of layer1, layer2, layer3 and layer4, in that order.
-    /// Small defects live in the early layers (Head2Toe, Evci et al. 2022).
+    /// The average, then the maximum, of every channel, stage by stage.
+    ///
+    /// The stages are layer1 to layer4 of a ResNet, and all five of VGG16.
+    /// Small defects show in the early ones (Head2Toe, Evci et al. 2022).
     Pyramid,
 }
 
@@ -44,17 +46,17 @@ impl FromStr for FeatureSet {
     }
 }
 
-/// Which base a head was made for: heads of one base mean nothing on another.
+/// Identifies the base that a head was trained on; on any other the head is meaningless.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct BaseIdentity {
-    /// `resnet18` or `resnet34`.
+    /// `resnet18`, `resnet34` or `vgg16`.
     pub architecture: String,
     /// SHA-256 over the base's tensors.
     pub digest: Digest,
 }
 
-/// How many numbers each feature set of a base has.
+/// The number of features in each feature set of a base.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FeatureWidths {
     pub gap: usize,

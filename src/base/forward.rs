@@ -1,12 +1,12 @@
-//! What a forward pass is asked for and what it brings back.
+//! The request for a forward pass, and its output.
 
 use super::{BranchId, FeatureSet, FeatureWidths};
 
-/// What a forward pass should bring back beside `gap`.
+/// What a forward pass returns besides `gap`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Outputs {
     pub pyramid: bool,
-    /// The last map before pooling, 512x7x7 for a 224x224 image.
+    /// The last map before global pooling, 512x7x7 for a 224x224 image.
     pub map: bool,
 }
 
@@ -17,19 +17,19 @@ impl Outputs {
     }
 }
 
-/// The features of a batch, one row an image, in ordinary memory.
+/// The features of a batch in host memory, one row per image.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct FeatureBatch {
     /// `[images, widths.gap]`
     pub gap: Vec<f32>,
-    /// `[images, widths.pyramid]`; empty unless wanted.
+    /// `[images, widths.pyramid]`; empty unless requested.
     pub pyramid: Vec<f32>,
-    /// `[images, channels, height, width]`; empty unless wanted.
+    /// `[images, channels, height, width]`; empty unless requested.
     pub map: Vec<f32>,
 }
 
 impl FeatureBatch {
-    /// One image's features; `None` if the batch has no such row or the set was not wanted.
+    /// Returns one image's features; `None` if the batch lacks the row or the feature set.
     pub fn row(&self, set: FeatureSet, image: usize, widths: FeatureWidths) -> Option<&[f32]> {
         let width = widths.of(set);
         let values = match set {
@@ -40,19 +40,19 @@ impl FeatureBatch {
     }
 }
 
-/// Images of a batch that go through a branch.
+/// The images of a batch that go through one branch.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BranchRows {
     pub branch: BranchId,
-    /// Positions in the batch.
+    /// Indices into the batch.
     pub images: Vec<usize>,
 }
 
-/// What a forward pass of a mixed batch is to bring.
+/// A request for one forward pass of a mixed batch.
 #[derive(Debug, Clone, Copy)]
 pub struct ForwardRequest<'a> {
     pub outputs: Outputs,
-    /// Whether the base's own features are wanted: without them the trunk ends where the last branch begins.
+    /// Whether to compute the base's own features; if not, the trunk ends at the last branch point.
     pub own: bool,
     pub branches: &'a [BranchRows],
 }
@@ -60,17 +60,17 @@ pub struct ForwardRequest<'a> {
 /// The features of a mixed batch.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct ForwardOutput {
-    /// Those of the base itself, a row for every image; empty unless wanted.
+    /// The base's own features, a row for every image; empty unless requested.
     pub own: FeatureBatch,
-    /// One for each of the [`BranchRows`], a row for each of its images.
+    /// One per [`BranchRows`], with a row for each of its images.
     pub branches: Vec<FeatureBatch>,
 }
 
-/// A forward pass that was begun.
+/// The status of a forward pass that was started.
 #[derive(Debug)]
 pub enum PassStatus {
-    /// There was nothing to wait for.
+    /// Finished, with nothing to wait for.
     Done(ForwardOutput),
-    /// On this lane of the device.
+    /// Running on this stream of the device.
     Running(usize),
 }

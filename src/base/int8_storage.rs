@@ -1,15 +1,17 @@
-//! Base files of a quarter of the size: convolutions in 8 bits, symmetric, with one scale for each output channel
-//! (Krishnamoorthi, "Quantizing deep convolutional networks for efficient inference", 2018, section 3.1). For storage
-//! only: the network computes in f32.
+//! Base files of a quarter of the size, with 8-bit convolutions. Storage only: the network computes
+//! in f32.
+//!
+//! Rounding is symmetric, with one scale per output channel (Krishnamoorthi, "Quantizing deep
+//! convolutional networks for efficient inference", 2018, section 3.1).
 
 use std::{collections::BTreeMap, path::Path};
 
 use super::{BaseWeights, WeightsError};
 use crate::tensor_file::{Codes, NewCodes, NewTensor, TensorFile, TensorFileError};
 
-/// A base file whose convolutions are i8, each with a tensor `<name>.scale [outputs] f32`.
+/// Format of a base file with i8 convolutions, each with a tensor `<name>.scale [outputs] f32`.
 pub(super) const INT8_FORMAT: &str = "turret-base-int8/1";
-/// A code of -127..=127 stands for `code * scale`; -128 is not used.
+/// Largest code: one in -127..=127 stands for `code * scale`; -128 is unused.
 const LARGEST_CODE: f32 = 127.0;
 
 /// A tensor `[channels, ...]` in 8 bits.
@@ -44,17 +46,18 @@ impl QuantisedTensor {
     }
 }
 
-/// Weights whose convolutions have been rounded to 8 bits: a quarter of the size on disk.
+/// Weights with convolutions rounded to 8 bits: a quarter of the size on disk.
 #[derive(Debug)]
 pub struct Int8Weights {
     convolutions: BTreeMap<String, QuantisedTensor>,
-    /// What a server that reads the file computes with.
+    /// The weights with which a server that reads the file computes.
     expanded: BaseWeights,
 }
 
 impl BaseWeights {
-    /// Rounds the convolutions to 8 bits per output channel; BatchNorm keeps its f32. The result is another base with
-    /// another digest: its features differ a little.
+    /// Rounds the convolutions to 8 bits with one scale per output channel; BatchNorm stays f32.
+    ///
+    /// The result is another base with another digest: its features differ slightly.
     pub fn compressed(&self) -> Int8Weights {
         let mut tensors = self.tensors.clone();
         let mut convolutions = BTreeMap::new();
@@ -71,12 +74,12 @@ impl BaseWeights {
 }
 
 impl Int8Weights {
-    /// What [`BaseWeights::load`] gives for the saved file.
+    /// Returns what [`BaseWeights::load`] reads from the saved file.
     pub fn expanded(&self) -> &BaseWeights {
         &self.expanded
     }
 
-    /// As [`BaseWeights::save`].
+    /// Writes a base file, as [`BaseWeights::save`] does.
     ///
     /// # Errors
     /// As [`BaseWeights::save`].
@@ -107,17 +110,17 @@ impl Int8Weights {
     }
 }
 
-/// Convolutions have `[outputs, inputs, height, width]`, everything of BatchNorm has `[channels]`.
+/// Tells a convolution, `[outputs, inputs, height, width]`, from a vector, `[channels]`.
 pub(super) fn is_convolution(shape: &[usize]) -> bool {
     shape.len() == 4
 }
 
-/// Name of the tensor that holds the scales of an 8-bit tensor's output channels.
+/// Returns the name of the tensor with the scales of an 8-bit tensor's output channels.
 pub(super) fn scale_of(name: &str) -> String {
     format!("{name}.scale")
 }
 
-/// The f32 values of a convolution of a compressed file.
+/// Reads a convolution of an 8-bit file as f32 values.
 pub(super) fn read_convolution(
     file: &TensorFile<'_>,
     name: &str,
@@ -133,7 +136,7 @@ mod tests {
     use crate::base::{Architecture, BatchNormStatistics};
 
     #[test]
-    fn no_value_moves_by_more_than_half_a_scale_of_its_own_channel() {
+    fn rounding_moves_values_by_at_most_half_a_scale() {
         let values: Vec<f32> =
             (0..24).map(|i| (i as f32 * 0.7).sin() * [0.01, 1.0, 300.0][i / 8]).collect();
         let quantised = QuantisedTensor::new(&values, 3);
@@ -149,8 +152,9 @@ mod tests {
     fn a_channel_of_zeros_stays_zero() {
         assert_eq!(QuantisedTensor::new(&[0.0, 0.0, 1.0, -1.0], 2).expand(), [0.0, 0.0, 1.0, -1.0]);
     }
+
     #[test]
-    fn a_compressed_file_reads_back_as_the_base_it_was_announced_as() {
+    fn int8_file_loads_as_its_expanded_weights() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("base.safetensors");
         let weights = BaseWeights::random(Architecture::ResNet18, 1, BatchNormStatistics::Random);
@@ -165,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_a_compressed_file_with_a_changed_scale() {
+    fn load_rejects_an_int8_file_with_a_changed_scale() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("base.safetensors");
         let weights = BaseWeights::random(Architecture::ResNet18, 1, BatchNormStatistics::Random);

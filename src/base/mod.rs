@@ -1,8 +1,17 @@
-//! The base: a pretrained convolutional network without its classifier. Frozen: nothing ever writes to it.
+//! The base: a pretrained convolutional network without its classifier, frozen.
 //!
-//! A base file goes `checkpoint` (any torchvision or timm file) -> [`BaseWeights`] (every name, shape and number
-//! checked; torchvision's names) -> a network that runs (`torch`). The serving core knows only the [`Base`] trait.
-//! Nothing in this module computes.
+//! A checkpoint becomes [`BaseWeights`], and those become a network that runs (`torch`).
+//! The serving core knows only the [`Base`] trait. This module runs no network itself.
+//!
+//! - Networks: `architecture` (ResNet18, ResNet34, VGG16), `layers` (what each computes, step by
+//!   step), `features` (what it returns: `gap` and `pyramid`).
+//! - Weights: [`fetch`] (downloads torchvision's files), [`checkpoint`] (reads torchvision and timm
+//!   files), `weights` (base files, with every name, shape and value checked), `int8_storage` (base
+//!   files of a quarter of the size), `activation_ranges` (what int8 arithmetic needs besides),
+//!   `random_weights` (weights from a seed).
+//! - Execution, as `torch` implements it: `device`, `precision`, `forward` (request and output of a
+//!   forward pass).
+//! - Deep heads: `branch` (where a head leaves the trunk), `branch_layers` (its private layers).
 
 mod activation_ranges;
 mod architecture;
@@ -32,70 +41,75 @@ pub use weights::{BaseWeights, WeightsError};
 
 use crate::image::PreparedImage;
 
-/// A frozen network on a device. One thread owns it.
+/// A frozen network on a device, owned by one thread.
 pub trait Base: Send {
     fn identity(&self) -> &BaseIdentity;
 
     fn widths(&self) -> FeatureWidths;
 
-    /// The arithmetic by name, e.g. `fp32`: features of two arithmetics differ a little, those of one do not.
+    /// Returns the name of the arithmetic, e.g. `fp32`.
+    ///
+    /// Features differ slightly between two arithmetics, never within one.
     fn arithmetic(&self) -> &str;
 
-    /// One forward pass. All images have the same side, which is at least 32; there is at least one.
+    /// Runs one forward pass over at least one image; all have the same side, at least 32.
     ///
     /// # Errors
-    /// [`BaseError`] if the device fails; the base can be asked again.
+    /// [`BaseError`] if the device fails; the base remains usable.
     fn forward(
         &mut self,
         images: &[&PreparedImage],
         outputs: Outputs,
     ) -> Result<FeatureBatch, BaseError>;
 
-    /// One forward pass of the trunk, and of each branch for its own images.
+    /// Runs one forward pass of the trunk, and of each branch for its own images.
     ///
     /// # Errors
     /// As [`forward`](Self::forward), and for a branch that is not loaded.
     fn forward_branches(
         &mut self,
         images: &[&PreparedImage],
-        split: ForwardRequest<'_>,
+        request: ForwardRequest<'_>,
     ) -> Result<ForwardOutput, BaseError> {
-        if !split.branches.is_empty() {
+        if !request.branches.is_empty() {
             return Err(BranchError::NotHere.into());
         }
-        Ok(ForwardOutput { own: self.forward(images, split.outputs)?, branches: Vec::new() })
+        Ok(ForwardOutput { own: self.forward(images, request.outputs)?, branches: Vec::new() })
     }
 
-    /// Begins such a pass. One that is [`PassStatus::Running`] must be [finished](Self::finish); no more than
-    /// [`in_flight`](Self::in_flight) may be.
+    /// Starts such a pass; one that is [`PassStatus::Running`] must be [finished](Self::finish).
+    ///
+    /// At most [`in_flight`](Self::in_flight) passes may run at a time.
     ///
     /// # Errors
     /// As [`forward_branches`](Self::forward_branches).
     fn begin(
         &mut self,
         images: &[&PreparedImage],
-        split: ForwardRequest<'_>,
+        request: ForwardRequest<'_>,
     ) -> Result<PassStatus, BaseError> {
-        Ok(PassStatus::Done(self.forward_branches(images, split)?))
+        Ok(PassStatus::Done(self.forward_branches(images, request)?))
     }
 
-    /// Waits for a pass that is running and brings what it found; it may bring more than was wanted.
+    /// Waits for a running pass and returns its output, which may hold more than requested.
     ///
     /// # Errors
-    /// If the device fails, or none runs there.
+    /// If the device fails, or no pass runs on this stream.
     fn finish(&mut self, stream: usize) -> Result<ForwardOutput, BaseError> {
         Err(BaseError::NothingRuns { stream })
     }
 
-    /// Passes that may run at a time. With two, the device goes on to the next while the one before is read and answered.
+    /// Returns how many passes may run at a time.
+    ///
+    /// With two, the device computes the next pass while the previous one is read and answered.
     fn in_flight(&self) -> usize {
         1
     }
 
-    /// The maps that a branch there would read, `[images, channels, height, width]`.
+    /// Returns the maps that a branch at this point reads, `[images, channels, height, width]`.
     ///
     /// # Errors
-    /// As [`forward`](Self::forward), and if nothing can branch off there.
+    /// As [`forward`](Self::forward), and if no head can branch off there.
     fn trunk_maps(
         &mut self,
         _images: &[&PreparedImage],
@@ -104,23 +118,23 @@ pub trait Base: Send {
         Err(BranchError::NotHere.into())
     }
 
-    /// Takes a deep head's layers onto the device and runs them once.
+    /// Loads a deep head's layers onto the device and runs them once.
     ///
     /// # Errors
-    /// If they are not those of this network, or the device fails.
+    /// If the layers do not fit this network, or the device fails.
     fn load_branch(&mut self, _weights: &BranchWeights) -> Result<BranchId, BaseError> {
         Err(BranchError::NotHere.into())
     }
 
-    /// Gives the branch's memory back.
+    /// Frees the branch's memory.
     fn unload_branch(&mut self, _id: BranchId) {}
 }
 
 #[derive(Debug, thiserror::Error)]
 pub enum BaseError {
-    #[error("the images of one batch must have one side, found {first} and {other}")]
+    #[error("all images of a batch must have the same side, found {first} and {other}")]
     MixedSides { first: u32, other: u32 },
-    #[error("no forward pass runs on stream {stream}")]
+    #[error("no forward pass is running on stream {stream}")]
     NothingRuns { stream: usize },
     #[error(transparent)]
     Branch(#[from] BranchError),
@@ -128,7 +142,7 @@ pub enum BaseError {
     Device { detail: String },
 }
 
-/// A program that was built without the cargo feature `torch` cannot run a base.
+/// The error of a program built without the cargo feature `torch`, which cannot run a base.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("built without libtorch: build with the default features to run a base here")]
 pub struct BuiltWithoutLibtorch;

@@ -6,16 +6,16 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::ParseNameError;
 
-/// In what the convolutions compute; features are always f32.
+/// The arithmetic of the convolutions; features are always f32.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Precision {
     Fp32,
-    /// On processors with AVX512-BF16 or AMX.
+    /// For processors with AVX512-BF16 or AMX.
     Bf16,
-    /// On CUDA devices.
+    /// For CUDA devices.
     Fp16,
-    /// On processors; needs the activation ranges that `turret base calibrate` measures.
+    /// For processors; needs the activation ranges that `turret base calibrate` measures.
     Int8,
 }
 
@@ -28,7 +28,8 @@ pub enum PrecisionError {
     #[error("{precision} needs {needs}; use --precision auto")]
     NotHere { precision: Precision, needs: &'static str },
     #[error(
-        "int8 needs a base with activation ranges; make one with `turret base calibrate BASE --images DIR -o OUT`"
+        "int8 needs a base with activation ranges; \
+         make one with `turret base calibrate BASE --images DIR -o OUT`"
     )]
     NotCalibrated,
 }
@@ -72,7 +73,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn reads_the_names_of_all_precisions_and_refuses_the_rest() {
+    fn parses_every_precision_and_rejects_other_names() {
         assert_eq!("auto".parse(), Ok(PrecisionChoice(None)));
         assert_eq!("int8".parse(), Ok(PrecisionChoice(Some(Precision::Int8))));
         assert!("fp64".parse::<PrecisionChoice>().is_err());

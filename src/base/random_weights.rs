@@ -1,19 +1,19 @@
-//! Weights from a seed: for tests against torchvision and for trying Turret without any pretrained file.
+//! Weights from a seed, for tests against torchvision and for trying Turret without pretrained files.
 //!
-//! `tools/parity/seeded.py` implements the same generator, so both sides build the same network from one number.
+//! `tools/parity/seeded.py` implements the same generator, so both build the same network from a seed.
 
 use std::collections::BTreeMap;
 
 use super::{Architecture, BaseWeights};
 
-/// A stream of SplitMix64 (Steele et al. 2014), one for each name.
+/// A SplitMix64 stream (Steele et al. 2014), one per name.
 #[derive(Debug, Clone)]
 pub struct SplitMix64 {
     state: u64,
 }
 
 impl SplitMix64 {
-    /// The streams of two names are unrelated: the name's FNV-1a hash moves the start.
+    /// Offsets the seed by the name's FNV-1a hash, so that two names have unrelated streams.
     pub fn new(seed: u64, name: &str) -> Self {
         let hash = name.bytes().fold(0xcbf2_9ce4_8422_2325u64, |hash, byte| {
             (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
@@ -28,29 +28,29 @@ impl SplitMix64 {
         mixed ^ (mixed >> 31)
     }
 
-    /// In `[0, 1)`, with 24 bits: exact in f32.
+    /// Returns the next value in `[0, 1)`, with 24 bits and so exact in f32.
     pub fn next_unit(&mut self) -> f32 {
         (self.next_u64() >> 40) as f32 * (1.0 / 16_777_216.0)
     }
 }
 
-/// What the BatchNorms of a seeded network hold.
+/// The values of the BatchNorms in a random network.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BatchNormStatistics {
-    /// As torchvision initialises them: they change nothing.
+    /// torchvision's initial values, which change nothing.
     Identity,
-    /// Drawn at random, so that a mistake in folding them shows.
+    /// Random values, so that a mistake in folding them shows.
     Random,
 }
 
 impl BaseWeights {
-    /// Kaiming-uniform convolutions (He et al. 2015): `(2u - 1) sqrt(6 / fan_in)`.
+    /// Draws Kaiming-uniform convolutions (He et al. 2015): `(2u - 1) sqrt(6 / fan_in)`.
     pub fn random(architecture: Architecture, seed: u64, statistics: BatchNormStatistics) -> Self {
         let tensors: BTreeMap<String, Vec<f32>> = architecture
             .parameters()
             .into_iter()
             .map(|(name, shape)| {
-                let values = seeded_tensor(&name, &shape, seed, statistics);
+                let values = random_tensor(&name, &shape, seed, statistics);
                 (name, values)
             })
             .collect();
@@ -59,7 +59,7 @@ impl BaseWeights {
     }
 }
 
-fn seeded_tensor(
+fn random_tensor(
     name: &str,
     shape: &[usize],
     seed: u64,

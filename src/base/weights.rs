@@ -1,4 +1,4 @@
-//! A base's weights as checked numbers: imported from anywhere, kept in one file of our own.
+//! A base's weights as checked numbers: imported from a checkpoint, kept in a base file.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -18,11 +18,11 @@ use crate::{
     tensor_file::{self, NewCodes, NewTensor, TensorFile, TensorFileError},
 };
 
-/// What this build writes and reads: every tensor in f32.
+/// Format of a base file with every tensor in f32.
 const FORMAT: &str = "turret-base/1";
-/// Names of a checkpoint's classifier begin so: a base has none.
+/// Prefixes of classifier tensors in a checkpoint; a base has none.
 const CLASSIFIERS: [&str; 2] = ["fc.", "classifier."];
-/// Metadata key of the [`ActivationRanges`], which a base that was never calibrated lacks.
+/// Metadata key of the [`ActivationRanges`]; only a calibrated base has it.
 const RANGES: &str = "activation_ranges";
 
 /// Every tensor of a base under torchvision's name, checked.
@@ -46,7 +46,8 @@ pub enum WeightsError {
     #[error("{path} exists; a base is never overwritten: name another file or remove it")]
     Exists { path: PathBuf },
     #[error(
-        "{path} is no base file of Turret ({detail}); make one with `turret base import {path} -o base.safetensors`"
+        "{path} is not a Turret base file ({detail}); \
+         make one with `turret base import {path} -o base.safetensors`"
     )]
     NotABase { path: PathBuf, detail: String },
     #[error("{path}: {source}")]
@@ -56,22 +57,24 @@ pub enum WeightsError {
     #[error("{path}: {source}")]
     Digest { path: PathBuf, source: InvalidDigest },
     #[error(
-        "the activation ranges of {path} cannot be used ({detail}); measure them again with `turret base calibrate`"
+        "cannot use the activation ranges of {path} ({detail}); \
+         measure them again with `turret base calibrate`"
     )]
     Ranges { path: PathBuf, detail: String },
     #[error(
-        "{path} was changed or damaged: its weights have digest {found}, its metadata says {expected}"
+        "{path} was changed or damaged: \
+         its weights have digest {found}, its metadata says {expected}"
     )]
     Damaged { path: PathBuf, expected: Digest, found: Digest },
     #[error(
-        "the tensors of {path} are those of no network that Turret knows ({}): for {architecture}, {detail}",
+        "the tensors of {path} match no supported network ({}): for {architecture}, {detail}",
         Architecture::names()
     )]
     OtherNetwork { path: PathBuf, architecture: Architecture, detail: String },
 }
 
 impl BaseWeights {
-    /// Imports a torchvision or timm checkpoint; the architecture is told from the tensors.
+    /// Imports a torchvision or timm checkpoint; the tensors determine the architecture.
     pub fn import(path: &Path) -> Result<Self, WeightsError> {
         let mut tensors = read_checkpoint(path)?;
         tensors
@@ -92,7 +95,7 @@ impl BaseWeights {
             checked.insert(name, tensor.values);
         }
         if let Some(name) = tensors.keys().next() {
-            return Err(other(format!("tensor {name} is one too many")));
+            return Err(other(format!("tensor {name} is unexpected")));
         }
         let file = path.file_name().unwrap_or_default().to_string_lossy();
         Ok(Self::new(architecture, checked, format!("imported from {file}")))
@@ -107,8 +110,9 @@ impl BaseWeights {
         Self { architecture, tensors, digest, origin, ranges: None }
     }
 
-    /// Reads a base file of either format, checks everything and its digest, which is over the f32 values that the
-    /// network computes with, however they were stored.
+    /// Reads a base file of either format and checks everything, including the digest.
+    ///
+    /// The digest covers the f32 values that the network computes with, however they are stored.
     pub fn load(path: &Path) -> Result<Self, WeightsError> {
         let at = || path.to_owned();
         let bytes =
@@ -116,15 +120,17 @@ impl BaseWeights {
         let file = TensorFile::parse(&bytes)
             .map_err(|error| WeightsError::NotABase { path: at(), detail: error.to_string() })?;
         let text = |key: &str| {
-            let missing =
-                || WeightsError::NotABase { path: at(), detail: format!("no metadata key {key}") };
+            let missing = || WeightsError::NotABase {
+                path: at(),
+                detail: format!("metadata key {key} is missing"),
+            };
             file.metadata.get(key).ok_or_else(missing)
         };
         let format = text("format")?;
-        let compressed = format == INT8_FORMAT;
-        if format != FORMAT && !compressed {
+        let is_int8 = format == INT8_FORMAT;
+        if format != FORMAT && !is_int8 {
             let detail =
-                format!("its format is {format:?}, expected {FORMAT:?} or {INT8_FORMAT:?}");
+                format!("unknown format {format:?}, expected {FORMAT:?} or {INT8_FORMAT:?}");
             return Err(WeightsError::NotABase { path: at(), detail });
         }
         let architecture: Architecture = text("architecture")?
@@ -133,7 +139,7 @@ impl BaseWeights {
         let expected = text("digest")?
             .parse()
             .map_err(|source| WeightsError::Digest { path: at(), source })?;
-        let tensors = read_tensors(&file, architecture, compressed)
+        let tensors = read_tensors(&file, architecture, is_int8)
             .map_err(|source| WeightsError::Tensors { path: at(), source })?;
         let mut weights = Self::new(architecture, tensors, text("origin")?.clone());
         if weights.digest != expected {
@@ -144,8 +150,9 @@ impl BaseWeights {
         Ok(weights)
     }
 
-    /// Writes the base file `from` again with these ranges: weights and digest stay what they are, so that heads of one are
-    /// heads of the other.
+    /// Writes a copy of the base file `from` with these ranges.
+    ///
+    /// Weights and digest stay the same, so heads fit both files.
     pub fn save_with_ranges(
         from: &Path,
         ranges: &ActivationRanges,
@@ -188,7 +195,7 @@ impl BaseWeights {
         write_new(path, &bytes)
     }
 
-    /// Of the maps, if the base was calibrated.
+    /// Returns the ranges of the maps, if the base was calibrated.
     pub fn activation_ranges(&self) -> Option<&ActivationRanges> {
         self.ranges.as_ref()
     }
@@ -201,12 +208,12 @@ impl BaseWeights {
         BaseIdentity { architecture: self.architecture.to_string(), digest: self.digest }
     }
 
-    /// Where the numbers came from, for people.
+    /// Describes where the weights came from, for people.
     pub fn origin(&self) -> &str {
         &self.origin
     }
 
-    /// A tensor of [`Architecture::parameters`]; every one is there, because construction checked it.
+    /// Returns a tensor of [`Architecture::parameters`]; construction checked that all exist.
     pub(crate) fn tensor(&self, name: &str) -> &[f32] {
         self.tensors.get(name).map_or(&[], Vec::as_slice)
     }
@@ -223,7 +230,7 @@ fn write_new(path: &Path, bytes: &[u8]) -> Result<(), WeightsError> {
     })
 }
 
-/// A range for every map, all finite, or none at all.
+/// Returns a finite range for every map, or none at all.
 fn ranges_of(
     file: &TensorFile<'_>,
     architecture: Architecture,
@@ -232,10 +239,10 @@ fn ranges_of(
     let ranges: ActivationRanges = serde_json::from_str(text).map_err(|error| error.to_string())?;
     let stages = architecture.stages();
     let convolutions = stages.iter().flat_map(|stage| &stage.steps).flat_map(Step::convolutions);
-    for name in convolutions.map(|plan| plan.name.as_str()).chain([IMAGE]) {
+    for name in convolutions.map(|spec| spec.name.as_str()).chain([IMAGE]) {
         let range = ranges.of(name).ok_or_else(|| format!("{name} has no range"))?;
         if !(range.least.is_finite() && range.largest.is_finite() && range.least <= range.largest) {
-            return Err(format!("{name} has the range {} to {}", range.least, range.largest));
+            return Err(format!("{name} has invalid range {} to {}", range.least, range.largest));
         }
     }
     Ok(Some(ranges))
@@ -244,12 +251,12 @@ fn ranges_of(
 fn read_tensors(
     file: &TensorFile<'_>,
     architecture: Architecture,
-    compressed: bool,
+    is_int8: bool,
 ) -> Result<BTreeMap<String, Vec<f32>>, TensorFileError> {
     let mut tensors = BTreeMap::new();
     let mut known = BTreeSet::new();
     for (name, shape) in architecture.parameters() {
-        let values = if compressed && is_convolution(&shape) {
+        let values = if is_int8 && is_convolution(&shape) {
             known.insert(scale_of(&name));
             read_convolution(file, &name, &shape)?
         } else {
@@ -262,7 +269,7 @@ fn read_tensors(
     Ok(tensors)
 }
 
-/// The architecture with which the checkpoint shares the most names.
+/// Returns the architecture whose parameter names fit the checkpoint best.
 fn nearest_architecture(tensors: &BTreeMap<String, NamedTensor>) -> Architecture {
     let differences = |architecture: &Architecture| {
         let parameters = architecture.parameters();
@@ -272,7 +279,7 @@ fn nearest_architecture(tensors: &BTreeMap<String, NamedTensor>) -> Architecture
     Architecture::ALL.into_iter().min_by_key(differences).unwrap_or(Architecture::ResNet34)
 }
 
-/// SHA-256 over names, lengths and values in the order of the names, whatever file they lie in.
+/// Returns the SHA-256 over names, lengths and values in name order, whatever the file format.
 fn digest_of(tensors: &BTreeMap<String, Vec<f32>>) -> Digest {
     use sha2::Digest as _;
     let mut hasher = sha2::Sha256::new();

@@ -1,4 +1,4 @@
-//! What `turret serve` can be told, and what it makes of it.
+//! The settings of `turret serve`, and the configuration made from them.
 
 pub mod settings;
 
@@ -6,6 +6,8 @@ use std::{net::SocketAddr, path::PathBuf, str::FromStr, time::Duration};
 
 use bytesize::ByteSize;
 use clap::ArgMatches;
+
+use tracing_subscriber::EnvFilter;
 
 use crate::{
     base::{Device, PrecisionChoice},
@@ -16,50 +18,61 @@ use crate::{
 };
 use settings::{ConfigMistakes, Setting, SettingsReader};
 
-/// Every setting of `turret serve`. The README's table is made of these; a test keeps it so.
+/// Every setting of `turret serve`; a test compares the table in the documentation with it.
 pub const SERVE: &[Setting] = &[
-    Setting::new("base", "FILE", "Base file, as `turret base import` writes it"),
-    Setting::new("heads", "DIR", "Folder of heads, as `fine-tune` publishes them"),
-    Setting::new("listen", "ADDRESS", "Where gRPC is served").default("127.0.0.1:50051"),
-    Setting::new("admin", "ADDRESS", "Where /metrics, /livez and /readyz are served")
+    Setting::new("base", "FILE", "Base file written by `turret base import`"),
+    Setting::new("heads", "DIR", "Folder to which `fine-tune` publishes heads"),
+    Setting::new("listen", "ADDRESS", "Address of the gRPC port").default("127.0.0.1:50051"),
+    Setting::new("admin", "ADDRESS", "Address of the admin port: /metrics, /livez and /readyz")
         .default("127.0.0.1:9090"),
-    Setting::new("device", "DEVICE", "Where the base runs: auto, cpu or cuda:N").default("auto"),
+    Setting::new("device", "DEVICE", "Device of the base: auto, cpu or cuda:N").default("auto"),
     Setting::new("precision", "NAME", "Arithmetic of the base: auto, fp32, bf16, fp16 or int8")
         .default("auto"),
-    Setting::new("threads", "N", "Threads of one forward pass on the CPU; auto: one a processor")
+    Setting::new("threads", "N", "Threads of one forward pass on the CPU; auto: one per processor")
         .default("auto"),
-    Setting::new("decode-threads", "N", "Threads that decode pictures; auto: one a processor")
+    Setting::new("decode-threads", "N", "Threads that decode pictures; auto: one per processor")
         .default("auto"),
-    Setting::new("max-batch", "N", "Most images in one forward pass; auto: 8 on the CPU, 64 with CUDA")
-        .default("auto"),
+    Setting::new(
+        "max-batch",
+        "N",
+        "Maximum images in one forward pass; auto: 8 on the CPU, 64 with CUDA",
+    )
+    .default("auto"),
     Setting::new(
         "max-delay",
         "TIME",
-        "How long an idle device waits to fill the largest batch; 0ms: never, and batches are no larger than pays",
+        "How long an idle device waits to fill the largest batch; \
+         0ms: never, and batches are only as large as worthwhile",
     )
     .default("0ms"),
-    Setting::new("queue-images", "N", "Most images accepted and not yet answered").default("256"),
-    Setting::new("queue-bytes", "SIZE", "Most bytes of pictures accepted and not yet answered")
+    Setting::new("queue-images", "N", "Maximum images accepted and not yet answered")
+        .default("256"),
+    Setting::new("queue-bytes", "SIZE", "Maximum bytes of pictures accepted and not yet answered")
         .default("512MiB"),
-    Setting::new("deep-head-budget", "SIZE", "Most bytes of deep heads' own layers on the device, counted in f32")
-        .default("1GiB"),
-    Setting::new("max-message", "SIZE", "Largest request").default("64MiB"),
-    Setting::new("max-pixels", "N", "Largest picture, in pixels").default("100000000"),
-    Setting::new("rescan", "TIME", "Look at the heads at least so often, also without file events")
+    Setting::new(
+        "deep-head-budget",
+        "SIZE",
+        "Maximum bytes of deep heads' private layers on the device, counted in f32",
+    )
+    .default("1GiB"),
+    Setting::new("max-message", "SIZE", "Maximum size of a request").default("64MiB"),
+    Setting::new("max-pixels", "N", "Maximum size of a picture, in pixels").default("100000000"),
+    Setting::new("rescan", "TIME", "Interval of scanning the heads, even without file events")
         .default("5s"),
-    Setting::new("drain", "TIME", "How long accepted requests may take after SIGTERM").default("20s"),
-    Setting::new("log", "FILTER", "What is logged: error, warn, info, debug or a filter by module")
+    Setting::new("drain", "TIME", "How long accepted requests may take after SIGTERM")
+        .default("20s"),
+    Setting::new("log", "FILTER", "Log level: error, warn, info, debug or a filter by module")
         .default("info"),
-    Setting::new("log-format", "FORMAT", "How it is logged: text or json").default("text"),
+    Setting::new("log-format", "FORMAT", "Log format: text or json").default("text"),
 ];
 
-/// The settings of `turret serve`, checked.
+/// The validated settings of `turret serve`.
 #[derive(Debug, Clone)]
 pub struct ServeConfig {
     pub base: PathBuf,
     pub device: Device,
     pub precision: PrecisionChoice,
-    /// Goes into the engine's settings when the device is known.
+    /// Becomes the engine's batch sizes once the device is known.
     pub max_batch: MaxBatch,
     pub threads: usize,
     pub log: String,
@@ -73,17 +86,19 @@ pub enum LogFormat {
     Json,
 }
 
-/// The most images in one forward pass; none: what suits the device.
+/// The maximum number of images in one forward pass; `None` leaves the choice to the device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct MaxBatch(pub Option<usize>);
 
-/// A number of threads: `auto` is one a processor.
+/// A number of threads; `auto` is one per processor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Count(pub usize);
 
 impl ServeConfig {
+    /// Reads and validates every setting.
+    ///
     /// # Errors
-    /// Every mistake at once, each with the place where it was made.
+    /// Every mistake at once, each with its source.
     pub fn from_matches(matches: &ArgMatches) -> Result<Self, ConfigMistakes> {
         let mut reader = SettingsReader::gather(SERVE, matches);
         let config = Self::read(&mut reader);
@@ -91,7 +106,7 @@ impl ServeConfig {
     }
 
     fn read(reader: &mut SettingsReader) -> Option<Self> {
-        // Everything is read before anything is given up, so that all mistakes are found.
+        // Reads every setting before the first `?`, so that all mistakes are reported.
         let base = reader.get("base");
         let heads = reader.get("heads");
         let listen = reader.get::<SocketAddr>("listen");
@@ -113,7 +128,11 @@ impl ServeConfig {
             **time >= Duration::from_millis(10)
         });
         let drain = reader.get::<humantime::Duration>("drain");
-        let log = reader.get("log");
+        let log = reader.get_where(
+            "log",
+            "a level, or a filter such as \"info,turret::engine=debug\"",
+            |filter: &String| EnvFilter::try_new(filter).is_ok(),
+        );
         let log_format = reader.get("log-format");
         let max_message_bytes = usize::try_from(max_message?.as_u64()).ok()?;
         let limits = ImageLimits {
@@ -150,13 +169,13 @@ impl ServeConfig {
     }
 }
 
-/// Processors that this process may use, cgroup limits respected.
+/// Returns the number of processors that this process may use, within cgroup limits.
 pub fn processors() -> usize {
     std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
 }
 
 impl MaxBatch {
-    /// The CPU computes one image about as fast as eight together; a GPU needs many to be busy.
+    /// Returns the batch sizes; a CPU gains little per image from batches, a GPU needs large ones.
     pub fn sizes(self, with_cuda: bool) -> BatchSizes {
         BatchSizes::up_to(self.0.unwrap_or(if with_cuda { 64 } else { 8 }))
     }
@@ -170,7 +189,7 @@ impl FromStr for MaxBatch {
             return Ok(Self(None));
         }
         let number = text.parse().ok().filter(|number| (1..=1024).contains(number));
-        number.map(|number| Self(Some(number))).ok_or("auto or 1 to 1024 is wanted")
+        number.map(|number| Self(Some(number))).ok_or("expected \"auto\" or 1 to 1024")
     }
 }
 
@@ -182,7 +201,7 @@ impl FromStr for Count {
         count
             .filter(|count| (1..=1024).contains(count))
             .map(Self)
-            .ok_or("auto or 1 to 1024 is wanted")
+            .ok_or("expected \"auto\" or 1 to 1024")
     }
 }
 
@@ -193,7 +212,7 @@ impl FromStr for LogFormat {
         match text {
             "text" => Ok(Self::Text),
             "json" => Ok(Self::Json),
-            _ => Err("text or json is wanted"),
+            _ => Err("expected \"text\" or \"json\""),
         }
     }
 }

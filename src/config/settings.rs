@@ -1,27 +1,30 @@
-//! Settings from four places: flag, environment, file, default, the first that has a value.
+//! Settings from four sources, in order of precedence: flag, environment variable, file, default.
 //!
-//! A binary lists its settings once, as constants; everything else follows from the name. `max-batch` is the flag
-//! `--max-batch`, the variable `TURRET_MAX_BATCH` and the key `max-batch` of the TOML file that `--config` or
-//! `TURRET_CONFIG` names. A switch is `--no-cache`, `TURRET_NO_CACHE=true`, `no-cache = true`. A repeatable setting is
-//! given as several flags, as one variable with commas, or as an array. An empty variable counts as absent. Variables
-//! that no setting knows are left alone, because Kubernetes sets `TURRET_*` of its own for a Service of that name;
-//! keys that no setting knows are mistakes.
+//! A binary lists its settings once, as constants; everything else follows from the name.
+//! `max-batch` is the flag `--max-batch`, the variable `TURRET_MAX_BATCH` and the key `max-batch`
+//! of the TOML file that `--config` or `TURRET_CONFIG` names. A switch is `--no-cache`,
+//! `TURRET_NO_CACHE=true` or `no-cache = true`. A repeatable setting is given as several flags, as
+//! one variable with commas, or as an array. An empty variable counts as absent. Unknown variables
+//! are ignored, because Kubernetes sets `TURRET_*` for a Service of that name; unknown keys are
+//! mistakes.
 //!
 //! ```no_run
 //! use turret::config::settings::{ConfigMistakes, SettingsReader, Setting, with_settings};
 //!
 //! const SETTINGS: &[Setting] = &[
-//!     Setting::new("base", "FILE", "base file, as `turret base import` writes it"),
-//!     Setting::new("max-batch", "N", "most images in one forward pass").default("32"),
+//!     Setting::new("base", "FILE", "base file written by `turret base import`"),
+//!     Setting::new("max-batch", "N", "maximum images in one forward pass").default("32"),
 //!     Setting::new("good", "CLASS", "class that may pass").repeatable(),
 //!     Setting::switch("quiet", "print nothing"),
 //! ];
 //! let command = with_settings(clap::Command::new("serve"), SETTINGS);
-//! let matches = command.get_matches_from(["serve", "--base", "b.safetensors", "--good=ok", "--good=fine"]);
+//! let arguments = ["serve", "--base", "b.safetensors", "--good=ok", "--good=fine"];
+//! let matches = command.get_matches_from(arguments);
 //!
 //! let mut reader = SettingsReader::gather(SETTINGS, &matches);
-//! let base = reader.get::<std::path::PathBuf>("base"); // missing or unreadable: noted, and None
-//! let max_batch = reader.get_where("max-batch", "from 1 to 1024", |n: &usize| (1..=1024).contains(n));
+//! let base = reader.get::<std::path::PathBuf>("base"); // None if missing or invalid
+//! let in_range = |n: &usize| (1..=1024).contains(n);
+//! let max_batch = reader.get_where("max-batch", "1 to 1024", in_range);
 //! let good = reader.list::<String>("good");
 //! let quiet = reader.switch("quiet");
 //! let read = base.zip(max_batch);
@@ -35,7 +38,7 @@ use std::{collections::BTreeMap, fmt, path::Path, str::FromStr};
 use clap::{Arg, ArgAction, ArgMatches, Command, parser::ValueSource};
 
 const CONFIG: Setting =
-    Setting::new("config", "FILE", "TOML file with settings, under the names of the flags");
+    Setting::new("config", "FILE", "TOML file of settings, with the names of the flags as keys");
 
 /// One setting of a command.
 #[derive(Debug, Clone, Copy)]
@@ -47,12 +50,12 @@ pub struct Setting {
     pub form: Form,
 }
 
-/// How often a setting takes a value.
+/// How many values a setting takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Form {
     Single,
     Repeatable,
-    /// True or false; the flag alone means true.
+    /// `true` or `false`; the flag alone means `true`.
     Switch,
 }
 
@@ -73,7 +76,7 @@ impl Setting {
         Self { form: Form::Repeatable, ..self }
     }
 
-    /// `max-batch` is `TURRET_MAX_BATCH`.
+    /// Returns the name of its environment variable: `TURRET_MAX_BATCH` for `max-batch`.
     pub fn variable(&self) -> String {
         format!("TURRET_{}", self.name.to_uppercase().replace('-', "_"))
     }
@@ -94,12 +97,12 @@ impl Setting {
     }
 }
 
-/// Adds the flags of the settings, and `--config`.
+/// Adds the flags of the settings and `--config` to a command.
 pub fn with_settings(command: Command, settings: &[Setting]) -> Command {
     command.args(settings.iter().chain([&CONFIG]).map(Setting::arg))
 }
 
-/// Where a value was given, as a person would look for it.
+/// Where a value was given, as mistakes name it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Origin {
     Flag,
@@ -114,7 +117,7 @@ struct Given {
     origin: Origin,
 }
 
-/// Reads typed values and notes every mistake on the way.
+/// Reads typed values and collects every mistake.
 #[derive(Debug)]
 pub struct SettingsReader {
     settings: &'static [Setting],
@@ -122,7 +125,7 @@ pub struct SettingsReader {
     mistakes: Vec<String>,
 }
 
-/// Everything that is wrong with the settings, one line each.
+/// Every mistake in the settings, one line each.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub struct ConfigMistakes {
     pub mistakes: Vec<String>,
@@ -130,13 +133,13 @@ pub struct ConfigMistakes {
 
 impl fmt::Display for ConfigMistakes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} of the settings must be mended:", self.mistakes.len())?;
+        f.write_str("invalid settings:")?;
         self.mistakes.iter().try_for_each(|mistake| write!(f, "\n  {mistake}"))
     }
 }
 
 impl SettingsReader {
-    /// `matches` are those of a command made by [`with_settings`] from the same settings.
+    /// Collects the values given to a command that [`with_settings`] made from the same settings.
     pub fn gather(settings: &'static [Setting], matches: &ArgMatches) -> Self {
         Self::gather_with(settings, matches, |variable| std::env::var(variable).ok())
     }
@@ -165,7 +168,7 @@ impl SettingsReader {
         reader
     }
 
-    /// The values of a file, and notes of what is wrong with it.
+    /// Returns the values of a file and collects its mistakes.
     fn read_file(&mut self, path: &str) -> BTreeMap<&'static str, Given> {
         let table =
             fs_err::read_to_string(Path::new(path)).map_err(|error| error.to_string()).and_then(
@@ -203,50 +206,49 @@ impl SettingsReader {
             .max_by(|a, b| strsim::jaro_winkler(a, key).total_cmp(&strsim::jaro_winkler(b, key)));
         let known = names.collect::<Vec<_>>().join(", ");
         let nearest = nearest.unwrap_or_default();
-        format!(
-            "{path}: unknown key {key:?}, perhaps {nearest:?} is meant; the known keys are {known}"
-        )
+        format!("{path}: unknown key {key:?}, did you mean {nearest:?}? expected one of {known}")
     }
 
-    /// A setting that must have a value; missing or unreadable is noted.
+    /// Returns a required setting; a missing or invalid one is a mistake.
     pub fn get<T: FromStr<Err: fmt::Display>>(&mut self, name: &'static str) -> Option<T> {
         if !self.given.contains_key(name) {
             let mistake = match self.settings.iter().find(|setting| setting.name == name) {
                 Some(setting) => {
-                    let (value_name, variable) = (setting.value_name, setting.variable());
+                    let Setting { value_name, help, .. } = setting;
+                    let variable = setting.variable();
                     format!(
-                        "--{name} {value_name} is missing (or {variable}, or {name} in the file): {}",
-                        setting.help
+                        "--{name} {value_name} is missing \
+                         (or {variable}, or {name} in the file): {help}"
                     )
                 }
-                None => format!("--{name} is no setting of this command"),
+                None => format!("--{name} is not a setting of this command"),
             };
             self.mistakes.push(mistake);
         }
         self.optional(name)
     }
 
-    /// Like [`get`](Self::get), and the value must pass `test`; `wanted` says what passes.
+    /// Returns a required setting that passes `test`; `expected` names what passes.
     pub fn get_where<T: FromStr<Err: fmt::Display>>(
         &mut self,
         name: &'static str,
-        wanted: &str,
+        expected: &str,
         test: impl FnOnce(&T) -> bool,
     ) -> Option<T> {
         let value = self.get::<T>(name)?;
         if test(&value) {
             return Some(value);
         }
-        self.refuse(name, format!("{wanted} is wanted"));
+        self.refuse(name, format!("expected {expected}"));
         None
     }
 
-    /// A setting that may be absent; unreadable is noted.
+    /// Returns a setting that may be absent; an invalid one is a mistake.
     pub fn optional<T: FromStr<Err: fmt::Display>>(&mut self, name: &'static str) -> Option<T> {
         self.list(name).pop()
     }
 
-    /// Every value of a repeatable setting; each unreadable one is noted.
+    /// Returns every value of a repeatable setting; each invalid one is a mistake.
     pub fn list<T: FromStr<Err: fmt::Display>>(&mut self, name: &'static str) -> Vec<T> {
         let texts = self.given.get(name).map(|given| given.values.clone()).unwrap_or_default();
         let mut values = Vec::with_capacity(texts.len());
@@ -259,12 +261,12 @@ impl SettingsReader {
         values
     }
 
-    /// False when absent.
+    /// Returns whether a switch is on; false when absent.
     pub fn switch(&mut self, name: &'static str) -> bool {
         self.optional(name).unwrap_or(false)
     }
 
-    /// Notes that a value cannot be used, naming the place that gave it.
+    /// Adds a mistake: this value cannot be used. Names its source.
     pub fn refuse(&mut self, name: &'static str, reason: impl fmt::Display) {
         let Some(given) = self.given.get(name) else {
             self.mistakes.push(format!("--{name}: {reason}"));
@@ -272,22 +274,24 @@ impl SettingsReader {
         };
         let value = given.values.join(",");
         let variable = || self.settings.iter().find(|s| s.name == name).map(Setting::variable);
-        let place = match &given.origin {
+        let source = match &given.origin {
             Origin::Flag => format!("--{name} {value:?}"),
             Origin::Variable => format!("{}={value:?}", variable().unwrap_or_default()),
             Origin::File(path) => format!("{path}: {name} = {value:?}"),
             Origin::Default => format!("default of --{name}, {value:?}"),
         };
-        self.mistakes.push(format!("{place}: {reason}"));
+        self.mistakes.push(format!("{source}: {reason}"));
     }
 
-    /// The settings in force, as text: for a log or a record.
+    /// Returns the settings in force as text, for a log or a record.
     pub fn in_force(&self) -> BTreeMap<&'static str, String> {
         self.given.iter().map(|(name, given)| (*name, given.values.join(","))).collect()
     }
 
-    /// What was built from the values, or all mistakes. `None` without a mistake cannot come from this reader's methods
-    /// and gives an empty list.
+    /// Returns what was built from the values.
+    ///
+    /// # Errors
+    /// All mistakes. The list is empty for `None` without a mistake, which no method here returns.
     pub fn finish<T>(self, built: Option<T>) -> Result<T, ConfigMistakes> {
         match built {
             Some(value) if self.mistakes.is_empty() => Ok(value),
@@ -313,7 +317,7 @@ fn from_variable(setting: &Setting, environment: impl Fn(&str) -> Option<String>
     Some(Given { values, origin: Origin::Variable })
 }
 
-/// A value of the file as the text that a flag would have had.
+/// Returns a value of the file as the text of a flag.
 fn texts(setting: &Setting, value: &toml::Value) -> Result<Vec<String>, String> {
     use toml::Value;
     match value {
@@ -323,9 +327,9 @@ fn texts(setting: &Setting, value: &toml::Value) -> Result<Vec<String>, String> 
             let nested = values.iter().map(|value| texts(setting, value));
             nested.collect::<Result<Vec<_>, _>>().map(|lists| lists.concat())
         }
-        Value::Array(_) => Err("one value is wanted, found an array".to_owned()),
+        Value::Array(_) => Err("expected one value, found an array".to_owned()),
         Value::Table(_) | Value::Datetime(_) => {
-            Err(format!("text, a number or true/false is wanted, found a {}", value.type_str()))
+            Err(format!("expected text, a number or true/false, found a {}", value.type_str()))
         }
     }
 }
@@ -336,7 +340,7 @@ mod tests {
 
     const SETTINGS: &[Setting] = &[
         Setting::new("base", "FILE", "base file"),
-        Setting::new("max-batch", "N", "most images in one forward pass").default("32"),
+        Setting::new("max-batch", "N", "maximum images in one forward pass").default("32"),
         Setting::new("good", "CLASS", "class that may pass").repeatable(),
         Setting::switch("no-cache", "keep nothing"),
     ];
@@ -360,7 +364,7 @@ mod tests {
     }
 
     #[test]
-    fn takes_the_flag_before_the_variable_before_the_file_before_the_default() {
+    fn flag_wins_over_variable_over_file_over_default() {
         let flag: &[&str] = &["--max-batch", "1"];
         let variable: &[(&str, &str)] = &[("TURRET_MAX_BATCH", "2")];
         let file = Some("max-batch = 3");
@@ -372,7 +376,7 @@ mod tests {
     }
 
     #[test]
-    fn reads_lists_and_switches_from_every_place() {
+    fn lists_and_switches_are_read_from_every_source() {
         let good =
             |mut reader: SettingsReader| (reader.list::<String>("good"), reader.switch("no-cache"));
         let expected = (vec!["ok".to_owned(), "fine".to_owned()], true);
@@ -393,7 +397,7 @@ mod tests {
     }
 
     #[test]
-    fn names_every_mistake_and_its_place_at_once() {
+    fn mistakes_are_reported_all_at_once_with_their_source() {
         let file = "max-bathc = 1\ngood = [{}]\n";
         let mut reader = reader(&["--no-cache=maybe"], &[("TURRET_MAX_BATCH", "ten")], Some(file));
         let base = reader.get::<String>("base");
@@ -401,24 +405,24 @@ mod tests {
         reader.switch("no-cache");
         let mistakes = reader.finish(base.zip(batch)).unwrap_err().mistakes;
         assert_eq!(mistakes.len(), 5, "{mistakes:#?}");
-        let told = mistakes.join("\n");
+        let message = mistakes.join("\n");
         for part in [
-            "unknown key \"max-bathc\", perhaps \"max-batch\"",
-            "good: text, a number or true/false is wanted, found a table",
+            "unknown key \"max-bathc\", did you mean \"max-batch\"?",
+            "good: expected text, a number or true/false, found a table",
             "--base FILE is missing (or TURRET_BASE, or base in the file)",
             "TURRET_MAX_BATCH=\"ten\": invalid digit",
             "--no-cache \"maybe\"",
         ] {
-            assert!(told.contains(part), "{part:?} is not in:\n{told}");
+            assert!(message.contains(part), "{part:?} is not in:\n{message}");
         }
     }
 
     #[test]
-    fn refuses_values_out_of_range_and_files_that_are_not_there_or_no_toml() {
+    fn values_out_of_range_and_unreadable_files_are_mistakes() {
         let mut out_of_range = reader(&["--max-batch", "0"], &[], None);
         let batch = out_of_range.get_where("max-batch", "1 or more", |n: &usize| *n > 0);
-        let told = out_of_range.finish(batch).unwrap_err().to_string();
-        assert!(told.contains("--max-batch \"0\": 1 or more is wanted"), "{told}");
+        let message = out_of_range.finish(batch).unwrap_err().to_string();
+        assert!(message.contains("--max-batch \"0\": expected 1 or more"), "{message}");
         let missing = reader(&[], &[("TURRET_CONFIG", "/nowhere/turret.toml")], None);
         assert!(missing.finish(Some(())).unwrap_err().to_string().contains("/nowhere/turret.toml"));
         assert!(reader(&[], &[], Some("base = ")).finish(Some(())).is_err());
@@ -426,7 +430,7 @@ mod tests {
     }
 
     #[test]
-    fn shows_variable_and_default_of_every_flag_in_the_help() {
+    fn help_shows_variable_and_default_of_every_flag() {
         let help = with_settings(Command::new("program"), SETTINGS).render_help().to_string();
         for part in
             ["--max-batch <N>", "[default: 32]", "[env: TURRET_MAX_BATCH]", "--config <FILE>"]
@@ -436,7 +440,7 @@ mod tests {
     }
 
     #[test]
-    fn records_what_is_in_force() {
+    fn settings_in_force_include_defaults() {
         let in_force = reader(&["--good", "a", "--good", "b"], &[], None).in_force();
         assert_eq!(in_force.get("good").map(String::as_str), Some("a,b"));
         assert_eq!(in_force.get("max-batch").map(String::as_str), Some("32"));

@@ -1,5 +1,5 @@
-//! Who may come in: places bounded in images and in bytes, shared between the tasks, and not for what is certain to be
-//! too late.
+//! Who may come in: places bounded in images and in bytes, shared between the tasks, and not for
+//! what is certain to be too late.
 
 use std::{
     collections::HashMap,
@@ -15,12 +15,13 @@ use tokio::sync::Notify;
 use super::{BatchTimes, EngineError, error::Unit, fair_queue::MAX_CREDIT};
 use crate::{ids::TaskName, metrics::Metrics};
 
-/// Forward passes that may fail in a row before the device counts as lost. It is tried again by the requests that are
-/// still queued, and counts as found with the first success.
+/// Forward passes that may fail in a row before the device counts as lost. It is tried again by the
+/// requests that are still queued, and counts as found with the first success.
 const FAILURES_UNTIL_LOST: u32 = 3;
 
-/// A task may hold so many times what is free (dynamic thresholds, Choudhury and Hahne 1998). Alone it gets 8 of 9
-/// places; the more is taken by others the less it may have, and there is always something left for a quiet task.
+/// A task may hold so many times what is free (dynamic thresholds, Choudhury and Hahne 1998). Alone
+/// it gets 8 of 9 places; the more is taken by others the less it may have, and there is always
+/// something left for a quiet task.
 const SHARE_OF_FREE: usize = 8;
 
 #[derive(Debug)]
@@ -218,12 +219,13 @@ impl Usage {
         }
     }
 
-    /// That the answer can be there in time if nobody before it gives up. Its own pass counts with the least that it takes,
-    /// what waits before it with what that takes in all likelihood: a queue as long as the deadline would compute every
-    /// image just too late, and refuse at the deadline what it could have refused on arrival. Before
-    /// the request goes what the task takes turns with: of a task that lives on its savings, as most do, one image for
-    /// each of this task's; of a louder one no more than this task has waiting beyond its own savings, so that no loud
-    /// task makes a quiet one's requests hopeless.
+    /// That the answer can be there in time if nobody before it gives up. Its own pass counts with
+    /// the least that it takes, what waits before it with what that takes in all likelihood: a
+    /// queue as long as the deadline would compute every image just too late, and refuse at the
+    /// deadline what it could have refused on arrival. Before the request goes what the task takes
+    /// turns with: of a task that lives on its savings, as most do, one image for each of this
+    /// task's; of a louder one no more than this task has waiting beyond its own savings, so that
+    /// no loud task makes a quiet one's requests hopeless.
     fn check_deadline(
         &self,
         task: &TaskName,

@@ -50,7 +50,8 @@ impl fmt::Debug for BackgroundJob {
 }
 
 impl<T> BackgroundAnswer<T> {
-    /// Blocks until it is there; an aside that was dropped unanswered was dropped by a queue that closed.
+    /// Blocks until it is there; an aside that was dropped unanswered was dropped by a queue that
+    /// closed.
     pub(super) fn wait(self) -> Result<T, EngineError> {
         self.0.recv().unwrap_or(Err(EngineError::Draining))
     }

@@ -1,4 +1,4 @@
-//! Who reads what of a batch: which images go through which deep head's layers, and where each job's features are.
+//! Maps a batch's images to the base and to deep heads' layers, and its features back to jobs.
 
 use std::collections::BTreeMap;
 
@@ -8,16 +8,16 @@ use crate::{
     head::Head,
 };
 
-/// Whose features a forward pass must bring.
+/// The features that a forward pass must compute.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct FeatureDemand {
-    /// Whether any head reads the base's own.
+    /// Whether any head reads the base's own features.
     pub(super) own: bool,
     pub(super) branches: Vec<BranchRows>,
 }
 
 impl FeatureDemand {
-    /// Of a pass over these (job, image).
+    /// Returns the demand of a pass over these (job, image) pairs.
     pub(super) fn of(batch: &[ReadyJob], rows: &[(usize, usize)]) -> Self {
         let mut own = false;
         let mut images_of: BTreeMap<BranchId, Vec<usize>> = BTreeMap::new();
@@ -41,7 +41,7 @@ impl FeatureDemand {
     }
 }
 
-/// What the forward passes of a batch gave, and where each job's images are in it.
+/// The features of a batch's forward passes, and the row of each job's image in them.
 pub(super) struct Features {
     widths: FeatureWidths,
     outputs: Outputs,
@@ -63,28 +63,31 @@ struct Row {
 impl Features {
     pub(super) fn new(widths: FeatureWidths, outputs: Outputs, batch: &[ReadyJob]) -> Self {
         let rows_of_jobs =
-            batch.iter().map(|prepared| vec![Row::default(); prepared.images.len()]).collect();
+            batch.iter().map(|ready| vec![Row::default(); ready.images.len()]).collect();
         Self { widths, outputs, passes: Vec::new(), rows_of_jobs }
     }
 
-    /// Takes in a pass over these (job, image). A base that gives too little has failed; no head may read it.
+    /// Adds the output of a pass over these (job, image) pairs.
+    ///
+    /// # Errors
+    /// If the base returned too few features; no head may read them.
     pub(super) fn add(
         &mut self,
         found: ForwardOutput,
         rows: &[(usize, usize)],
-        readers: FeatureDemand,
+        demand: FeatureDemand,
     ) -> Result<(), BaseError> {
-        if readers.own {
+        if demand.own {
             self.check(&found.own, rows.len())?;
         }
-        if found.branches.len() != readers.branches.len() {
-            let detail =
-                format!("{} branches answered of {}", found.branches.len(), readers.branches.len());
+        if found.branches.len() != demand.branches.len() {
+            let (found, expected) = (found.branches.len(), demand.branches.len());
+            let detail = format!("forward pass gave {found} branches, expected {expected}");
             return Err(BaseError::Device { detail });
         }
         let mut branches = BTreeMap::new();
         for (BranchRows { branch, images }, features) in
-            readers.branches.into_iter().zip(found.branches)
+            demand.branches.into_iter().zip(found.branches)
         {
             self.check(&features, images.len())?;
             branches.insert(branch, (images, features));
@@ -103,11 +106,11 @@ impl Features {
         if found == expected {
             return Ok(());
         }
-        let detail = format!("a forward pass gave {found:?} numbers where {expected:?} were due");
+        let detail = format!("forward pass gave {found:?} features, expected {expected:?}");
         Err(BaseError::Device { detail })
     }
 
-    /// What a head of this job reads of one of the job's images.
+    /// Returns what a head of this job reads of one of the job's images.
     pub(super) fn of(&self, job: usize, image: usize, head: &Head) -> &[f32] {
         let Row { pass, row } = self.rows_of_jobs[job][image];
         let PassFeatures { own, branches } = &self.passes[pass];

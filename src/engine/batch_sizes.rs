@@ -1,11 +1,11 @@
-//! How many images a forward pass may have.
+//! The numbers of images that a forward pass may have.
 
-/// The sizes of forward passes, ascending from 1: the device knows them from the warm-up, and no pass has another.
+/// The sizes of forward passes, ascending from 1; each is warmed up, and no pass has another.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BatchSizes(Box<[usize]>);
 
 impl BatchSizes {
-    /// 1, 2, 4, 8 ... and `largest` itself, which counts as at least 1.
+    /// Returns 1, 2, 4, 8 ... and `largest` itself, which counts as at least 1.
     pub fn up_to(largest: usize) -> Self {
         let largest = largest.max(1);
         let powers = std::iter::successors(Some(1), |size: &usize| size.checked_mul(2));
@@ -24,12 +24,12 @@ impl BatchSizes {
         self.0[self.0.len() - 1]
     }
 
-    /// The largest size that is not above this number of images; for none the smallest.
+    /// Returns the largest size that is at most `images`; for 0 images the smallest.
     pub fn fitting(&self, images: usize) -> usize {
         self.iter().rev().find(|size| *size <= images).unwrap_or(self.smallest())
     }
 
-    /// Sizes that add up to this number of images, the largest first: 11 is 8, 2 and 1.
+    /// Splits `images` into sizes, the largest first: 11 is 8, 2 and 1.
     pub fn parts(&self, images: usize) -> impl Iterator<Item = usize> {
         let mut rest = images;
         std::iter::from_fn(move || {
@@ -53,7 +53,7 @@ mod tests {
     }
 
     #[test]
-    fn sizes_double_up_to_the_largest_which_is_always_one_of_them() {
+    fn sizes_double_up_to_the_largest() {
         assert_eq!(sizes(8), [1, 2, 4, 8]);
         assert_eq!(sizes(12), [1, 2, 4, 8, 12]);
         assert_eq!(sizes(1), [1]);
@@ -61,7 +61,7 @@ mod tests {
     }
 
     #[test]
-    fn a_size_fits_if_it_is_not_above_the_images() {
+    fn fitting_size_is_at_most_the_images() {
         let sizes = BatchSizes::up_to(12);
         for (images, size) in [(0, 1), (1, 1), (3, 2), (8, 8), (11, 8), (12, 12), (99, 12)] {
             assert_eq!(sizes.fitting(images), size, "{images} images");
@@ -69,7 +69,7 @@ mod tests {
     }
 
     #[test]
-    fn any_number_of_images_is_cut_into_known_sizes() {
+    fn parts_of_any_number_are_known_sizes() {
         let sizes = BatchSizes::up_to(12);
         for images in 0..100 {
             let parts: Vec<usize> = sizes.parts(images).collect();

@@ -1,33 +1,37 @@
-//! How long a forward pass takes: measured at the warm-up for each size, kept up to date by each batch. Pure.
+//! How long a forward pass takes: measured at the warm-up for each size, kept up to date by each
+//! batch. Pure.
 //!
-//! Two answers: the least that passes take, for what is certain, and what they take in all likelihood, for what is
-//! promised to those who would have to wait.
+//! Two answers: the least that passes take, for what is certain, and what they take in all
+//! likelihood, for what is promised to those who would have to wait.
 
 use std::time::{Duration, Instant};
 
 use super::BatchSizes;
 
-/// A slower pass raises the estimate by this part of it at most, so that one hiccup is nearly forgotten and a machine
-/// that has become slower is known after a few dozen passes.
+/// A slower pass raises the estimate by this part of it at most, so that one hiccup is nearly
+/// forgotten and a machine that has become slower is known after a few dozen passes.
 const RISE: u32 = 16;
 
-/// Mean and mean deviation are learnt, and put together, as TCP does with round trips (Jacobson 1988, RFC 6298).
+/// Mean and mean deviation are learnt, and put together, as TCP does with round trips (Jacobson
+/// 1988, RFC 6298).
 const MEAN_LEARNS: u32 = 8;
 const DEVIATION_LEARNS: u32 = 4;
 const DEVIATIONS: u32 = 4;
 
-/// The deviation is taken for at least this part of the mean: a queue waits for many passes, and a machine that was even for
-/// a while can become slower for all of them. What caution costs is the end of a queue that only overload fills.
+/// The deviation is taken for at least this part of the mean: a queue waits for many passes, and a
+/// machine that was even for a while can become slower for all of them. What caution costs is the
+/// end of a queue that only overload fills.
 const LEAST_DEVIATION: u32 = 16;
 
-/// A pass that took so many times the mean counts as that long: a hiccup must not close the door for seconds.
+/// A pass that took so many times the mean counts as that long: a hiccup must not close the door
+/// for seconds.
 const LONGEST_LESSON: u32 = 2;
 
 /// A larger batch is worth the wait of those in it if it saves this part of the time of an image.
 const WORTHWHILE_GAIN: f64 = 0.03;
 
-/// What was measured longer ago says nothing about now. Without it, an estimate taken in a slow moment would refuse
-/// the very requests that could correct it.
+/// What was measured longer ago says nothing about now. Without it, an estimate taken in a slow
+/// moment would refuse the very requests that could correct it.
 const STALE_AFTER: Duration = Duration::from_secs(20);
 
 /// The times of forward passes, by size.
@@ -90,7 +94,8 @@ impl BatchTimes {
         &self.sizes
     }
 
-    /// Learns from a pass of one of the sizes. For the least, a faster one counts at once, a slower one little by little.
+    /// Learns from a pass of one of the sizes. For the least, a faster one counts at once, a slower
+    /// one little by little.
     pub fn observe(&mut self, size: usize, took: Duration, now: Instant) {
         if let Some(pass) =
             self.sizes.position(size).and_then(|position| self.passes.get_mut(position))
@@ -99,7 +104,8 @@ impl BatchTimes {
         }
     }
 
-    /// What the passes for so many images take, one size after another; zero if nothing is known any more.
+    /// What the passes for so many images take, one size after another; zero if nothing is known
+    /// any more.
     pub fn of(&self, images: usize, now: Instant) -> Duration {
         if self.knows_nothing(now) {
             return Duration::ZERO;
@@ -108,8 +114,8 @@ impl BatchTimes {
         times.map(|position| self.passes[position].takes).sum()
     }
 
-    /// The least that so many images can take in whatever batches, also together with others; zero if nothing is known
-    /// any more.
+    /// The least that so many images can take in whatever batches, also together with others; zero
+    /// if nothing is known any more.
     pub fn lower_bound(&self, images: usize, now: Instant) -> Duration {
         if self.knows_nothing(now) {
             return Duration::ZERO;
@@ -120,8 +126,8 @@ impl BatchTimes {
             .max(Duration::try_from_secs_f64(best_rate * images as f64).unwrap_or_default())
     }
 
-    /// What the passes for so many images take in all likelihood when many more wait, in batches of the best rate; zero if
-    /// nothing is known any more.
+    /// What the passes for so many images take in all likelihood when many more wait, in batches of
+    /// the best rate; zero if nothing is known any more.
     pub fn conservative(&self, images: usize, now: Instant) -> Duration {
         let fresh = self.sizes.iter().zip(&self.passes).filter(|(_, pass)| !pass.is_stale(now));
         let rates = fresh.map(|(size, pass)| pass.conservative().as_secs_f64() / size as f64);
@@ -129,9 +135,10 @@ impl BatchTimes {
         Duration::try_from_secs_f64(best_rate * images as f64).unwrap_or_default()
     }
 
-    /// The size of the next batch when so many images wait: the smallest that computes as many images a second as the
-    /// largest of those that can be filled, or nearly. Where larger batches gain nothing, as on most CPUs, those in
-    /// front need not wait for those behind. A size that was not tried for long is tried again.
+    /// The size of the next batch when so many images wait: the smallest that computes as many
+    /// images a second as the largest of those that can be filled, or nearly. Where larger batches
+    /// gain nothing, as on most CPUs, those in front need not wait for those behind. A size that
+    /// was not tried for long is tried again.
     pub fn best_size(&self, images: usize, now: Instant) -> usize {
         let fitting = self.sizes.fitting(images);
         let rates = || {

@@ -34,15 +34,17 @@ pub enum Next<T> {
 /// In the order of the turns.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Batch<T> {
-    /// Together of one of the sizes or fewer, unless a single item has more; none if all were dropped.
+    /// Together of one of the sizes or fewer, unless a single item has more; none if all were
+    /// dropped.
     pub items: Vec<T>,
     /// No longer wanted, or certain to be too late, each with what its forward pass would take.
     pub dropped: Vec<(T, Duration)>,
 }
 
 impl<T> Batcher<T> {
-    /// `max_delay`: how long the one that waits longest waits for company while the device is idle. Zero: never, and
-    /// batches are no larger than pays. Otherwise they are as large as can be filled.
+    /// `max_delay`: how long the one that waits longest waits for company while the device is idle.
+    /// Zero: never, and batches are no larger than pays. Otherwise they are as large as can be
+    /// filled.
     pub fn new(max_delay: Duration) -> Self {
         Self { max_delay, ready: FairQueue::default() }
     }

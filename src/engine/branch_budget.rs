@@ -1,4 +1,4 @@
-//! The memory of deep heads' private layers on the device.
+//! The device memory of deep heads' private layers.
 
 use std::sync::{Arc, Mutex};
 
@@ -12,7 +12,7 @@ use crate::{
     metrics::Metrics,
 };
 
-/// Counted as the numbers in f32.
+/// A budget in bytes, with every parameter counted as f32.
 #[derive(Debug)]
 pub(super) struct BranchBudget {
     budget: u64,
@@ -20,12 +20,13 @@ pub(super) struct BranchBudget {
     metrics: Arc<Metrics>,
 }
 
-/// Why a deep head's layers did not come onto the device.
+/// Why a deep head's layers were not loaded onto the device.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum LoadBranchError {
     #[error(
-        "its private layers take {needed} bytes, and {used} of the {budget} for deep heads are in use; withdraw a deep \
-         head or raise --deep-head-budget. To be replaced, a deep head needs room for its successor too"
+        "its private layers take {needed} bytes, but {used} of the {budget} for deep heads are in \
+         use; withdraw a deep head or raise --deep-head-budget (until it is replaced, a deep head \
+         needs room beside its successor)"
     )]
     OverBudget { needed: u64, used: u64, budget: u64 },
     #[error("its private layers cannot run here: {detail}")]
@@ -50,7 +51,7 @@ impl BranchBudget {
         self.budget.saturating_sub(*lock(&self.used))
     }
 
-    fn take(&self, needed: u64) -> Result<(), LoadBranchError> {
+    fn reserve(&self, needed: u64) -> Result<(), LoadBranchError> {
         let mut used = lock(&self.used);
         if needed > self.budget.saturating_sub(*used) {
             return Err(LoadBranchError::OverBudget { needed, used: *used, budget: self.budget });
@@ -60,7 +61,7 @@ impl BranchBudget {
         Ok(())
     }
 
-    fn give_back(&self, bytes: u64) {
+    fn release(&self, bytes: u64) {
         let mut used = lock(&self.used);
         *used = used.saturating_sub(bytes);
         self.show(*used);
@@ -70,36 +71,36 @@ impl BranchBudget {
         self.metrics.deep_head_bytes.set(used as f64);
     }
 
-    /// Runs on the device's thread: what was dropped before is counted as free by then.
+    /// Runs on the device thread, where layers dropped earlier are already released.
     fn load(
         &self,
         base: &mut dyn Base,
         weights: &BranchWeights,
     ) -> Result<BranchId, LoadBranchError> {
         let bytes = weights.bytes();
-        self.take(bytes)?;
-        Ok(base.load_branch(weights).inspect_err(|_| self.give_back(bytes))?)
+        self.reserve(bytes)?;
+        Ok(base.load_branch(weights).inspect_err(|_| self.release(bytes))?)
     }
 }
 
-/// Brings the layers onto the device between two batches; they leave it when what is given back is dropped. Blocks.
+/// Loads the layers onto the device between two batches; dropping the result unloads them. Blocks.
 pub(super) fn load(
-    memory: &Arc<BranchBudget>,
+    budget: &Arc<BranchBudget>,
     queue: &Arc<Queue>,
     weights: BranchWeights,
 ) -> Result<LoadedBranch, LoadBranchError> {
     let (branch, bytes) = (weights.branch, weights.bytes());
-    let of_device = memory.clone();
-    let (background, answer) = BackgroundJob::new(move |base| of_device.load(base, &weights));
+    let on_device = budget.clone();
+    let (background, answer) = BackgroundJob::new(move |base| on_device.load(base, &weights));
     queue.push_background(background)?;
     let id = answer.wait()??;
-    let (memory, queue) = (memory.clone(), queue.clone());
+    let (budget, queue) = (budget.clone(), queue.clone());
     Ok(LoadedBranch::new(branch, id, move || {
-        let (background, _unasked) = BackgroundJob::new(move |base| {
+        let (background, _unused) = BackgroundJob::new(move |base| {
             base.unload_branch(id);
-            memory.give_back(bytes);
+            budget.release(bytes);
         });
-        // A queue that is closed will see no batch either.
+        // Once the queue is closed, no further batch needs the memory.
         let _closed = queue.push_background(background);
     }))
 }

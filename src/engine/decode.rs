@@ -1,4 +1,4 @@
-//! The decode threads: bytes to pixels to what the base reads, beside the forward pass.
+//! The decode threads: from bytes to pixels to the base's input, in parallel with forward passes.
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
@@ -27,27 +27,27 @@ pub(super) fn spawn(
 ) -> JoinHandle<()> {
     let work = move || {
         while let Some((id, arrival)) = queue.next_arrival() {
-            if let Some(prepared) = decode_job(arrival, &times, &limits, &metrics) {
-                queue.push_prepared(id, prepared);
+            if let Some(ready) = decode_job(arrival, &times, &limits, &metrics) {
+                queue.push_prepared(id, ready);
             }
         }
     };
     spawn_named(format!("decode-{number}"), work)
 }
 
-/// A thread with a name that `top -H` shows.
+/// Spawns a thread with a name that `top -H` shows.
 ///
 /// # Panics
-/// If the system has no thread left at start-up: there is nothing that the server could do without it.
+/// If the system cannot spawn a thread; the server cannot run without it.
 pub(super) fn spawn_named(name: String, work: impl FnOnce() + Send + 'static) -> JoinHandle<()> {
-    #[expect(clippy::expect_used, reason = "only at start-up, before anything is accepted")]
+    #[expect(clippy::expect_used, reason = "only at start-up, before any request is accepted")]
     thread::Builder::new()
         .name(name)
         .spawn(work)
         .expect("the system must have room for the engine's threads")
 }
 
-/// `None` if the job ended here.
+/// Decodes a job; `None` if the job was answered with an error.
 fn decode_job(
     arrival: Arrival,
     times: &Mutex<BatchTimes>,
@@ -55,10 +55,10 @@ fn decode_job(
     metrics: &Metrics,
 ) -> Option<ReadyJob> {
     let Arrival { mut job, source, roi } = arrival;
-    let begun = Instant::now();
-    let needed = lock(times).lower_bound(job.images(), begun);
-    if !job.is_wanted(begun + needed) {
-        job.answer_too_late(needed, begun);
+    let started = Instant::now();
+    let needed = lock(times).lower_bound(job.images(), started);
+    if !job.is_wanted(started + needed) {
+        job.answer_too_late(needed, started);
         return None;
     }
     let (preprocesses, image_of_head) = different_preprocesses(&job.heads);
@@ -66,8 +66,8 @@ fn decode_job(
         catch_unwind(AssertUnwindSafe(|| decode_images(&source, roi, limits, &preprocesses)));
     drop(preprocesses);
     let ready_at = Instant::now();
-    job.times.queue = begun.saturating_duration_since(job.accepted_at);
-    job.times.decode = ready_at.saturating_duration_since(begun);
+    job.times.queue = started.saturating_duration_since(job.accepted_at);
+    job.times.decode = ready_at.saturating_duration_since(started);
     metrics.observe_stage(Stage::Decode, job.times.decode);
     match images {
         Ok(Ok(images)) => Some(ReadyJob { job, images, image_of_head, ready_at }),
@@ -77,7 +77,7 @@ fn decode_job(
         }
         Err(_panic) => {
             job.answer(Err(EngineError::Failed {
-                detail: "preparing an image panicked".to_owned(),
+                detail: "decoding an image panicked".to_owned(),
             }));
             None
         }
@@ -94,7 +94,7 @@ fn decode_images(
     preprocesses.iter().map(|preprocess| preprocess.apply(&picture, roi)).collect()
 }
 
-/// The preprocessings that differ, and for each head which of them it reads: heads that agree share the image.
+/// Returns the distinct preprocessings, and for each head the index of the one it reads.
 pub(super) fn different_preprocesses(heads: &[Arc<Head>]) -> (Vec<&Preprocess>, Vec<usize>) {
     let mut different: Vec<&Preprocess> = Vec::new();
     let image_of_head = heads.iter().map(|head| {

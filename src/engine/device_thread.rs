@@ -36,15 +36,15 @@ pub(super) fn spawn(
     spawn_named("device".to_owned(), move || thread.run())
 }
 
-/// Forward passes of every size, of everything that a head may want: the first request finds warm caches, and what a
-/// batch takes is known.
+/// Forward passes of every size, of everything that a head may want: the first request finds warm
+/// caches, and what a batch takes is known.
 pub(super) fn warm_up(base: &mut dyn Base, sizes: BatchSizes) -> Result<BatchTimes, BaseError> {
     let Preprocess { mean, std, .. } = Preprocess::default();
     let side = Preprocess::default().side();
     let pixels = (0..side * side * 3).map(|index| (index % 251) as u8).collect();
     let image = PreparedImage { side, pixels, mean, std };
-    // The first pass of a size also gets memory and chooses kernels for it; where several can be in flight the second
-    // is recorded as well.
+    // The first pass of a size also gets memory and chooses kernels for it; where several can be in
+    // flight the second is recorded as well.
     let passes = if base.in_flight() > 1 { 3 } else { 2 };
     let mut pass = |images: &[&PreparedImage]| -> Result<Duration, BaseError> {
         let begun = Instant::now();
@@ -77,7 +77,8 @@ struct DeviceThread {
 struct InFlight {
     batch: Vec<ReadyJob>,
     begun_at: Instant,
-    /// One for all as a rule; several where images have different sides or are more than the largest size.
+    /// One for all as a rule; several where images have different sides or are more than the
+    /// largest size.
     passes: Vec<RunningPass>,
     /// Why not all of them could be begun.
     failure: Option<BaseError>,
@@ -118,7 +119,8 @@ impl DeviceThread {
                         let is_running = batch.is_running();
                         in_flight.push_back(batch);
                         if !is_running {
-                            // The device has nothing left to do meanwhile: nobody waits for the next batch.
+                            // The device has nothing left to do meanwhile: nobody waits for the
+                            // next batch.
                             in_flight.drain(..).for_each(|batch| self.finish(batch));
                         }
                         continue;
@@ -234,7 +236,8 @@ impl DeviceThread {
         failure.map_or(Ok(features), Err)
     }
 
-    /// A pass has ended that had the device for itself since it was begun, or since the one before it ended.
+    /// A pass has ended that had the device for itself since it was begun, or since the one before
+    /// it ended.
     fn observe_pass(&mut self, images: usize, begun_at: Instant) {
         let now = Instant::now();
         let since = begun_at.max(self.device_free_at);

@@ -1,4 +1,4 @@
-//! Why a picture got no verdict.
+//! The engine's errors: why a picture got no verdict.
 
 use std::{fmt, time::Duration};
 
@@ -9,7 +9,7 @@ use crate::{
     metrics::Rejection,
 };
 
-/// What the queue has a bounded room of.
+/// A resource that the queue bounds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Unit {
     Images,
@@ -28,12 +28,13 @@ impl fmt::Display for Unit {
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum EngineError {
     #[error(
-        "the queue is full: {in_use} of {limit} {unit} are waiting, {needed} more do not fit; try again shortly"
+        "the queue is full: {in_use} of {limit} {unit} are in use, {needed} more do not fit; \
+         try again shortly"
     )]
     QueueFull { unit: Unit, needed: usize, in_use: usize, limit: usize },
     #[error(
-        "the queue is full for task {task}: {held} of its {unit} are waiting, {needed} more do not fit into its share \
-         of {share}, as only {free} of {limit} are free; try again shortly"
+        "the queue is full for task {task}: it holds {held} {unit}, {needed} more do not fit into \
+         its share of {share}, as only {free} of {limit} are free; try again shortly"
     )]
     TaskShareFull {
         task: TaskName,
@@ -45,20 +46,20 @@ pub enum EngineError {
         limit: usize,
     },
     #[error(
-        "the request needs {needed} {unit}, more than the {limit} that this server ever takes at once"
+        "the request needs {needed} {unit}, but this server never takes more than {limit} at once"
     )]
     NeverFits { needed: usize, limit: usize, unit: Unit },
-    #[error("the deadline passed before the answer was there; nothing is computed for it any more")]
+    #[error("the deadline passed before the answer was ready; the request was dropped")]
     DeadlinePassed,
     #[error(
-        "the deadline is certain to be missed: the answer takes at least {} ms with {ahead} images before it, {} ms are \
-         left; set a longer deadline or come when there is less to do",
+        "the deadline is certain to be missed: the answer takes at least {} ms with {ahead} images \
+         ahead of it, {} ms are left; set a longer deadline or retry under less load",
         needed.as_millis(), left.as_millis()
     )]
     DeadlineTooNear { needed: Duration, left: Duration, ahead: usize },
-    #[error("the server is draining; ask another")]
+    #[error("the server is draining; try another server")]
     Draining,
-    #[error("the device does not answer; ask another server")]
+    #[error("the device does not answer; try another server")]
     DeviceLost,
     #[error(transparent)]
     Image(#[from] ImageError),
@@ -111,7 +112,7 @@ impl ServiceError for EngineError {
 }
 
 impl EngineError {
-    /// How it is counted, for errors that come of a want of room or time.
+    /// Returns the metric label of an error caused by a lack of room or time.
     pub fn rejection(&self) -> Option<Rejection> {
         match self {
             Self::QueueFull { unit, .. } | Self::TaskShareFull { unit, .. } => match unit {

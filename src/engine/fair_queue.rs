@@ -1,27 +1,30 @@
 //! Who is next: one line a task. Pure.
 //!
-//! Start-time Fair Queueing (Goyal, Vin and Cheng 1996) with savings. Each line has a tag: the images that its task has
-//! been given. Lines whose tag is not ahead of the virtual time are in turn, first come, first served; the others wait
-//! until nobody is in turn, then the virtual time goes on to the smallest tag. A line that comes back from being empty
-//! is brought forward to [`SAVINGS`] images before the virtual time.
+//! Start-time Fair Queueing (Goyal, Vin and Cheng 1996) with savings. Each line has a tag: the
+//! images that its task has been given. Lines whose tag is not ahead of the virtual time are in
+//! turn, first come, first served; the others wait until nobody is in turn, then the virtual time
+//! goes on to the smallest tag. A line that comes back from being empty is brought forward to
+//! [`SAVINGS`] images before the virtual time.
 //!
-//! So tasks that ask for no more than their share hardly notice one that asks for ten times as much, tasks that all have
-//! much waiting get one image each in turn, and what a task can save up by being quiet is bounded.
+//! So tasks that ask for no more than their share hardly notice one that asks for ten times as
+//! much, tasks that all have much waiting get one image each in turn, and what a task can save up
+//! by being quiet is bounded.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
 use crate::ids::TaskName;
 
-/// Images that a task which was quiet may have before one that had more than its share. With 16 the 99th percentile of
-/// the others' times does not rise by more than a tenth when one of 2 or 10 tasks sends ten times as much, at loads of
-/// 0.3 to 0.9 before (`loud_neighbour` in the tests).
+/// Images that a task which was quiet may have before one that had more than its share. With 16 the
+/// 99th percentile of the others' times does not rise by more than a tenth when one of 2 or 10
+/// tasks sends ten times as much, at loads of 0.3 to 0.9 before (`loud_neighbour` in the tests).
 pub const MAX_CREDIT: usize = 16;
 
 /// Items of several tasks, each of some images. The order within a task is that of their coming.
 #[derive(Debug)]
 pub struct FairQueue<T> {
     flows: HashMap<TaskName, Flow<T>>,
-    /// Lines in which something waits and whose tag is not ahead of the virtual time, by the number of their first item.
+    /// Lines in which something waits and whose tag is not ahead of the virtual time, by the number
+    /// of their first item.
     in_turn: BTreeMap<u64, TaskName>,
     /// The other lines in which something waits, by their tag and the number of their first item.
     ahead: BTreeMap<(u64, u64), TaskName>,

@@ -1,4 +1,4 @@
-//! What travels through the engine.
+//! The engine's messages: requests, jobs and answers.
 
 use std::{
     sync::Arc,
@@ -14,39 +14,39 @@ use crate::{
     image::{ImageSource, PreparedImage, Roi},
 };
 
-/// One picture that the heads of a [`Slot`](super::Slot) shall judge.
+/// One picture for the heads of a [`Reservation`](super::Reservation).
 #[derive(Debug)]
 pub struct Request {
     pub source: ImageSource,
     pub roi: Option<Roi>,
-    /// Also give back the features that each head read.
+    /// Whether to return the features that each head read.
     pub want_features: bool,
 }
 
-/// One judgement a head, in the order of the request's heads.
+/// One judgement per head, in the order of the request's heads.
 #[derive(Debug)]
 pub struct Answer {
     pub judgements: Vec<Judgement>,
-    /// One vector a head; empty unless wanted.
+    /// One vector per head; empty unless requested.
     pub features: Vec<Vec<f32>>,
     pub times: StageTimes,
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct StageTimes {
-    /// Bytes to prepared pixels.
+    /// From bytes to preprocessed pixels.
     pub decode: Duration,
-    /// Waiting: for a decode thread, and for a place in a batch.
+    /// Waiting for a decode thread and for a batch.
     pub queue: Duration,
     pub forward: Duration,
     pub head: Duration,
     /// From acceptance to answer.
     pub total: Duration,
-    /// Images in the forward pass that this one was part of.
+    /// Images in its forward pass.
     pub batch_size: usize,
 }
 
-/// A request on its way, and the promise to answer it.
+/// An accepted request and the channel of its answer.
 #[derive(Debug)]
 pub(super) struct Job {
     pub(super) heads: Vec<Arc<Head>>,
@@ -58,7 +58,7 @@ pub(super) struct Job {
     permit: Permit,
 }
 
-/// A job whose picture is still bytes.
+/// A job whose picture is not decoded yet.
 #[derive(Debug)]
 pub(super) struct Arrival {
     pub(super) job: Job,
@@ -70,9 +70,9 @@ pub(super) struct Arrival {
 #[derive(Debug)]
 pub(super) struct ReadyJob {
     pub(super) job: Job,
-    /// One for each different preprocessing.
+    /// One per distinct preprocessing.
     pub(super) images: Vec<PreparedImage>,
-    /// For each head the image that it reads.
+    /// The index of the image that each head reads.
     pub(super) image_of_head: Vec<usize>,
     pub(super) ready_at: Instant,
 }
@@ -89,27 +89,27 @@ impl Job {
         Self { heads, want_features, accepted_at, times, deadline, reply, permit }
     }
 
-    /// Whether somebody will still wait for the answer at this moment.
+    /// Returns whether the caller will still wait for the answer at this time.
     pub(super) fn is_wanted(&self, at: Instant) -> bool {
         !self.reply.is_closed() && self.deadline.is_none_or(|deadline| deadline > at)
     }
 
-    /// Rows that it takes of a batch.
+    /// Returns the number of rows that it takes in a batch.
     pub(super) fn images(&self) -> usize {
         self.permit.images()
     }
 
-    /// In whose line it waits.
+    /// Returns the task in whose flow it waits.
     pub(super) fn task(&self) -> &TaskName {
         self.permit.task()
     }
 
-    /// Its images are in the forward pass that begins.
+    /// Marks its images as part of a forward pass that starts.
     pub(super) fn waits_no_more(&mut self) {
         self.permit.waits_no_more();
     }
 
-    /// Answers that its forward pass, which takes at least so long, would end past the deadline.
+    /// Answers that its forward pass, of at least `needed`, would end past the deadline.
     pub(super) fn answer_too_late(self, needed: Duration, now: Instant) {
         let left =
             self.deadline.map_or(Duration::MAX, |deadline| deadline.saturating_duration_since(now));
@@ -121,10 +121,10 @@ impl Job {
         self.answer(Err(error));
     }
 
-    /// Gives the place back first: a caller that has its answer finds room for its next request.
+    /// Answers, after releasing the permit: the caller then finds room for its next request.
     pub(super) fn answer(self, answer: Result<Answer, EngineError>) {
         drop(self.permit);
-        // The caller may have gone away meanwhile.
+        // Fails if the caller went away.
         let _caller_is_gone = self.reply.send(answer);
     }
 }

@@ -1,30 +1,33 @@
 //! The serving core: from an accepted picture to its verdicts.
 //!
 //! ```text
-//! try_reserve -> Slot -> [arrivals] -> decode threads -> [batcher] -> device thread -> Answer
-//!  (admission)          (a line a task) (decode, resize) (a line a task)  (base, heads)
+//! try_reserve -> Reservation -> [arrivals] -> decoding -> [batcher] -> device thread -> Answer
+//! (admission)               (flow per task)          (flow per task) (base, heads)
 //! ```
 //!
 //! Guarantees:
-//! 1. A place is refused at once or is there: what holds a [`Slot`] cannot find the queue full later.
-//! 2. Places are bounded in images and in bytes, and come back when the answer is given or its caller goes away,
-//!    also while a forward pass is running.
-//! 3. No work is begun for a request that is cancelled or past its deadline, and none of them reaches the base.
-//! 4. Every accepted request is answered, also when decoding or the base panics or the device thread ends.
-//! 5. The base is used by one thread only; images of different tasks share its batches. Where the base takes several batches
-//!    at a time the next is begun before the one before it has ended, and they are answered in that order.
-//! 6. The device is never idle while something is ready for it, unless it is told to wait for company; every forward
-//!    pass of requests has a size that was warmed up.
-//! 7. A request that cannot meet its deadline as far as can be foreseen is refused on arrival, and one that became certain
-//!    to miss it is answered so before it is decoded or computed. Foreseen by the least that its own forward pass takes,
-//!    what those of the images before it take in all likelihood, and by the turns of the tasks.
-//! 8. Work that no request waits for is done between two batches, one piece at a time.
-//! 9. The tasks share preparation and device fairly, image by image: what asks for no more than its share goes before
-//!    what asks for more. A request of several tasks counts for its first. No task can hold so many places that another
-//!    finds none.
-//!
-//! 10. The private layers of deep heads never take more memory than their budget, and are on the device for as long as
-//!     anything holds the head.
+//! 1. A reservation is granted or refused at once; its holder never finds the queue full.
+//! 2. Reservations are bounded in images and in bytes, and end when the answer is given or the
+//!    caller goes away, even during a forward pass.
+//! 3. No work starts for a request that is cancelled or past its deadline, and none of them reaches
+//!    the base.
+//! 4. Every accepted request is answered, even if decoding or the base panics or the device thread
+//!    ends.
+//! 5. Only one thread uses the base; images of different tasks share its batches. Where the base
+//!    takes several batches at a time, the next starts before the previous one ends, and they are
+//!    answered in order.
+//! 6. The device is never idle while work is ready, unless `max_delay` makes it wait for more;
+//!    every forward pass of requests has a size that was warmed up.
+//! 7. A request that is not expected to meet its deadline is refused on arrival; one that became
+//!    certain to miss it is answered before it is decoded or computed. The expectation adds the
+//!    lower bound of its own forward pass to a conservative time for the images that fair queueing
+//!    puts before it.
+//! 8. Background work, which no request waits for, runs between two batches, one job at a time.
+//! 9. Tasks share the decode threads and the device fairly, image by image: a task within its
+//!    share goes before one above it. A request of several tasks counts for its first. No task can
+//!    reserve so much that another finds no room.
+//! 10. The private layers of deep heads never exceed their memory budget, and stay on the device as
+//!     long as anything holds the head.
 
 mod admission;
 mod background;
@@ -71,16 +74,17 @@ use queue::{Queue, lock};
 
 #[derive(Debug, Clone)]
 pub struct EngineConfig {
-    /// Images in one forward pass: each size is warmed up at the start.
+    /// Sizes of forward passes in images; each is warmed up at the start.
     pub batch_sizes: BatchSizes,
-    /// How long an idle device waits for more images. Zero: never, and a batch is no larger than pays.
+    /// How long an idle device waits for more images. Zero: never, and batches are only as large as
+    /// worthwhile.
     pub max_delay: Duration,
-    /// Images that may be accepted and not yet answered.
+    /// Maximum images accepted and not yet answered.
     pub max_queue_images: usize,
-    /// Bytes of pictures that may be accepted and not yet answered.
+    /// Maximum bytes of pictures accepted and not yet answered.
     pub max_queue_bytes: usize,
     pub decode_threads: usize,
-    /// Bytes that the private layers of deep heads may take on the device, counted in f32.
+    /// Maximum bytes of deep heads' private layers on the device, counted in f32.
     pub deep_head_budget: u64,
     pub limits: ImageLimits,
 }
@@ -99,7 +103,7 @@ impl Default for EngineConfig {
     }
 }
 
-/// The handle: cheap to clone, usable from any thread.
+/// A handle to the running engine, cheap to clone and usable from any thread.
 #[derive(Debug, Clone)]
 pub struct Engine {
     shared: Arc<Shared>,
@@ -124,7 +128,7 @@ struct Threads {
     device: Option<JoinHandle<()>>,
 }
 
-/// A reserved place; the only way to have something classified.
+/// Reserved room in the queue, the only way to have a picture classified.
 #[derive(Debug)]
 pub struct Reservation {
     heads: Vec<Arc<Head>>,
@@ -134,10 +138,10 @@ pub struct Reservation {
 }
 
 impl Engine {
-    /// Warms the base with forward passes of every size and starts the threads.
+    /// Warms up the base with forward passes of every size and starts the threads.
     ///
     /// # Errors
-    /// [`BaseError`] if the base cannot even do that.
+    /// [`BaseError`] if a warm-up pass fails.
     pub fn start(
         mut base: Box<dyn Base>,
         config: &EngineConfig,
@@ -191,21 +195,22 @@ impl Engine {
         self.shared.widths
     }
 
-    /// Which pictures are taken.
+    /// Returns the limits on pictures.
     pub fn limits(&self) -> &ImageLimits {
         &self.shared.limits
     }
 
-    /// As [`Base::arithmetic`].
+    /// Returns [`Base::arithmetic`].
     pub fn arithmetic(&self) -> &str {
         &self.shared.arithmetic
     }
 
-    /// The features of some pictures, the base's own or those of a branch, computed between two batches; for what no
-    /// request waits for. Blocks.
+    /// Returns features of pictures, the base's own or a branch's, computed between two batches.
+    ///
+    /// For work that no request waits for. Blocks.
     ///
     /// # Errors
-    /// If the engine is shut down before, or the forward pass fails.
+    /// If the engine shuts down first, or the forward pass fails.
     pub fn features(
         &self,
         pictures: Vec<PreparedImage>,
@@ -227,7 +232,7 @@ impl Engine {
         answer.wait()?.map_err(|error| EngineError::Failed { detail: error.to_string() })
     }
 
-    /// The feature set `pyramid` of one picture, computed between two batches. Blocks.
+    /// Returns the feature set `pyramid` of one picture, computed between two batches. Blocks.
     ///
     /// # Errors
     /// As [`features`](Self::features).
@@ -235,30 +240,32 @@ impl Engine {
         Ok(self.features(vec![picture], Outputs::for_sets([FeatureSet::Pyramid]), None)?.pyramid)
     }
 
-    /// Takes a deep head's private layers onto the device, between two batches. Blocks.
+    /// Loads a deep head's private layers onto the device between two batches. Blocks.
     ///
     /// # Errors
-    /// [`LoadBranchError::OverBudget`] if deep heads have no room left; if they are no layers of this base; if the engine
-    /// is shut down.
+    /// If the layers exceed the budget ([`LoadBranchError::OverBudget`]) or do not fit this base,
+    /// or if the engine is shut down.
     pub fn load_branch(&self, weights: BranchWeights) -> Result<LoadedBranch, LoadBranchError> {
         branch_budget::load(&self.shared.branches, &self.shared.queue, weights)
     }
 
-    /// What is left of the budget for deep heads, in bytes.
+    /// Returns the unused bytes of the budget for deep heads.
     pub fn free_branch_bytes(&self) -> u64 {
         self.shared.branches.free()
     }
 
-    /// Whether the device still answers: false after several failed forward passes in a row, or when its thread ended.
+    /// Returns false after several failed forward passes in a row, or if the device thread ended.
     pub fn is_healthy(&self) -> bool {
         self.shared.admission.device_works()
     }
 
-    /// Reserves a place for a picture of `bytes` that these heads, at least one, shall judge. It takes one image's room
-    /// for each different preprocessing, in the line of the first head's task.
+    /// Reserves room for a picture of `bytes` to be classified by these heads, at least one.
+    ///
+    /// It takes one image's room for each distinct preprocessing, in the flow of the first head's
+    /// task.
     ///
     /// # Errors
-    /// At once, and before any work: no room, too late, draining, device lost, or more than could ever fit.
+    /// At once, before any work: no room, too late, draining, device lost, or too large to fit.
     pub fn try_reserve(
         &self,
         heads: Vec<Arc<Head>>,
@@ -266,7 +273,7 @@ impl Engine {
         deadline: Option<Instant>,
     ) -> Result<Reservation, EngineError> {
         let Some(first) = heads.first() else {
-            return Err(EngineError::Failed { detail: "a place was asked for no head".to_owned() });
+            return Err(EngineError::Failed { detail: "reservation without a head".to_owned() });
         };
         let images = decode::different_preprocesses(&heads).0.len();
         let request = ReserveRequest { task: &first.task, images, bytes, deadline };
@@ -275,7 +282,7 @@ impl Engine {
         Ok(Reservation { heads, deadline, permit, queue: queue.clone() })
     }
 
-    /// Refuses new requests from now on; those accepted go on.
+    /// Refuses new requests from now on; accepted ones continue.
     pub fn stop_accepting(&self) {
         self.shared.admission.stop_accepting();
     }
@@ -285,24 +292,25 @@ impl Engine {
         self.shared.admission.drained().await;
     }
 
-    /// Ends the threads. What is still queued is answered with [`EngineError::Draining`]; a forward pass that is
-    /// running is finished first. Blocks for as long as that takes.
+    /// Ends the threads after the running forward pass. Blocks until then.
+    ///
+    /// Queued requests are answered with [`EngineError::Draining`].
     pub fn shut_down(&self) {
         self.stop_accepting();
         self.shared.queue.close();
         let threads = std::mem::take(&mut *lock(&self.shared.threads));
         for thread in threads.decode.into_iter().chain(threads.device) {
             if thread.join().is_err() {
-                tracing::error!("a thread of the engine ended by a panic");
+                tracing::error!("engine thread panicked");
             }
         }
     }
 }
 
 impl Reservation {
-    /// Decodes, prepares and judges a picture.
+    /// Decodes, preprocesses and classifies a picture.
     ///
-    /// Dropping the future cancels the request and gives its place back at once.
+    /// Dropping the future cancels the request and ends the reservation at once.
     pub async fn classify(self, request: Request) -> Result<Answer, EngineError> {
         let (reply, answer) = oneshot::channel();
         let deadline = self.deadline;
@@ -318,10 +326,10 @@ impl Reservation {
         };
         tokio::select! {
             biased;
-            // A job that ended without an answer was dropped by a thread that is gone.
+            // A job without an answer was dropped by a thread that is gone.
             answer = answer => answer.unwrap_or(Err(EngineError::DeviceLost)),
             () = passed => Err(EngineError::DeadlinePassed),
-            // In a forward pass that the drain time could not wait for.
+            // Still in a forward pass when the drain time ended.
             () = self.queue.closed() => Err(EngineError::Draining),
         }
     }

@@ -17,8 +17,8 @@ use super::{
 };
 use crate::ids::TaskName;
 
-/// Both queues under one lock that is held for moments only: a job can be taken back from wherever it waits. In both
-/// the tasks take turns.
+/// Both queues under one lock that is held for moments only: a job can be taken back from wherever
+/// it waits. In both the tasks take turns.
 #[derive(Debug)]
 pub(super) struct Queue {
     /// Cancelled when the queue is closed: from then on nobody waits for an answer.
@@ -52,8 +52,8 @@ pub(super) enum Work {
     Closed,
 }
 
-/// Takes its job out of the queue when dropped: the caller went away or has its answer. The way on which the answer
-/// would come must be closed before.
+/// Takes its job out of the queue when dropped: the caller went away or has its answer. The way on
+/// which the answer would come must be closed before.
 #[derive(Debug)]
 pub(super) struct CancelOnDrop {
     id: u64,
@@ -116,8 +116,8 @@ impl Queue {
             return prepared.job.answer(Err(EngineError::Draining));
         }
         let now = Instant::now();
-        // Its caller may have gone while it was in nobody's queue. Checked under the lock: a ticket that is dropped
-        // later finds the job here.
+        // Its caller may have gone while it was in nobody's queue. Checked under the lock: a ticket
+        // that is dropped later finds the job here.
         if !prepared.job.is_wanted(now) {
             drop(state);
             return prepared.job.answer_too_late(Duration::ZERO, now);

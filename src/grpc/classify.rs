@@ -1,4 +1,4 @@
-//! `turret.v1.Classifier`: one request, or many in flight on one stream, each from its arrival to its answer.
+//! `turret.v1.Classifier`: single requests and streams, each from arrival to answer.
 
 use std::{pin::Pin, sync::Arc, time::Instant};
 
@@ -12,7 +12,7 @@ use super::{
     proto::{self, classifier_server::Classifier},
     request::{self, ParsedRequest, RequestError},
     request_metrics::RequestMetrics,
-    response::{self, Echo},
+    response::{self, Echo, not_judged},
     status::to_status,
     stream,
 };
@@ -52,7 +52,7 @@ impl Classifier for ClassifierService {
         request: Request<Streaming<proto::ClassifyRequest>>,
     ) -> Result<Response<Self::ClassifyStreamStream>, Status> {
         let deadline = deadline(request.metadata(), Instant::now());
-        let answer = move |state, request| stream::classify_one(state, request, deadline);
+        let answer = move |state, request| answer_in_stream(state, request, deadline);
         let responses = stream::answer_each(self.state.clone(), request.into_inner(), answer);
         Ok(Response::new(Box::pin(responses)))
     }
@@ -103,7 +103,19 @@ async fn judge(
     Ok(response)
 }
 
-/// Logs the verdicts on a part that has a name, so that they can be found again.
+async fn answer_in_stream(
+    state: Arc<ServerState>,
+    request: proto::ClassifyRequest,
+    deadline: Option<Instant>,
+) -> proto::ClassifyResponse {
+    let (echo, tasks) = (Echo::of(&request), request.tasks.clone());
+    match respond(&state, Rpc::ClassifyStream, request, Instant::now(), deadline).await {
+        Ok(response) => response,
+        Err(error) => not_judged(echo, tasks, &error),
+    }
+}
+
+/// Logs the verdicts on a part with an ID, so that they can be found again.
 fn log_part(response: &proto::ClassifyResponse) {
     if response.part_id.is_empty() {
         return;

@@ -4,16 +4,16 @@ use std::time::{Duration, Instant};
 
 use tonic::metadata::MetadataMap;
 
-/// Our own answer has to be on its way before tonic, which answers CANCELLED instead of DEADLINE_EXCEEDED, gives up.
+/// Answers this much early: at the deadline tonic itself answers CANCELLED, not DEADLINE_EXCEEDED.
 const HEAD_START: Duration = Duration::from_millis(5);
 
-/// When the caller stops waiting; `None` if it waits for ever. A header that cannot be read counts as none.
+/// Returns when the caller stops waiting; `None` without a readable `grpc-timeout` header.
 pub(super) fn deadline(metadata: &MetadataMap, arrived: Instant) -> Option<Instant> {
     let timeout = parse(metadata.get("grpc-timeout")?.to_str().ok()?)?;
     arrived.checked_add(timeout.saturating_sub(HEAD_START.min(timeout / 10)))
 }
 
-/// One to eight digits and a unit.
+/// Parses one to eight digits and a unit.
 fn parse(text: &str) -> Option<Duration> {
     let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
     let is_number =
@@ -35,7 +35,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn reads_every_unit_of_the_protocol_and_nothing_else() {
+    fn timeout_parses_every_unit_and_nothing_else() {
         assert_eq!(parse("1H"), Some(Duration::from_secs(3600)));
         assert_eq!(parse("2M"), Some(Duration::from_secs(120)));
         assert_eq!(parse("3S"), Some(Duration::from_secs(3)));

@@ -1,4 +1,4 @@
-//! `Embed`: the base's features of pictures, for whoever trains with this server's device and arithmetic.
+//! `Embed`: the base's features of pictures, for training with this server's arithmetic.
 
 use std::{sync::Arc, time::Instant};
 
@@ -14,7 +14,7 @@ use crate::{
     metrics::Rpc,
 };
 
-/// One picture's features, or why there are none.
+/// Returns one picture's features, or why there are none.
 pub(super) async fn embed_one(
     state: Arc<ServerState>,
     request: proto::EmbedRequest,
@@ -63,7 +63,7 @@ fn preprocess(json: &str) -> Result<Preprocess, RequestError> {
     Ok(preprocess)
 }
 
-/// Blocks: decodes, then waits for a turn between two batches.
+/// Decodes the picture and waits for a turn between two batches. Blocks.
 fn features(
     engine: &Engine,
     source: &ImageSource,

@@ -1,4 +1,4 @@
-//! `turret.v1.Heads`: what is being served.
+//! `turret.v1.Heads`: lists and watches the heads.
 
 use std::{pin::Pin, sync::Arc, time::Instant};
 
@@ -16,8 +16,8 @@ use crate::{
     registry::{HeadEntry, HeadEvent, HeadState, Listing},
 };
 
-/// Events on their way to one watcher.
-const EVENTS_AHEAD: usize = 64;
+/// Events buffered for one watcher.
+const EVENT_BUFFER: usize = 64;
 
 #[derive(Debug, Clone)]
 pub struct HeadsService {
@@ -29,9 +29,9 @@ impl HeadsService {
         Self { state }
     }
 
-    fn count(&self, rpc: Rpc, begun: Instant, code: metrics::Code) {
+    fn count(&self, rpc: Rpc, started: Instant, code: metrics::Code) {
         self.state.metrics.count_request(rpc, None, code);
-        self.state.metrics.observe_request(rpc, begun.elapsed());
+        self.state.metrics.observe_request(rpc, started.elapsed());
     }
 }
 
@@ -43,14 +43,14 @@ impl Heads for HeadsService {
         &self,
         request: Request<proto::ListHeadsRequest>,
     ) -> Result<Response<proto::ListHeadsResponse>, Status> {
-        let begun = Instant::now();
+        let started = Instant::now();
         let task = request.into_inner().task;
         let only = match task.as_str() {
             "" => None,
             name => match name.parse::<TaskName>() {
                 Ok(task) => Some(task),
                 Err(error) => {
-                    self.count(Rpc::ListHeads, begun, metrics::Code::InvalidArgument);
+                    self.count(Rpc::ListHeads, started, metrics::Code::InvalidArgument);
                     return Err(Status::invalid_argument(format!("task: {error}")));
                 }
             },
@@ -62,7 +62,7 @@ impl Heads for HeadsService {
             generation: table.generation,
             base_digest: base.unwrap_or_default(),
         };
-        self.count(Rpc::ListHeads, begun, metrics::Code::Ok);
+        self.count(Rpc::ListHeads, started, metrics::Code::Ok);
         Ok(Response::new(response))
     }
 
@@ -71,14 +71,15 @@ impl Heads for HeadsService {
         _request: Request<proto::WatchHeadsRequest>,
     ) -> Result<Response<Self::WatchHeadsStream>, Status> {
         self.count(Rpc::WatchHeads, Instant::now(), metrics::Code::Ok);
-        let (events, receiver) = mpsc::channel(EVENTS_AHEAD);
+        let (events, receiver) = mpsc::channel(EVENT_BUFFER);
         tokio::spawn(send_events(self.state.clone(), events));
         Ok(Response::new(Box::pin(ReceiverStream::new(receiver))))
     }
 }
 
-/// Sends the state, then each change; a watcher that fell behind is sent the state again. Ends with the watcher or when
-/// the server drains.
+/// Sends the state, then each change, until the watcher leaves or the server drains.
+///
+/// A watcher that lags behind is sent the whole state again.
 async fn send_events(
     state: Arc<ServerState>,
     watcher: mpsc::Sender<Result<proto::HeadEvent, Status>>,
@@ -87,7 +88,7 @@ async fn send_events(
         loop {
             let (table, mut events) = state.registry.watch();
             let (generation, entries) = (table.generation, table.entries(None));
-            // A watcher stays for days and must not keep the heads of its first moment.
+            // A watcher may stay for days and must not keep replaced heads alive.
             drop(table);
             for entry in entries {
                 send(&watcher, HeadEvent { entry, generation }).await?;
@@ -108,7 +109,7 @@ async fn send_events(
     }
 }
 
-/// `None` when the watcher is gone.
+/// Returns `None` once the watcher is gone.
 async fn send(
     watcher: &mpsc::Sender<Result<proto::HeadEvent, Status>>,
     event: HeadEvent,
@@ -128,7 +129,7 @@ fn to_proto(entry: HeadEntry) -> proto::Head {
         code: class.code,
         good: class.good,
     });
-    // Versions start at 1: 0 stands for the folder.
+    // Versions start at 1; 0 stands for the task's folder.
     let version = match entry.listing {
         Listing::Head(version) => version,
         Listing::Folder => 0,

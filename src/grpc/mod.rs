@@ -1,4 +1,4 @@
-//! The gRPC edge: requests in, verdicts out. Nothing here computes.
+//! The gRPC edge: parses requests, hands them to the engine and builds the answers.
 
 mod classify;
 mod deadline;
@@ -14,12 +14,11 @@ pub use classify::ClassifierService;
 pub use heads::HeadsService;
 pub use status::to_code;
 
-/// The generated protocol, `proto/turret/v1/turret.proto`.
+/// The messages and services generated from `proto/turret/v1/turret.proto`.
 pub mod proto {
-
     tonic::include_proto!("turret.v1");
 
-    /// The encoded descriptors, for reflection.
+    /// The encoded file descriptors, for reflection.
     pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/turret_v1.bin"));
 }
 
@@ -35,30 +34,30 @@ use tonic::{
 use crate::{engine::Engine, metrics::Metrics, registry::Registry};
 use proto::{classifier_server::ClassifierServer, heads_server::HeadsServer};
 
-/// The service whose health tells whether this server judges.
+/// The gRPC service whose health tells whether this server classifies.
 pub const CLASSIFIER_SERVICE: &str = "turret.v1.Classifier";
 
-/// What the handlers share.
+/// The state that the gRPC and admin handlers share.
 #[derive(Debug)]
 pub struct ServerState {
     pub registry: Arc<Registry>,
     pub metrics: Arc<Metrics>,
-    /// Not there until the base is warm.
+    /// Unset until the base is warm.
     pub engine: std::sync::OnceLock<Engine>,
     /// Ends streams that would otherwise outlive the server.
     pub draining: CancellationToken,
-    /// Pictures of `Embed` that are decoded or wait for the device, of all streams.
+    /// Bounds the pictures of `Embed`, over all streams, that are decoded or wait for the device.
     pub embedding: tokio::sync::Semaphore,
 }
 
-/// How many those may be.
+/// The number of permits of [`ServerState::embedding`].
 pub const MOST_EMBEDDING: usize = 16;
 
 #[derive(Debug, Clone, Copy)]
 pub struct GrpcLimits {
-    /// Bytes of one message. tonic's own 4 MiB would refuse a 5-megapixel camera.
+    /// Maximum bytes of one message; tonic's default of 4 MiB would refuse a 5-megapixel frame.
     pub max_message_bytes: usize,
-    /// Requests in flight on one connection.
+    /// Maximum requests in flight on one connection.
     pub max_streams: u32,
 }
 
@@ -68,15 +67,15 @@ impl Default for GrpcLimits {
     }
 }
 
-/// Bytes that a client may send ahead: one camera frame on a stream, several on a connection.
+/// Flow-control windows in bytes: one camera frame per stream, several per connection.
 const STREAM_WINDOW: u32 = 2 << 20;
 const CONNECTION_WINDOW: u32 = 16 << 20;
 
-/// A peer that vanished without a word is noticed after these.
+/// A peer that vanished silently is detected after these two together.
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(30);
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Serves until `shutdown` completes and the connections have ended.
+/// Serves until `shutdown` completes and all connections have ended.
 ///
 /// # Errors
 /// If the reflection descriptors are broken or the listener fails.

@@ -1,4 +1,4 @@
-//! From a request's fields to words of ours, each checked.
+//! Parses requests into the crate's own types and validates them.
 
 use std::{collections::HashSet, sync::Arc};
 
@@ -12,14 +12,14 @@ use crate::{
     registry::HeadTable,
 };
 
-/// Tasks of one request.
-const MOST_TASKS: usize = 1024;
-/// Bytes of a part's serial number, and of a request's key.
-const LONGEST_ID: usize = 128;
+/// Maximum tasks of one request.
+const MAX_TASKS: usize = 1024;
+/// Maximum bytes of `request_id` and of `part_id`.
+const MAX_ID_BYTES: usize = 128;
 /// Names suggested for an unknown task.
 const SUGGESTIONS: usize = 3;
 
-/// A valid request, apart from the heads that answer it.
+/// A valid request, without the heads that answer it.
 #[derive(Debug)]
 pub(super) struct ParsedRequest {
     pub(super) source: ImageSource,
@@ -27,7 +27,7 @@ pub(super) struct ParsedRequest {
     pub(super) extras: Extras,
 }
 
-/// What the answer carries beside the verdict.
+/// What the answer carries besides the verdict.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Extras {
     pub(super) logits: bool,
@@ -36,9 +36,9 @@ pub(super) struct Extras {
 
 #[derive(Debug, thiserror::Error)]
 pub(super) enum RequestError {
-    #[error("tasks is empty: name at least one; there is no default task")]
+    #[error("tasks is empty, expected at least one: there is no default task")]
     NoTask,
-    #[error("{found} tasks are asked, at most {MOST_TASKS} may be")]
+    #[error("found {found} tasks, expected at most {MAX_TASKS}")]
     TooManyTasks { found: usize },
     #[error("task {task} is named twice")]
     DoubledTask { task: TaskName },
@@ -48,21 +48,22 @@ pub(super) enum RequestError {
     UnknownTask { task: TaskName, nearest: Vec<TaskName> },
     #[error("image is missing: set image.encoded or image.raw")]
     NoImage,
-    #[error("{field} is {found} bytes long, at most {LONGEST_ID} are allowed")]
+    #[error("{field} is {found} bytes long, expected at most {MAX_ID_BYTES}")]
     LongId { field: &'static str, found: usize },
-    #[error("require_head goes with a single task, {tasks} are asked")]
+    #[error("require_head goes with a single task, found {tasks}")]
     RequireWithManyTasks { tasks: usize },
     #[error(
-        "require_head {text:?} is neither a version number nor a digest of 64 hexadecimal digits"
+        "invalid require_head {text:?}, expected a version number or a digest of \
+         64 hexadecimal digits"
     )]
     BadRequirement { text: String },
     #[error("head {required} of task {task} is required, but version {version} ({digest}) serves")]
     OtherHeadServes { task: TaskName, required: String, version: Version, digest: Digest },
-    #[error("want: {name} is not built in this version of turret; ask without it")]
+    #[error("want: {name} is not built in this version of turret, omit it")]
     NotBuilt { name: &'static str },
-    #[error("want: {value} is not a known extra")]
+    #[error("want: unknown extra {value}")]
     UnknownExtra { value: i32 },
-    #[error("preprocess is not that of a head: {detail}")]
+    #[error("invalid preprocess, expected the JSON of a head's preprocess: {detail}")]
     Preprocess { detail: String },
     #[error("the server is starting: the base is not warm yet; try again shortly")]
     Starting,
@@ -144,7 +145,7 @@ impl ServiceError for RequestError {
     }
 }
 
-/// The heads that the request names, all of one snapshot.
+/// Returns the heads that the request names, all from one snapshot.
 pub(super) fn find_heads(
     names: &[String],
     table: &HeadTable,
@@ -152,7 +153,7 @@ pub(super) fn find_heads(
     if names.is_empty() {
         return Err(RequestError::NoTask);
     }
-    if names.len() > MOST_TASKS {
+    if names.len() > MAX_TASKS {
         return Err(RequestError::TooManyTasks { found: names.len() });
     }
     let mut seen = HashSet::new();
@@ -169,7 +170,7 @@ pub(super) fn find_heads(
     heads.collect()
 }
 
-/// Checks the rest of the request; its picture's bytes are shared, not copied.
+/// Parses the rest of the request; the picture's bytes are shared, not copied.
 pub(super) fn parse(
     request: proto::ClassifyRequest,
     heads: &[Arc<Head>],
@@ -183,13 +184,13 @@ pub(super) fn parse(
 }
 
 pub(super) fn check_id(field: &'static str, id: &str) -> Result<(), RequestError> {
-    if id.len() > LONGEST_ID {
+    if id.len() > MAX_ID_BYTES {
         return Err(RequestError::LongId { field, found: id.len() });
     }
     Ok(())
 }
 
-/// The picture and the part of it that is meant; its bytes are shared, not copied.
+/// Returns the picture and its region of interest; the bytes are shared, not copied.
 pub(super) fn picture(
     image: Option<proto::Image>,
     roi: Option<proto::Roi>,
@@ -220,7 +221,7 @@ fn check_requirement(required: &str, heads: &[Arc<Head>]) -> Result<(), RequestE
     } else if let Ok(digest) = required.parse::<Digest>() {
         digest == head.digest
     } else {
-        let text = required.chars().take(LONGEST_ID).collect();
+        let text = required.chars().take(MAX_ID_BYTES).collect();
         return Err(RequestError::BadRequirement { text });
     };
     if serves {

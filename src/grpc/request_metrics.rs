@@ -10,27 +10,27 @@ use crate::{
     metrics::{self, Code, Metrics, Rpc},
 };
 
-/// Lives as long as its request; if it is dropped unfinished, the caller went away.
+/// Counts its request when dropped: as cancelled unless an outcome was set.
 #[derive(Debug)]
 pub(super) struct RequestMetrics {
     metrics: Arc<Metrics>,
     rpc: Rpc,
-    begun: Instant,
-    /// The heads that were asked; empty while none is known, so that no request can invent a label.
+    started: Instant,
+    /// Empty until the heads are found, so that no request can invent a label.
     heads: Vec<Arc<Head>>,
     code: Code,
 }
 
 impl RequestMetrics {
-    pub(super) fn new(metrics: Arc<Metrics>, rpc: Rpc, begun: Instant) -> Self {
-        Self { metrics, rpc, begun, heads: Vec::new(), code: Code::Cancelled }
+    pub(super) fn new(metrics: Arc<Metrics>, rpc: Rpc, started: Instant) -> Self {
+        Self { metrics, rpc, started, heads: Vec::new(), code: Code::Cancelled }
     }
 
     pub(super) fn heads_found(&mut self, heads: &[Arc<Head>]) {
         self.heads = heads.to_vec();
     }
 
-    /// Without verdicts to count.
+    /// Records success without verdicts.
     pub(super) fn answered(&mut self) {
         self.code = Code::Ok;
     }
@@ -66,6 +66,6 @@ impl Drop for RequestMetrics {
         for head in &self.heads {
             metrics.count_request(rpc, Some(head.counters()), code);
         }
-        metrics.observe_request(rpc, self.begun.elapsed());
+        metrics.observe_request(rpc, self.started.elapsed());
     }
 }

@@ -1,4 +1,4 @@
-//! From judgements to the protocol's messages.
+//! Turns judgements into the protocol's messages.
 
 use std::{sync::Arc, time::Duration};
 
@@ -13,7 +13,7 @@ use crate::{
     head::{Decision, Head, Judgement, Reason},
 };
 
-/// What a response repeats of its request.
+/// The fields that a response echoes from its request.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Echo {
     pub(super) request_id: String,
@@ -27,7 +27,7 @@ impl Echo {
 
     fn response(self, verdicts: Vec<proto::Verdict>) -> proto::ClassifyResponse {
         proto::ClassifyResponse {
-            // Version 7 sorts by time: a ledger of verdicts stays in order.
+            // UUIDv7 sorts by time, so a log of verdicts stays in order.
             result_id: uuid::Uuid::now_v7().to_string(),
             request_id: self.request_id,
             part_id: self.part_id,
@@ -55,7 +55,7 @@ pub(super) fn judged(
     proto::ClassifyResponse { base_digest, times, ..echo.response(verdicts) }
 }
 
-/// For a stream: the error takes the place of every verdict.
+/// Builds a stream's answer to a failed request: the error replaces every verdict.
 pub(super) fn not_judged(
     echo: Echo,
     mut tasks: Vec<String>,
@@ -63,7 +63,7 @@ pub(super) fn not_judged(
 ) -> proto::ClassifyResponse {
     let error = to_error(error);
     if tasks.is_empty() {
-        // Without a verdict there would be no place for the error.
+        // Only a verdict can carry the error.
         tasks.push(String::new());
     }
     let verdicts = tasks.into_iter().map(|task| proto::Verdict {

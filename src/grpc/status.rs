@@ -1,4 +1,4 @@
-//! The only place where an error becomes a gRPC status.
+//! Maps errors to gRPC statuses.
 
 use std::time::Duration;
 
@@ -11,11 +11,11 @@ use crate::{
 };
 
 const DOMAIN: &str = "turret";
-/// A few forward passes: by then there is room again, or the load is too high to say when.
+/// A few forward passes: by then there is room, unless the load is too high to predict.
 const RETRY_AFTER: Duration = Duration::from_millis(100);
-const OUR_FAULT: &str = "internal error; the server's log has the detail";
+const INTERNAL_MESSAGE: &str = "internal error, see the server's log";
 
-/// The gRPC code of each kind of error.
+/// Returns the gRPC code of a kind of error.
 pub fn to_code(kind: ErrorKind) -> Code {
     match kind {
         ErrorKind::InvalidArgument => Code::InvalidArgument,
@@ -31,7 +31,7 @@ pub fn to_code(kind: ErrorKind) -> Code {
     }
 }
 
-/// The same code as a metric's label.
+/// Returns the same code as a metric's label.
 pub(super) fn metrics_code(kind: ErrorKind) -> metrics::Code {
     match kind {
         ErrorKind::InvalidArgument => metrics::Code::InvalidArgument,
@@ -47,12 +47,12 @@ pub(super) fn metrics_code(kind: ErrorKind) -> metrics::Code {
     }
 }
 
-/// What the caller may read: everything but the detail of our own faults, which goes to the log.
+/// Returns what the caller may read; the details of internal errors go to the log instead.
 pub(super) fn message(error: &dyn ServiceError) -> String {
     match error.kind() {
         ErrorKind::Internal => {
-            tracing::error!(error = %error, "a request failed by our fault");
-            OUR_FAULT.to_owned()
+            tracing::error!(error = %error, "request failed with an internal error");
+            INTERNAL_MESSAGE.to_owned()
         }
         ErrorKind::InvalidArgument
         | ErrorKind::OutOfRange
@@ -66,7 +66,9 @@ pub(super) fn message(error: &dyn ServiceError) -> String {
     }
 }
 
-/// The status with google.rpc details: ErrorInfo always, BadRequest with a field, RetryInfo where retrying helps.
+/// Builds the status with its google.rpc details.
+///
+/// ErrorInfo always, BadRequest with a field at fault, RetryInfo with RESOURCE_EXHAUSTED.
 pub(super) fn to_status(error: &dyn ServiceError) -> Status {
     let message = message(error);
     let mut details = ErrorDetails::new();

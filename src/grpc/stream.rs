@@ -1,6 +1,6 @@
-//! Streams of requests: answers come as they are ready.
+//! Streams of requests, each answered as soon as it is ready.
 
-use std::{future::Future, sync::Arc, time::Instant};
+use std::{future::Future, sync::Arc};
 
 use tokio::{
     sync::{Semaphore, mpsc},
@@ -9,21 +9,15 @@ use tokio::{
 use tokio_stream::{Stream, wrappers::ReceiverStream};
 use tonic::{Status, Streaming};
 
-use super::{
-    ServerState,
-    classify::respond,
-    proto,
-    response::{Echo, not_judged},
-};
-use crate::metrics::Rpc;
+use super::ServerState;
 
-/// Requests of one stream in flight; with more the reading pauses and the client's own window fills.
+/// Maximum requests in flight on one stream; beyond it, flow control stops the client.
 const IN_FLIGHT: usize = 64;
 
-/// Answers every request of the stream, each by itself: one that fails is answered, not the end of the others.
+/// Answers every request of the stream on its own: a failure does not end the others.
 ///
-/// The stream ends when the client has sent its last request and has all answers, when the client goes away, or, with
-/// the server draining, when what was read is answered.
+/// The stream ends when the client has sent its last request and has all answers, when the client
+/// leaves, or, while the server drains, when every request read so far is answered.
 pub(super) fn answer_each<Q, A, F>(
     state: Arc<ServerState>,
     requests: Streaming<Q>,
@@ -49,7 +43,7 @@ async fn read_all<Q, A, F>(
     F: Future<Output = A> + Send + 'static,
 {
     let room = Arc::new(Semaphore::new(IN_FLIGHT));
-    // Dropped with this task: requests of a client that went away are cancelled.
+    // Dropped with this task, which cancels the requests of a client that left.
     let mut in_flight = JoinSet::new();
     loop {
         let next = async {
@@ -66,7 +60,7 @@ async fn read_all<Q, A, F>(
                 let (response, responses) = (answer(state.clone(), request), responses.clone());
                 in_flight.spawn(async move {
                     let _permit = permit;
-                    // The client went away; there is nobody to tell.
+                    // Fails if the client left.
                     let _gone = responses.send(Ok(response.await)).await;
                 });
             }
@@ -81,17 +75,5 @@ async fn read_all<Q, A, F>(
     tokio::select! {
         () = responses.closed() => {}
         () = async { while in_flight.join_next().await.is_some() {} } => {}
-    }
-}
-
-pub(super) async fn classify_one(
-    state: Arc<ServerState>,
-    request: proto::ClassifyRequest,
-    deadline: Option<Instant>,
-) -> proto::ClassifyResponse {
-    let (echo, tasks) = (Echo::of(&request), request.tasks.clone());
-    match respond(&state, Rpc::ClassifyStream, request, Instant::now(), deadline).await {
-        Ok(response) => response,
-        Err(error) => not_judged(echo, tasks, &error),
     }
 }

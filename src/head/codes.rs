@@ -1,10 +1,10 @@
-//! Class codes are for good: machines downstream act on the number.
+//! Class codes are permanent, because downstream machines act on the number.
 
 use std::collections::BTreeMap;
 
 use super::Class;
 
-/// Every code that a task has ever given, by label.
+/// Every code that a task has ever assigned, by label.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ClassCodes {
     by_label: BTreeMap<Box<str>, u32>,
@@ -13,17 +13,19 @@ pub struct ClassCodes {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CodeConflict {
     #[error(
-        "class {label:?} has code {found}, but earlier versions gave it {expected}; codes never change"
+        "class {label:?} has code {found}, but earlier versions gave it {expected}; codes never \
+         change"
     )]
     Moved { label: Box<str>, expected: u32, found: u32 },
     #[error(
-        "class {label:?} takes code {code}, which earlier versions gave to {owner:?}; codes are never reused"
+        "class {label:?} takes code {code}, which earlier versions gave to {owner:?}; codes are \
+         never reused"
     )]
     Reused { label: Box<str>, code: u32, owner: Box<str> },
 }
 
 impl ClassCodes {
-    /// Whether these classes keep to every code given so far.
+    /// Checks that these classes respect every code assigned so far.
     pub fn check(&self, classes: &[Class]) -> Result<(), CodeConflict> {
         for class in classes {
             let label = class.label.clone();
@@ -49,7 +51,7 @@ impl ClassCodes {
         self.by_label.extend(classes.iter().map(|class| (class.label.clone(), class.code)));
     }
 
-    /// The label's code, given now if it has none yet: one above the highest ever given.
+    /// Returns the label's code; a new label gets one above the highest ever assigned.
     pub fn code_for(&mut self, label: &str) -> u32 {
         if let Some(&code) = self.by_label.get(label) {
             return code;
@@ -69,7 +71,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_moved_and_reused_codes_and_accepts_new_classes() {
+    fn moved_and_reused_codes_are_rejected_new_ones_accepted() {
         let mut codes = ClassCodes::default();
         codes.record(&[class("ok", 1), class("scratch", 2)]);
         codes.record(&[class("ok", 1)]);
@@ -77,7 +79,7 @@ mod tests {
         assert!(matches!(codes.check(&[class("ok", 2)]), Err(CodeConflict::Moved { .. })));
         assert!(
             matches!(codes.check(&[class("dent", 2)]), Err(CodeConflict::Reused { .. })),
-            "the code of a class that was left out stays taken"
+            "the code of a class that was left out stays reserved"
         );
         assert_eq!(
             (codes.code_for("scratch"), codes.code_for("dent"), codes.code_for("dent")),

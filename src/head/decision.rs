@@ -1,16 +1,16 @@
-//! From logits to a verdict: softmax, the winner's threshold, pass, reject or review.
+//! From logits to a verdict: softmax, the winner's threshold, then pass, reject or review.
 
 use serde::{Deserialize, Serialize};
 
 use super::Class;
 
-/// How a head decides.
+/// How a head turns logits into a decision.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DecisionRule {
-    /// Logits are divided by it before the softmax (Guo et al. 2017); 1 leaves them as they are.
+    /// Divides the logits before the softmax (Guo et al. 2017); 1 leaves them unchanged.
     pub temperature: f32,
-    /// One probability a class: the winner has to reach its own, otherwise a person should look.
+    /// One probability per class; a winner below its own goes to a person for review.
     pub thresholds: Box<[f32]>,
 }
 
@@ -20,7 +20,7 @@ pub enum Decision {
     Pass,
     /// A class not marked good, at or above its threshold.
     Reject,
-    /// A person should look.
+    /// Below the threshold: a person should look.
     Review,
 }
 
@@ -30,22 +30,22 @@ pub enum Reason {
     LowConfidence,
 }
 
-/// The answer of one head for one image.
+/// The answer of one head to one image.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Judgement {
     pub decision: Decision,
     pub reason: Reason,
     /// Index of the most probable class.
     pub winner: usize,
-    /// First minus second probability.
+    /// The largest probability minus the second largest.
     pub margin: f32,
-    /// One a class, in the order of the head's classes.
+    /// One per class, in the order of the head's classes.
     pub probabilities: Vec<f32>,
     pub logits: Vec<f32>,
 }
 
 impl DecisionRule {
-    /// The same threshold for every class.
+    /// Returns a rule with the same threshold for every class and temperature 1.
     pub fn uniform(threshold: f32, classes: usize) -> Self {
         Self { temperature: 1.0, thresholds: vec![threshold; classes].into() }
     }
@@ -53,7 +53,7 @@ impl DecisionRule {
     pub(super) fn judge(&self, classes: &[Class], logits: Vec<f32>) -> Judgement {
         let probabilities = softmax(&logits, self.temperature);
         let (winner, second) = first_and_second(&probabilities);
-        // False for what is not a number, as features of a broken device are.
+        // False for NaN, which a broken device may compute: NaN goes to review.
         let is_sure = probabilities[winner] >= self.thresholds[winner];
         let (decision, reason) = match (is_sure, classes[winner].good) {
             (true, true) => (Decision::Pass, Reason::Clear),
@@ -71,7 +71,7 @@ impl DecisionRule {
     }
 }
 
-/// The place of the largest, of equals the first, and the value of the next; 0 if there is none.
+/// Returns the index of the first largest value, and the second largest value or 0.
 fn first_and_second(probabilities: &[f32]) -> (usize, f32) {
     let (mut winner, mut largest, mut second) = (0, f32::NEG_INFINITY, 0.0);
     for (class, &probability) in probabilities.iter().enumerate() {
@@ -85,7 +85,7 @@ fn first_and_second(probabilities: &[f32]) -> (usize, f32) {
     (winner, second)
 }
 
-/// Shifted by the largest logit, so that it cannot overflow.
+/// Computes the softmax of logits shifted by the largest, so that it cannot overflow.
 fn softmax(logits: &[f32], temperature: f32) -> Vec<f32> {
     let largest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
     let weights: Vec<f32> =
@@ -113,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn the_margin_is_to_the_second_wherever_it_stands() {
+    fn margin_is_to_the_second_in_any_order() {
         for logits in [[3.0, 2.0, 1.0], [2.0, 3.0, 1.0], [1.0, 2.0, 3.0], [2.0, 1.0, 3.0]] {
             let judgement = judge(0.5, &logits);
             let mut sorted = judgement.probabilities.clone();
@@ -122,11 +122,11 @@ mod tests {
             assert_eq!(judgement.margin, sorted[2] - sorted[1], "{logits:?}");
         }
         let tie = judge(0.1, &[1.0, 1.0, 0.0]);
-        assert_eq!((tie.winner, tie.margin), (0, 0.0), "of equals the first");
+        assert_eq!((tie.winner, tie.margin), (0, 0.0), "the first wins a tie");
     }
 
     #[test]
-    fn what_is_not_a_number_is_for_a_person_to_look_at() {
+    fn nan_logits_go_to_review() {
         assert_eq!(judge(0.5, &[f32::NAN, 0.0, 0.0]).decision, Decision::Review);
         assert_eq!(judge(0.0, &[f32::NAN; 3]).decision, Decision::Review);
     }

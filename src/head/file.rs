@@ -1,4 +1,4 @@
-//! The head file: safetensors with JSON metadata, checked whole before anything is believed.
+//! The head file: safetensors with JSON metadata, validated as a whole before any of it is used.
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -12,22 +12,22 @@ use crate::{
     tensor_file::{self, Codes, NewCodes, NewTensor, TensorFile, TensorFileError},
 };
 
-/// What this build writes and reads. A later format that older servers must not read gets another name.
+/// The format that this build reads and writes; an incompatible later format gets another name.
 pub const FORMAT: &str = "turret-head/1";
 
-/// A larger file is refused before it is read.
+/// Larger files are rejected before they are read.
 pub const MAX_HEAD_FILE_BYTES: u64 = 64 << 20;
 
 const WEIGHT: &str = "linear.weight";
 const BIAS: &str = "linear.bias";
 const PIXELS: &str = "reference.pixels";
 const FEATURES: &str = "reference.features";
-/// Of files that do not say it.
+/// The arithmetic of files that do not name it.
 const OLDEST_ARITHMETIC: &str = "fp32";
-/// A metadata key with this first letter must be understood by whoever serves the head.
+/// First character of metadata keys that a server must understand to serve the head.
 const CRITICAL: char = '!';
 
-/// Everything in a head file.
+/// The content of a head file.
 #[derive(Debug, Clone, PartialEq)]
 pub struct HeadContent {
     pub task: TaskName,
@@ -36,42 +36,40 @@ pub struct HeadContent {
     pub created_at: String,
     pub base: BaseIdentity,
     pub features: FeatureSet,
-    /// `None` for a linear head; else the layers that the head has for itself.
+    /// The private layers of a deep head; `None` for a linear head.
     pub branch: Option<BranchWeights>,
     pub preprocess: Preprocess,
     pub classes: Vec<Class>,
     pub decision: DecisionRule,
-    /// What was measured: accuracy, confusion matrix, number of pictures. For people; never read when serving.
+    /// Measurements for people: accuracy, confusion matrix, picture count. Never read when serving.
     pub evidence: serde_json::Value,
-    /// How it was made: command, seed, data digest, program version. For people; never read when serving.
+    /// Origin, for people: command, seed, data digest, program version. Never read when serving.
     pub provenance: serde_json::Value,
     pub linear: Linear,
-    /// In which arithmetic its features were computed, as the base names it.
+    /// The arithmetic its features were computed in, as the base names it.
     pub arithmetic: String,
-    /// Empty in files of trainers that wrote none.
+    /// Empty in files from trainers that wrote none.
     pub reference: ReferenceSet,
 }
 
 #[derive(Debug, thiserror::Error)]
 pub enum HeadFileError {
-    #[error("the file is {found} bytes, more than the {limit} that a head may have")]
+    #[error("the file has {found} bytes, the limit for a head is {limit}")]
     TooLarge { found: u64, limit: u64 },
     #[error(transparent)]
     Tensors(#[from] TensorFileError),
     #[error("metadata key {key} is missing")]
     MissingKey { key: &'static str },
-    #[error("metadata key {key} is not valid: {detail}")]
+    #[error("invalid metadata key {key}: {detail}")]
     BadValue { key: &'static str, detail: String },
-    #[error("its format is {found:?}, this build reads {FORMAT:?}")]
+    #[error("unknown head format {found:?}, expected {FORMAT:?}")]
     OtherFormat { found: String },
-    #[error(
-        "metadata key {key:?} is marked as critical and this build does not know it; update turret"
-    )]
+    #[error("unknown critical metadata key {key:?}; update turret")]
     UnknownCriticalKey { key: String },
 }
 
 impl HeadContent {
-    /// The file's bytes: the same content gives the same bytes.
+    /// Serialises the file; equal content gives equal bytes.
     pub fn to_bytes(&self) -> Result<Vec<u8>, HeadFileError> {
         let branch = self.branch.as_ref().map(|weights| weights.branch);
         let metadata = BTreeMap::from([
@@ -110,7 +108,7 @@ impl HeadContent {
         Ok(tensor_file::to_bytes_with_codes(&tensors, &codes, &metadata)?)
     }
 
-    /// Reads a file and checks all that can be checked without knowing the server.
+    /// Parses a file and checks everything that does not depend on the server.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, HeadFileError> {
         let found = bytes.len() as u64;
         if found > MAX_HEAD_FILE_BYTES {
@@ -160,7 +158,7 @@ impl HeadContent {
         if !(rule.temperature.is_finite() && rule.temperature > 0.0) {
             return Err(bad(
                 "decision",
-                format!("temperature {} is not above zero", rule.temperature),
+                format!("temperature {} is not above 0", rule.temperature),
             ));
         }
         if rule.thresholds.len() != self.classes.len() {
@@ -170,7 +168,7 @@ impl HeadContent {
         }
         match rule.thresholds.iter().find(|threshold| !(0.0..=1.0).contains(*threshold)) {
             Some(threshold) => {
-                Err(bad("decision", format!("threshold {threshold} is not a probability")))
+                Err(bad("decision", format!("threshold {threshold} is not between 0 and 1")))
             }
             None => Ok(()),
         }
@@ -179,25 +177,26 @@ impl HeadContent {
 
 fn check_classes(classes: &[Class]) -> Result<(), HeadFileError> {
     if classes.is_empty() {
-        return Err(bad("classes", "there is no class"));
+        return Err(bad("classes", "it lists no class"));
     }
     let (mut labels, mut codes) = (HashSet::new(), HashSet::new());
     for Class { label, code, .. } in classes {
         if label.is_empty() || *code == 0 {
             return Err(bad(
                 "classes",
-                format!("class {label:?} with code {code}: neither may be empty or 0"),
+                format!("class {label:?} has code {code}; neither may be empty or 0"),
             ));
         }
         if !labels.insert(label) || !codes.insert(code) {
-            return Err(bad("classes", format!("class {label:?} with code {code} is there twice")));
+            return Err(bad("classes", format!("class {label:?} or its code {code} occurs twice")));
         }
     }
     Ok(())
 }
 
-/// Whatever else is in the file must be the private layers of a deep head; whether they are all there, and of the right
-/// shape, is for the base to say.
+/// Reads the private layers of a deep head, which are all tensors with an unknown name.
+///
+/// Whether they are complete and have the right shapes is for the base to check.
 fn branch(file: &TensorFile<'_>) -> Result<Option<BranchWeights>, HeadFileError> {
     let is_known = |name: &str| [WEIGHT, BIAS, PIXELS, FEATURES].contains(&name);
     if text(file, "branch")?.is_empty() {
@@ -212,7 +211,7 @@ fn branch(file: &TensorFile<'_>) -> Result<Option<BranchWeights>, HeadFileError>
         tensors.insert(name, BranchTensor { shape, values });
     }
     if tensors.is_empty() {
-        return Err(bad("branch", format!("it branches at {branch} and has no layers of its own")));
+        return Err(bad("branch", format!("it branches at {branch} but has no private layers")));
     }
     Ok(Some(BranchWeights { branch, tensors }))
 }
@@ -229,7 +228,7 @@ fn linear(file: &TensorFile<'_>, classes: usize) -> Result<Linear, HeadFileError
             );
         }
         ref other => {
-            return Err(bad("classes", format!("{WEIGHT} has shape {other:?}, expected two sides")));
+            return Err(bad("classes", format!("{WEIGHT} has shape {other:?}, expected 2 axes")));
         }
     };
     let weight = file.values(WEIGHT, &[classes, width])?;
@@ -237,7 +236,7 @@ fn linear(file: &TensorFile<'_>, classes: usize) -> Result<Linear, HeadFileError
     Linear::new(weight, bias, width).map_err(|error| bad("classes", error))
 }
 
-/// `[pictures, side, side, 3]`
+/// Returns `[pictures, side, side, 3]`.
 fn reference_shape(pictures: usize) -> [usize; 4] {
     [pictures, REFERENCE_SIDE as usize, REFERENCE_SIDE as usize, 3]
 }
@@ -251,7 +250,7 @@ fn reference(file: &TensorFile<'_>, width: usize) -> Result<ReferenceSet, HeadFi
     if !(1..=MAX_REFERENCES).contains(&pictures) {
         return Err(bad(
             "reference",
-            format!("{pictures} pictures, 1 to {MAX_REFERENCES} are allowed"),
+            format!("it has {pictures} pictures, expected 1 to {MAX_REFERENCES}"),
         ));
     }
     let pixels = file.bytes(PIXELS, &reference_shape(pictures))?.to_vec();
@@ -259,7 +258,7 @@ fn reference(file: &TensorFile<'_>, width: usize) -> Result<ReferenceSet, HeadFi
 }
 
 fn json<T: serde::Serialize>(value: &T) -> String {
-    // Our own plain structs: text and numbers always serialise. A null is refused when the file is read back.
+    // Text and numbers always serialise; a null would be rejected when the file is read back.
     serde_json::to_string(value).unwrap_or_else(|_| "null".to_owned())
 }
 
@@ -318,7 +317,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_without_references_reads_and_one_with_half_of_them_does_not() {
+    fn file_may_have_no_references_but_not_too_many() {
         let without = HeadContent { reference: ReferenceSet::default(), ..content() };
         assert_eq!(HeadContent::from_bytes(&without.to_bytes().unwrap()).unwrap(), without);
         let mut nine = content();
@@ -331,13 +330,13 @@ mod tests {
     }
 
     #[test]
-    fn reads_back_what_it_wrote() {
+    fn file_round_trips() {
         let content = content();
         assert_eq!(HeadContent::from_bytes(&content.to_bytes().unwrap()).unwrap(), content);
     }
 
     #[test]
-    fn a_deep_head_keeps_its_layers_and_a_linear_one_has_none() {
+    fn deep_head_keeps_its_layers_and_a_linear_head_has_none() {
         let tensor = BranchTensor { shape: vec![2, 1], values: vec![1.5, -2.0] };
         let tensors = BTreeMap::from([("layer4.2.conv1.weight".to_owned(), tensor)]);
         let branch = BranchWeights { branch: BranchPoint { first_block: 2 }, tensors };
@@ -356,7 +355,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_values_that_would_serve_wrongly() {
+    fn values_that_would_serve_wrongly_are_rejected() {
         let broken: [fn(&mut HeadContent); 9] = [
             |head| head.version = 0,
             |head| head.classes[1].code = 1,
@@ -382,7 +381,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_unknown_critical_keys_and_passes_other_unknown_keys() {
+    fn unknown_metadata_key_is_rejected_only_if_critical() {
         let bytes = content().to_bytes().unwrap();
         let file = TensorFile::parse(&bytes).unwrap();
         let with = |key: &str| {

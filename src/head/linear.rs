@@ -1,8 +1,8 @@
-//! `logits = W f + b`, in ordinary memory.
+//! The linear classifier `logits = W f + b`, in host memory.
 
 use std::array;
 
-/// Partial sums kept side by side, so that the compiler can keep them in one vector register.
+/// Independent partial sums, which the compiler can keep in one vector register.
 const LANES: usize = 16;
 
 /// A linear classifier: `weight` is `[classes, width]` in row-major order, `bias` is `[classes]`.
@@ -33,7 +33,7 @@ impl Linear {
         self.bias.len()
     }
 
-    /// Number of features that it reads.
+    /// Returns the number of features that it reads.
     pub fn width(&self) -> usize {
         self.width
     }
@@ -46,20 +46,21 @@ impl Linear {
         &self.bias
     }
 
-    /// One logit a class.
+    /// Returns one logit per class.
     ///
     /// # Panics
-    /// If `features` is not [`width`](Self::width) long: a head is only ever installed on a base that it fits.
+    /// If `features` is not [`width`](Self::width) long: a head is installed only where it fits.
     pub fn logits(&self, features: &[f32]) -> Vec<f32> {
         assert_eq!(
             features.len(),
             self.width,
-            "a head must get the features that it was checked against"
+            "a head must get features of the width that it was checked against"
         );
         let rows = self.weight.chunks_exact(self.width);
         rows.zip(&self.bias).map(|(row, bias)| dot(row, features) + bias).collect()
     }
-    /// The class of the first of the largest logits.
+
+    /// Returns the class of the largest logit, the first one in a tie.
     pub fn winner(&self, features: &[f32]) -> usize {
         let logits = self.logits(features);
         let later_wins =
@@ -68,7 +69,7 @@ impl Linear {
     }
 }
 
-/// The scalar product of two vectors of one length.
+/// Returns the dot product of two vectors of equal length.
 pub(crate) fn dot(a: &[f32], b: &[f32]) -> f32 {
     let (a_chunks, a_rest) = a.as_chunks::<LANES>();
     let (b_chunks, b_rest) = b.as_chunks::<LANES>();
@@ -85,7 +86,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn multiplies_as_written_for_widths_that_do_not_fill_the_lanes() {
+    fn logits_are_right_for_widths_that_do_not_fill_the_lanes() {
         for width in [1, 15, 16, 17, 512, 1920] {
             let weight: Vec<f32> = (0..3 * width).map(|i| (i % 7) as f32 - 3.0).collect();
             let features: Vec<f32> = (0..width).map(|i| (i % 5) as f32 * 0.5).collect();
@@ -100,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_weights_that_do_not_fill_their_rows() {
+    fn new_rejects_weights_that_do_not_fill_their_rows() {
         assert!(Linear::new(vec![0.0; 511], vec![0.0], 512).is_err());
         assert!(Linear::new(vec![], vec![], 0).is_err());
     }

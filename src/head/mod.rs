@@ -1,7 +1,8 @@
-//! One head: a task's classifier with its labels, preprocessing and thresholds. One file, one version, immutable.
+//! One head: a task's classifier with its labels, preprocessing and thresholds.
 //!
-//! A [`Head`] is plain numbers in ordinary memory: it can be shared between threads, dropped anywhere and held in any
-//! number. It owns its labels, so whoever holds it can never mix one version's scores with another's names.
+//! Each version is one immutable file. A linear [`Head`] lives in host memory; a deep head also
+//! holds its private layers on the device until it is dropped. A head owns its labels, so one
+//! version's scores are never paired with another version's names.
 
 mod codes;
 mod decision;
@@ -29,18 +30,18 @@ use crate::{
     metrics::{HeadInfo, TaskCounters},
 };
 
-/// A class of a task. Its code is given when the task is first published and never moves or is reused.
+/// A class of a task; its code is assigned when first published, and never changes or is reused.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Class {
     pub label: Box<str>,
     /// 1, 2, 3 ...; 0 means "no class" in the protocol.
     pub code: u32,
-    /// A picture of this class may pass.
+    /// Whether a picture of this class may pass.
     pub good: bool,
 }
 
-/// What is served for one task.
+/// A head that serves one task.
 #[derive(Debug)]
 pub struct Head {
     pub task: TaskName,
@@ -52,40 +53,41 @@ pub struct Head {
     pub preprocess: Preprocess,
     pub decision: DecisionRule,
     pub linear: Linear,
-    /// Its own layers on the device; `None` for a linear head.
+    /// Its private layers on the device; `None` for a linear head.
     pub branch: Option<LoadedBranch>,
-    /// In which arithmetic it was trained.
+    /// The arithmetic it was trained in.
     pub arithmetic: Box<str>,
     pub size_bytes: u64,
-    /// Empty until its first request: see [`counters`](Self::counters).
+    /// Empty until the first request; see [`counters`](Self::counters).
     pub lazy_counters: OnceLock<Arc<TaskCounters>>,
 }
 
-/// What a head file holds that is needed until the head is installed and not longer.
+/// The parts of a head file that are needed only to install the head.
 #[derive(Debug)]
 pub struct ToInstall {
     pub reference: ReferenceSet,
     pub branch: Option<BranchWeights>,
 }
 
-/// Why a whole and valid head file cannot serve here.
+/// Why a valid head file cannot serve on this server.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum HeadMisfit {
     #[error(
-        "it was trained on base {} {}, this server runs {} {}; train it again on this base",
-        trained_on.architecture, trained_on.digest.short(), serving.architecture, serving.digest.short()
+        "it was trained on base {} {}, this server runs {} {}; retrain it on this base",
+        trained_on.architecture, trained_on.digest.short(),
+        serving.architecture, serving.digest.short()
     )]
     OtherBase { trained_on: BaseIdentity, serving: BaseIdentity },
     #[error("it reads {found} {set} features, this base gives {expected}")]
     OtherWidth { set: FeatureSet, expected: usize, found: usize },
-    #[error("it is for task {found}, but lies in the folder of task {expected}")]
+    #[error("it is for task {found}, but is in the folder of task {expected}")]
     OtherTask { expected: TaskName, found: TaskName },
     #[error("it says it is version {found}, but its file name says {expected}")]
     OtherVersion { expected: Version, found: Version },
 }
 
 impl Head {
-    /// Reads and checks a whole head file.
+    /// Parses and validates a whole head file.
     pub fn from_bytes(bytes: &[u8]) -> Result<(Self, BaseIdentity), HeadFileError> {
         let content = HeadContent::from_bytes(bytes)?;
         let base = content.base.clone();
@@ -110,9 +112,10 @@ impl Head {
         (head, ToInstall { reference: content.reference, branch: content.branch })
     }
 
-    /// Reads a head file that must be this version of this task and fit the base that is served. Whether the base gives
-    /// what it gave the trainer is for [`check_references`](Self::check_references) to say, and a deep head cannot judge
-    /// before its [`branch`](Self::branch) is loaded.
+    /// Parses a head file that must be this version of this task and fit the serving base.
+    ///
+    /// The caller still has to [`check_references`](Self::check_references). A deep head cannot
+    /// classify before its [`branch`](Self::branch) is loaded.
     pub fn load(
         bytes: &[u8],
         task: &TaskName,
@@ -140,8 +143,9 @@ impl Head {
         Ok((head, to_install))
     }
 
-    /// Compares what this server's base gives for the reference pictures, `[pictures, width]`, with what the trainer's
-    /// gave.
+    /// Compares this base's features of the reference pictures with the trainer's.
+    ///
+    /// `found` is `[pictures, width]`.
     pub fn check_references(
         &self,
         reference: &ReferenceSet,
@@ -153,7 +157,7 @@ impl Head {
         reference.check(found, serving_in, judge)
     }
 
-    /// Its counters among the server's metrics, made when they are first asked for.
+    /// Returns its counters in the server's metrics, created on the first call.
     pub fn counters(&self) -> &Arc<TaskCounters> {
         self.lazy_counters.get_or_init(|| {
             let labels = self.classes.iter().map(|class| &*class.label);
@@ -161,7 +165,7 @@ impl Head {
         })
     }
 
-    /// What the metrics show of it.
+    /// Returns what the metrics show of it.
     pub fn info(&self) -> HeadInfo<'_> {
         HeadInfo {
             task: self.task.as_str(),
@@ -170,19 +174,17 @@ impl Head {
         }
     }
 
-    /// Judges one image by its features.
-    ///
-    /// `features` has the width of this head's feature set.
+    /// Classifies one image by its features, which have the width of this head's feature set.
     pub fn judge(&self, features: &[f32]) -> Judgement {
         self.decision.judge(&self.classes, self.linear.logits(features))
     }
 }
 
-/// Judges one image by several heads, in their order; on every processor when there are many.
+/// Classifies one image with several heads, in their order, and in parallel if there are many.
 ///
-/// Each head comes with the features of the image that it reads.
+/// Each head is paired with the image's features that it reads.
 pub fn judge_by_all<'a>(heads: &[(&'a Head, &'a [f32])]) -> Vec<Judgement> {
-    /// Fewer are done before another thread is awake.
+    /// Fewer are done before another thread wakes up.
     const MANY: usize = 64;
     let judge = |(head, features): &(&Head, &[f32])| head.judge(features);
     if heads.len() < MANY {
@@ -192,7 +194,7 @@ pub fn judge_by_all<'a>(heads: &[(&'a Head, &'a [f32])]) -> Vec<Judgement> {
     }
 }
 
-/// A head file that is refused: broken in itself, or no fit for this server.
+/// Why a head file is rejected: it is invalid, or does not fit this server.
 #[derive(Debug, thiserror::Error)]
 pub enum HeadError {
     #[error(transparent)]

@@ -1,20 +1,21 @@
-//! What a head carries to prove that a server sees what its trainer saw: small pictures, the features that the trainer's
-//! base gave for them, and with them the verdicts.
+//! Reference pictures, with which a server proves that its base computes what the trainer's did.
+//!
+//! A head carries small pictures, their features from the trainer's base, and so their verdicts.
 
 use bytes::Bytes;
 
 use super::{Class, Linear};
 use crate::image::{PreparedImage, Preprocess};
 
-/// Pictures that a head carries, at most.
+/// Most reference pictures that a head carries.
 pub const MAX_REFERENCES: usize = 8;
-/// Side of a reference picture in pixels: the smallest that every base takes. A forward pass of it costs a fiftieth.
+/// Side in pixels, the smallest that every base takes: a forward pass costs a fiftieth.
 pub const REFERENCE_SIDE: u32 = 32;
 
-/// Features may be so far off, as a part of their length, where the arithmetic is the trainer's: another order of sums.
-const SAME_ARITHMETIC: f32 = 1e-3;
-/// In another arithmetic: bf16 is about 0.003 off, int8 0.01 to 0.05. Verdicts must not change all the same.
-const OTHER_ARITHMETIC: f32 = 0.1;
+/// Relative tolerance of features in the trainer's arithmetic, where only summation order differs.
+const SAME_ARITHMETIC_TOLERANCE: f32 = 1e-3;
+/// In another arithmetic: bf16 is about 0.003 off, int8 0.01 to 0.05. Verdicts must still agree.
+const OTHER_ARITHMETIC_TOLERANCE: f32 = 0.1;
 
 /// Up to [`MAX_REFERENCES`] pictures with their features, one row each.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -25,17 +26,19 @@ pub struct ReferenceSet {
     pub features: Vec<f32>,
 }
 
-/// Why a server's base is not the one that a head was trained with, though their weights agree.
+/// How a server's base differs from the trainer's, although their weights agree.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum ReferenceMismatch {
     #[error(
-        "the features of its reference picture {picture} are {error} off, at most {most} is allowed: it was trained in \
-         {trained_in}, this server computes in {serving_in}; train it again with --precision as served"
+        "the features of its reference picture {picture} are {error} off, the limit is {most}: it \
+         was trained in {trained_in}, this server computes in {serving_in}; retrain it with this \
+         server's --precision"
     )]
     Features { picture: usize, error: f32, most: f32, trained_in: String, serving_in: String },
     #[error(
-        "its reference picture {picture} is judged {found:?} here and was {expected:?} where it was trained \
-         ({trained_in}; this server computes in {serving_in}); train it again with --precision as served"
+        "its reference picture {picture} is classified {found:?} here and was {expected:?} where \
+         it was trained ({trained_in}; this server computes in {serving_in}); retrain it with this \
+         server's --precision"
     )]
     Verdict {
         picture: usize,
@@ -44,11 +47,11 @@ pub enum ReferenceMismatch {
         trained_in: String,
         serving_in: String,
     },
-    #[error("this server's base gave {found} features for its {expected} reference pictures")]
+    #[error("this server's base computed {found} features for its {expected} reference pictures")]
     Missing { expected: usize, found: usize },
 }
 
-/// The head's side of the comparison.
+/// The parts of a head that the comparison needs.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Judge<'a> {
     pub(super) linear: &'a Linear,
@@ -69,7 +72,7 @@ impl ReferenceSet {
         (REFERENCE_SIDE * REFERENCE_SIDE * 3) as usize
     }
 
-    /// The pictures as the base takes them.
+    /// Returns the pictures as input of the base.
     pub fn pictures(&self, preprocess: &Preprocess) -> Vec<PreparedImage> {
         let Preprocess { mean, std, .. } = *preprocess;
         let picture = |pixels: &[u8]| PreparedImage {
@@ -81,7 +84,7 @@ impl ReferenceSet {
         self.pixels.chunks_exact(Self::picture_bytes()).map(picture).collect()
     }
 
-    /// Compares what the base gives here, `[pictures, width]`, with what it gave where the head was trained.
+    /// Compares features that the base computed here, `[pictures, width]`, with the trainer's.
     pub(super) fn check(
         &self,
         found: &[f32],
@@ -93,7 +96,11 @@ impl ReferenceSet {
             return Err(ReferenceMismatch::Missing { expected, found });
         }
         let trained_in = || judge.trained_in.to_owned();
-        let most = if serving_in == judge.trained_in { SAME_ARITHMETIC } else { OTHER_ARITHMETIC };
+        let most = if serving_in == judge.trained_in {
+            SAME_ARITHMETIC_TOLERANCE
+        } else {
+            OTHER_ARITHMETIC_TOLERANCE
+        };
         let width = judge.linear.width().max(1);
         for (index, (found, expected)) in
             found.chunks_exact(width).zip(self.features.chunks_exact(width)).enumerate()
@@ -109,12 +116,12 @@ impl ReferenceSet {
                     serving_in,
                 });
             }
-            let [was, is] = [expected, found].map(|features| judge.linear.winner(features));
-            if was != is {
+            let winners = [expected, found].map(|features| judge.linear.winner(features));
+            if winners[0] != winners[1] {
                 let label = |class: usize| {
                     judge.classes.get(class).map(|class| class.label.clone()).unwrap_or_default()
                 };
-                let [expected, found] = [was, is].map(label);
+                let [expected, found] = winners.map(label);
                 return Err(ReferenceMismatch::Verdict {
                     picture,
                     expected,
@@ -155,13 +162,13 @@ mod tests {
     }
 
     #[test]
-    fn the_same_features_pass_and_a_little_noise_too() {
+    fn equal_features_pass_with_a_little_noise() {
         assert_eq!(check(&[1.0, 0.98, 0.0, 1.0], "fp32"), Ok(()));
         assert_eq!(check(&[1.0001, 0.98, 0.0, 1.0], "fp32"), Ok(()));
     }
 
     #[test]
-    fn another_arithmetic_may_be_further_off_but_not_judge_otherwise() {
+    fn other_arithmetic_has_more_tolerance_but_the_same_verdict() {
         let off = [1.02, 0.98, 0.0, 1.03];
         assert!(matches!(check(&off, "fp32"), Err(ReferenceMismatch::Features { picture: 1, .. })));
         assert_eq!(check(&off, "bf16"), Ok(()));
@@ -176,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_a_number_or_missing_is_no_agreement() {
+    fn nan_and_missing_features_are_mismatches() {
         assert!(check(&[f32::NAN, 0.98, 0.0, 1.0], "bf16").is_err());
         assert!(matches!(check(&[1.0, 0.98], "fp32"), Err(ReferenceMismatch::Missing { .. })));
     }

@@ -1,4 +1,4 @@
-//! Any image source to RGB8.
+//! Decodes any image source to RGB8.
 
 use std::{io::Cursor, panic};
 
@@ -10,11 +10,11 @@ use super::{FileFormat, ImageError, ImageLimits, ImageSource, Picture, jpeg, raw
 
 const ODD_SAMPLES: &str = "its samples are floating-point or of a size other than 8 and 16 bits";
 
-/// Decodes an image to RGB8; how grey, alpha and 16 bits are mapped is told in the module's description.
+/// Decodes an image to RGB8; the module's documentation has the rules of conversion.
 ///
 /// # Errors
-/// Everything about the image that is wrong, unknown or over the limits. A decoder that panics on hostile
-/// bytes counts as an undecodable image.
+/// If the image is damaged, of an unknown or unsupported format, or over the limits. A decoder that
+/// panics on hostile bytes counts as an undecodable image.
 pub fn decode(source: &ImageSource, limits: &ImageLimits) -> Result<Picture, ImageError> {
     let file = match source {
         ImageSource::Raw(frame) => return raw::decode(frame, limits),
@@ -35,14 +35,14 @@ pub fn decode(source: &ImageSource, limits: &ImageLimits) -> Result<Picture, Ima
     .unwrap_or_else(|_| Err(ImageError::undecodable(format, "it is damaged")))
 }
 
-/// Decodes what the `image` crate decodes for us.
+/// Decodes the formats that the `image` crate handles.
 fn decode_with_image_crate(
     file: &[u8],
     format: FileFormat,
     image_format: ImageFormat,
     limits: &ImageLimits,
 ) -> Result<Picture, ImageError> {
-    let refused = |error| {
+    let rejected = |error| {
         let image::ImageError::Unsupported(what) = error else {
             return ImageError::undecodable(format, error);
         };
@@ -56,7 +56,7 @@ fn decode_with_image_crate(
     decoder_limits.max_alloc = Some(limits.max_decoded_bytes);
     let mut reader = ImageReader::with_format(Cursor::new(file), image_format);
     reader.limits(decoder_limits);
-    let decoder = reader.into_decoder().map_err(refused)?;
+    let decoder = reader.into_decoder().map_err(rejected)?;
 
     let (width, height) = decoder.dimensions();
     let color = decoder.color_type();
@@ -67,10 +67,10 @@ fn decode_with_image_crate(
     }
     if matches!(decoder.original_color_type(), ExtendedColorType::Cmyk8 | ExtendedColorType::Cmyk16)
     {
-        return Err(ImageError::unsupported(format, "it is in CMYK colour"));
+        return Err(ImageError::unsupported(format, "it uses CMYK colour"));
     }
     let samples_held = match (format, channels, sample_bytes) {
-        (FileFormat::Tiff, _, _) => 2, // the decoder fills a buffer of its own first
+        (FileFormat::Tiff, _, _) => 2, // the decoder fills its own buffer first
         (_, 3, 1) => 0,                // the samples are the picture
         _ => 1,
     };
@@ -78,7 +78,7 @@ fn decode_with_image_crate(
     let picture_bytes = limits.check_decoded(width, height, samples_held * pixel_bytes as u64)?;
 
     let mut samples = vec![0; picture_bytes / 3 * pixel_bytes];
-    decoder.read_image(&mut samples).map_err(refused)?;
+    decoder.read_image(&mut samples).map_err(rejected)?;
     if sample_bytes == 2 {
         narrow_to_8_bits(&mut samples);
     }
@@ -93,8 +93,7 @@ fn decode_with_image_crate(
     Ok(Picture { width, height, pixels: pixels.into() })
 }
 
-/// Replaces 16-bit samples in the machine's byte order by 8-bit ones, rounded to the nearest: 65535 / 257 =
-/// 255.
+/// Replaces native-endian 16-bit samples by 8-bit ones, rounded to nearest: 65535 / 257 = 255.
 fn narrow_to_8_bits(samples: &mut Vec<u8>) {
     let count = samples.len() / 2;
     for i in 0..count {

@@ -1,50 +1,49 @@
-//! Why an image was turned away.
+//! Why an image is rejected.
 
 use std::fmt::Display;
 
 use super::{FileFormat, PixelFormat, Roi, format::ACCEPTED_FORMATS};
 use crate::error::{ErrorKind, ServiceError};
 
-/// Why an image, its region or its preprocessing was turned away.
+/// Why an image, its region or its preprocessing is rejected.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum ImageError {
-    #[error("the image has no bytes; send a whole {ACCEPTED_FORMATS} file")]
+    #[error("the image is empty; send a whole {ACCEPTED_FORMATS} file")]
     Empty,
     #[error(
         "the file has {found} bytes, the limit is {limit}; send a smaller or more compressed image"
     )]
     TooManyBytes { found: usize, limit: usize },
     #[error(
-        "the first bytes, \"{start}\", are of no accepted format; send a {ACCEPTED_FORMATS} file"
+        "unknown image format, the file starts with \"{start}\"; send a {ACCEPTED_FORMATS} file"
     )]
     UnknownFormat { start: String },
-    #[error("the {format} file cannot be decoded: {detail}")]
+    #[error("cannot decode the {format} file: {detail}")]
     Undecodable { format: FileFormat, detail: String },
-    #[error(
-        "the {format} file is not supported: {found}; send grey or RGB with 8 or 16 bits per channel"
-    )]
+    #[error("unsupported {format} file: {found}; send grey or RGB with 8 or 16 bits per channel")]
     Unsupported { format: FileFormat, found: String },
     #[error(
-        "the image is {width}x{height}, {pixels} pixels; the limit is {limit}; scale it down or cut it into parts"
+        "the image is {width}x{height}, {pixels} pixels, the limit is {limit}; scale it down or \
+         split it"
     )]
     TooManyPixels { width: u32, height: u32, pixels: u64, limit: u64 },
     #[error(
-        "decoding the {width}x{height} image takes {needed} bytes of memory, the limit is {limit}; send fewer \
-         pixels or 8-bit RGB"
+        "decoding the {width}x{height} image takes {needed} bytes of memory, the limit is {limit}; \
+         send fewer pixels or 8-bit RGB"
     )]
     TooMuchMemory { width: u32, height: u32, needed: u64, limit: u64 },
-    #[error("pixel format \"{found}\" is not known; the known ones are {}", known_pixel_formats())]
+    #[error("unknown pixel format \"{found}\", expected one of {}", known_pixel_formats())]
     UnknownPixelFormat { found: String },
     #[error("the raw frame is {width}x{height}; width and height must be at least 1")]
     RawFrameEmpty { width: u32, height: u32 },
     #[error(
-        "the raw frame's stride is {found} bytes, a row of {width} {pixel_format} pixels has {row_bytes}; give at \
-         least that, or 0 for rows packed tight"
+        "the raw frame's stride is {found} bytes, but a row of {width} {pixel_format} pixels has \
+         {row_bytes}; send at least that, or 0 for unpadded rows"
     )]
     RawStrideTooSmall { found: u32, row_bytes: u64, width: u32, pixel_format: PixelFormat },
     #[error(
-        "the raw frame has {found} bytes, {width}x{height} {pixel_format} with a stride of {stride_bytes} has \
-         {expected}, or {expected_unpadded} with its last row unpadded"
+        "the raw frame has {found} bytes, expected {expected} for {width}x{height} {pixel_format} \
+         with a stride of {stride_bytes}, or {expected_unpadded} with its last row unpadded"
     )]
     RawFrameSizeMismatch {
         found: usize,
@@ -56,23 +55,25 @@ pub enum ImageError {
         pixel_format: PixelFormat,
     },
     #[error(
-        "the region {roi} of the {width}x{height} image is empty; width and height must be at least 1"
+        "the region {roi} of the {width}x{height} image is empty; width and height must be at \
+         least 1"
     )]
     RoiEmpty { roi: Roi, width: u32, height: u32 },
-    #[error("the region {roi} is not inside the image, {width}x{height} at (0, 0)")]
+    #[error("the region {roi} exceeds the image, {width}x{height} at (0, 0)")]
     RoiOutsideImage { roi: Roi, width: u32, height: u32 },
     #[error(
-        "{width}x{height} pixels are too elongated to resize; one side may be at most {limit} times the other"
+        "{width}x{height} pixels are too elongated to resize; one side may be at most {limit} \
+         times the other"
     )]
     TooElongated { width: u32, height: u32, limit: u32 },
-    #[error("preprocessing {field} is {found}; it must be {wanted}")]
-    InvalidPreprocess { field: &'static str, found: String, wanted: &'static str },
+    #[error("preprocessing {field} is {found}; it must be {expected}")]
+    InvalidPreprocess { field: &'static str, found: String, expected: &'static str },
     #[error(
-        "\"{found}\" is no way to resize; known are letterbox, centre_crop and stretch, also with sizes: \
-         letterbox:224, centre_crop:256:224, stretch:224"
+        "unknown resize \"{found}\", expected letterbox, centre_crop or stretch, optionally with \
+         sizes: letterbox:224, centre_crop:256:224, stretch:224"
     )]
     UnknownResize { found: String },
-    #[error("resizing failed: {detail}")]
+    #[error("cannot resize the image: {detail}")]
     ResizeFailed { detail: String },
 }
 

@@ -1,13 +1,13 @@
-//! The accepted file formats and how they are told apart.
+//! The accepted file formats and how they are recognised.
 
 use std::fmt;
 
 use super::ImageError;
 
-/// Named in the errors that turn a file away.
+/// The accepted formats, for error messages.
 pub(super) const ACCEPTED_FORMATS: &str = "JPEG, PNG, BMP, TIFF or WebP";
 
-/// Format of an encoded image.
+/// The format of an encoded image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum FileFormat {
     Jpeg,
@@ -18,7 +18,7 @@ pub enum FileFormat {
 }
 
 impl FileFormat {
-    /// Reads the format off the first bytes, the only thing about a file that is not hearsay.
+    /// Recognises the format by the first bytes; names and content types are not trusted.
     pub(super) fn of(file: &[u8]) -> Result<Self, ImageError> {
         match file {
             [0xFF, 0xD8, 0xFF, ..] => Ok(Self::Jpeg),

@@ -1,4 +1,4 @@
-//! JPEG to RGB8, through zune-jpeg; a picture that stops early is an error, never a half-grey picture.
+//! Decodes JPEG to RGB8 with zune-jpeg; a truncated file is an error, never a half-grey picture.
 
 use std::fmt::Display;
 
@@ -7,14 +7,14 @@ use zune_jpeg::JpegDecoder;
 
 use super::{ImageError, ImageLimits, Picture, format::FileFormat};
 
-/// Scans of a progressive file; encoders write about 10, a file with thousands is made to burn time.
+/// Most scans of a progressive file. Encoders write about 10; thousands are an attack on CPU time.
 const MAX_SCANS: usize = 64;
 
-/// Put behind a picture's data: a decoder that needs more than there was runs into an error here.
+/// Appended to the scan data, so that a decoder that reads past its end fails.
 ///
-/// Each line of `FF 00` is sixteen 1-bits that the last code may take as its extra bits and sixteen that JPEG
-/// forbids as a Huffman code (ITU-T T.81, annex C). The restart marker `FF D0` between them is for data cut
-/// off where a restart was due; `FF D9` ends the image.
+/// Each line of `FF 00` is sixteen 1-bits that the last code may take as its extra bits, and
+/// sixteen that JPEG forbids as a Huffman code (ITU-T T.81, annex C). The restart marker `FF D0`
+/// between them is for data truncated where a restart was due; `FF D9` ends the image.
 const GUARD: [u8; 20] = [
     0xFF, 0x00, 0xFF, 0x00, 0xFF, 0x00, 0xFF, 0x00, //
     0xFF, 0xD0, //
@@ -25,7 +25,7 @@ const GUARD: [u8; 20] = [
 /// Decodes a baseline, extended sequential or progressive JPEG of 1 (grey) or 3 components.
 ///
 /// # Errors
-/// Damaged and truncated files, CMYK and YCCK, sequential files of several scans, sizes over the limits.
+/// If the file is damaged, truncated, CMYK, YCCK, sequential with several scans, or over a limit.
 pub(super) fn decode(file: &[u8], limits: &ImageLimits) -> Result<Picture, ImageError> {
     let mut header = decoder_of(file);
     header.decode_headers().map_err(undecodable)?;
@@ -33,15 +33,15 @@ pub(super) fn decode(file: &[u8], limits: &ImageLimits) -> Result<Picture, Image
     let components = info.components;
     if components != 1 && components != 3 {
         let found = if components == 4 {
-            "it is in CMYK or YCCK colour"
+            "it uses CMYK or YCCK colour"
         } else {
-            "it has neither 1 nor 3 channels"
+            "it does not have 1 or 3 channels"
         };
         return Err(ImageError::unsupported(FileFormat::Jpeg, found));
     }
 
     let progressive = info.sof.is_progressive();
-    // Progressive files are gathered as 16-bit coefficients; a sequential scan goes straight to RGB8.
+    // Progressive files are collected as 16-bit coefficients; a sequential scan decodes to RGB8.
     let coefficient_bytes = if progressive { 2 * u64::from(components) } else { 0 };
     let (width, height) = (u32::from(info.width), u32::from(info.height));
     let picture_bytes = limits.check_decoded(width, height, coefficient_bytes)?;
@@ -57,25 +57,24 @@ pub(super) fn decode(file: &[u8], limits: &ImageLimits) -> Result<Picture, Image
 fn decoder_of(file: &[u8]) -> JpegDecoder<ZCursor<&[u8]>> {
     let options = DecoderOptions::default()
         .set_strict_mode(true)
-        .set_max_width(usize::from(u16::MAX)) // the format's own limit: ours are checked after the header
+        .set_max_width(usize::from(u16::MAX)) // the format's limit; ours are checked on the header
         .set_max_height(usize::from(u16::MAX))
         .jpeg_set_max_scans(MAX_SCANS)
         .jpeg_set_out_colorspace(ColorSpace::RGB);
     JpegDecoder::new_with_options(ZCursor::new(file), options)
 }
 
-/// Position of the marker after the last scan, found by walking from marker to marker.
+/// Returns the position of the marker after the last scan, by walking from marker to marker.
 ///
-/// The decoder takes the end-of-image marker for the end of the data and fills up with grey what is missing
-/// before it, as in files that were cut and then closed. Cutting here and adding [`GUARD`] makes that an
+/// The decoder stops at the end-of-image marker and fills missing data before it with grey, as in
+/// files that were truncated and then closed. Cutting here and appending [`GUARD`] makes that an
 /// error.
 ///
-/// `only_scan_of`: the components of a sequential JPEG, which must come in a single scan: zune-jpeg 0.5 gives
-/// wrong pixels for several scans with 4:2:0 subsampling. `None` for a progressive one, whose scans go on to
-/// the end-of-image marker.
+/// `only_scan_of` is the component count of a sequential JPEG, which must have a single scan:
+/// zune-jpeg 0.5 gives wrong pixels for several scans with 4:2:0 subsampling. It is `None` for a
+/// progressive JPEG, whose scans continue to the end-of-image marker.
 fn end_of_scans(file: &[u8], only_scan_of: Option<u8>) -> Result<usize, ImageError> {
-    let truncated =
-        || undecodable("it is truncated: its data stops before the end-of-image marker");
+    let truncated = || undecodable("it is truncated: its data ends before the end-of-image marker");
     let byte = |at: usize| file.get(at).copied().ok_or_else(truncated);
     let mut scan_seen = false;
     let mut at = 0;
@@ -87,7 +86,7 @@ fn end_of_scans(file: &[u8], only_scan_of: Option<u8>) -> Result<usize, ImageErr
         match byte(at + 1)? {
             // A fill byte before a marker.
             0xFF => at += 1,
-            // No segment follows a stuffed data byte, TEM, RST0 to RST7 and SOI.
+            // Stuffed data bytes, TEM, RST0 to RST7 and SOI have no segment.
             0x00 | 0x01 | 0xD0..=0xD8 => at += 2,
             _ if scan_seen && only_scan_of.is_some() => return Ok(at),
             0xD9 => return Ok(at),
@@ -98,7 +97,8 @@ fn end_of_scans(file: &[u8], only_scan_of: Option<u8>) -> Result<usize, ImageErr
                     if only_scan_of.is_some_and(|components| components != components_in_scan) {
                         return Err(ImageError::unsupported(
                             FileFormat::Jpeg,
-                            "it keeps each channel in a scan of its own (save it interleaved or progressive)",
+                            "it has a separate scan for each channel (save it interleaved or \
+                             progressive)",
                         ));
                     }
                 }

@@ -1,24 +1,25 @@
-//! Bounds on one image, checked from its header before anything is allocated for its pixels.
+//! Limits on one image, checked from its header before its pixels are allocated.
 
 use super::ImageError;
 
-/// Bytes of an RGB8 pixel.
+/// Bytes per RGB8 pixel.
 const RGB8_BYTES: u64 = 3;
 
-/// Bounds on one image.
+/// Limits on one image.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ImageLimits {
     /// Bytes of an encoded file.
     pub max_encoded_bytes: usize,
     /// Width times height.
     pub max_pixels: u64,
-    /// Bytes that decoding holds at once: the source's own samples and the RGB8 picture made from them. A
-    /// source that decodes straight to RGB8 holds only the latter.
+    /// Bytes that decoding holds at once: the source's samples and the RGB8 picture made from them.
+    ///
+    /// A source that decodes straight to RGB8 holds only the latter.
     pub max_decoded_bytes: u64,
 }
 
 impl Default for ImageLimits {
-    /// 64 MiB encoded, 100 megapixels, 512 MiB decoded.
+    /// Returns 64 MiB encoded, 100 megapixels, 512 MiB decoded.
     fn default() -> Self {
         Self { max_encoded_bytes: 64 << 20, max_pixels: 100_000_000, max_decoded_bytes: 512 << 20 }
     }
@@ -32,10 +33,9 @@ impl ImageLimits {
         Ok(())
     }
 
-    /// Checks the size that a header claims. `source_bytes_per_pixel`: what decoding holds besides the RGB8
-    /// picture.
+    /// Checks the size that a header claims and returns the bytes of the RGB8 picture.
     ///
-    /// Returns the bytes of the RGB8 picture.
+    /// `source_bytes_per_pixel` is what decoding holds besides the RGB8 picture.
     pub(super) fn check_decoded(
         &self,
         width: u32,

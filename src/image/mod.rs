@@ -1,17 +1,18 @@
-//! The image front door: bytes as they arrive become the pixels that the base wants.
+//! Turns incoming image bytes into the pixels that the base takes.
 //!
-//! The way of an image through here, in order:
-//! 1. [`ImageSource`]: an encoded file, told apart by its first bytes and never by a name, or a raw camera
-//!    frame.
-//! 2. [`decode`]: the header is read and [`ImageLimits`] are checked before anything is allocated; then the
-//!    source becomes a [`Picture`], always RGB with 8 bits per channel.
-//! 3. [`Preprocess::apply`]: the region of interest is cut out, resized and placed as the head says; what comes
-//!    out is a square [`PreparedImage`]. `fine-tune` and the server run this same code, and it is deterministic.
+//! An image passes through, in order:
+//! 1. [`ImageSource`]: an encoded file, recognised by its first bytes and never by a name, or a raw
+//!    camera frame.
+//! 2. [`decode`]: reads the header and checks [`ImageLimits`] before anything is allocated, then
+//!    makes a [`Picture`], always RGB with 8 bits per channel.
+//! 3. [`Preprocess::apply`]: crops the region of interest, then resizes and places it as the head
+//!    says. The result is a square [`PreparedImage`]. `fine-tune` and the server run this same,
+//!    deterministic code.
 //!
-//! How other pixels become RGB8: grey is repeated in three equal channels; alpha is dropped, not composited,
-//! as Pillow's `convert("RGB")` does; 16 bits become 8 by `(v + 128) / 257`, the full range scaled and never
-//! clipped. EXIF orientation and ICC profiles are ignored, as torchvision and Pillow do unless told
-//! otherwise. Of a file with several pictures the first is taken.
+//! Conversion to RGB8: grey is repeated in three equal channels. Alpha is dropped, not composited,
+//! as in Pillow's `convert("RGB")`. 16 bits become 8 by `(v + 128) / 257`: the full range is scaled
+//! and never clipped. EXIF orientation and ICC profiles are ignored, the default of torchvision and
+//! Pillow. Of a file with several pictures, the first is used.
 
 mod decode;
 mod error;

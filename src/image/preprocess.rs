@@ -1,4 +1,4 @@
-//! How a head wants its pictures: resizing and normalisation, part of the head's file.
+//! The resizing and normalisation that a head's file prescribes.
 
 use std::{fmt, str::FromStr};
 
@@ -11,27 +11,27 @@ use super::{
     resize::{centre_crop_offset, cut, longer_side_at, resize_region, shorter_side_at},
 };
 
-/// Mean of ImageNet's training pictures per channel, RGB, of values 0 to 1 (torchvision's).
+/// Per-channel RGB mean of ImageNet's training pictures, on a scale of 0 to 1 (torchvision's).
 const IMAGENET_MEAN: [f32; 3] = [0.485, 0.456, 0.406];
-/// Standard deviation, as [`IMAGENET_MEAN`].
+/// Standard deviation on the same scale as [`IMAGENET_MEAN`].
 const IMAGENET_STD: [f32; 3] = [0.229, 0.224, 0.225];
-/// [`IMAGENET_MEAN`] as a pixel: letterbox bars of it are near zero after normalisation.
+/// [`IMAGENET_MEAN`] as a pixel, so that letterbox bars are near zero after normalisation.
 const PADDING: [u8; 3] = [124, 116, 104];
 
-/// Sides that a base takes and a batch can hold, in pixels.
+/// Sides that a base accepts and a batch can hold, in pixels.
 const SIDES: std::ops::RangeInclusive<u32> = 32..=1024;
 const DEFAULT_SIDE: u32 = 224;
 const DEFAULT_CENTRE_CROP: Resize = Resize::CentreCrop { resize: 256, crop: DEFAULT_SIDE };
 
-/// How a picture becomes the input of the base. Part of a head and never changed after training.
+/// How a picture becomes the input of the base; part of a head and fixed after training.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub struct Preprocess {
     pub resize: Resize,
     pub filter: Filter,
-    /// Subtracted from each channel, R, G, B, of values 0 to 1.
+    /// Subtracted from each channel (R, G, B) on a scale of 0 to 1.
     pub mean: [f32; 3],
-    /// Divides each channel afterwards.
+    /// Divides each channel after the subtraction.
     pub std: [f32; 3],
 }
 
@@ -39,17 +39,17 @@ pub struct Preprocess {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Resize {
-    /// The longer side at `size`, the rest filled with ImageNet's mean colour on both sides: nothing is cut
-    /// off.
+    /// Scales the longer side to `size` and pads with ImageNet's mean colour; nothing is cropped.
     Letterbox { size: u32 },
-    /// The shorter side at `resize`, the middle `crop` x `crop` kept: torchvision's `Resize` and
-    /// `CenterCrop`.
+    /// Scales the shorter side to `resize` and keeps the centre `crop` x `crop`.
+    ///
+    /// Equals torchvision's `Resize` and `CenterCrop`.
     CentreCrop { resize: u32, crop: u32 },
-    /// Both sides at `size`: nothing is cut off, the aspect is not kept.
+    /// Scales both sides to `size`; nothing is cropped, the aspect ratio is not kept.
     Stretch { size: u32 },
 }
 
-/// How new pixels are made from old ones.
+/// The resampling filter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Filter {
@@ -57,7 +57,7 @@ pub enum Filter {
     Bilinear,
 }
 
-/// The pixels that the base takes: `side` rows of `side` RGB8 pixels, packed tight (HWC).
+/// The pixels that the base takes: `side` unpadded rows of `side` RGB8 pixels (HWC).
 ///
 /// The base's input is `(pixel / 255 - mean) / std` per channel.
 #[derive(Debug, Clone, PartialEq)]
@@ -69,7 +69,7 @@ pub struct PreparedImage {
 }
 
 impl Default for Preprocess {
-    /// Letterbox at 224, bilinear, ImageNet's mean and standard deviation.
+    /// Returns letterbox at 224, bilinear, with ImageNet's mean and standard deviation.
     fn default() -> Self {
         Self {
             resize: Resize::Letterbox { size: DEFAULT_SIDE },
@@ -81,7 +81,7 @@ impl Default for Preprocess {
 }
 
 impl Preprocess {
-    /// Side of the square that comes out, in pixels.
+    /// Returns the side of the resulting square, in pixels.
     pub const fn side(&self) -> u32 {
         match self.resize {
             Resize::Letterbox { size } | Resize::Stretch { size } => size,
@@ -89,7 +89,7 @@ impl Preprocess {
         }
     }
 
-    /// The same, but for squares of another side.
+    /// Returns the same preprocessing for squares of another side.
     #[must_use]
     pub fn at_side(&self, side: u32) -> Self {
         let resize = match self.resize {
@@ -102,11 +102,11 @@ impl Preprocess {
         Self { resize, ..self.clone() }
     }
 
-    /// Cuts the region of interest (without one the whole picture) out of the picture and resizes it.
+    /// Crops the region of interest, by default the whole picture, and resizes it.
     ///
     /// # Errors
-    /// A region that is empty, outside the picture or too elongated, and what [`validate`](Self::validate)
-    /// refuses.
+    /// If the region is empty, outside the picture or too elongated, or if
+    /// [`validate`](Self::validate) fails.
     pub fn apply(&self, picture: &Picture, roi: Option<Roi>) -> Result<PreparedImage, ImageError> {
         self.validate()?;
         let roi = roi.unwrap_or(Roi::whole(picture));
@@ -128,7 +128,7 @@ impl Preprocess {
         Ok(PreparedImage { side, pixels, mean: self.mean, std: self.std })
     }
 
-    /// That sizes are 32 to 1024, a crop is not larger than what it is cut from, and numbers can normalise.
+    /// Checks that sizes are 32 to 1024, a crop fits its source, and the numbers can normalise.
     pub fn validate(&self) -> Result<(), ImageError> {
         let side =
             |field, size: u32| check(SIDES.contains(&size), field, size, "32 to 1024 pixels");
@@ -150,12 +150,13 @@ impl Preprocess {
         Ok(())
     }
 
-    /// SHA-256, in hex, of the canonical JSON (no spaces, fields in the order declared, shortest decimals):
-    /// equal digests mean that two tasks can share a prepared image.
-    #[expect(clippy::expect_used, reason = "names and numbers cannot fail to become JSON")]
+    /// Returns the SHA-256, in hex, of the canonical JSON.
+    ///
+    /// Canonical: no spaces, fields in declaration order, shortest decimals. Tasks with equal
+    /// digests can share a prepared image.
+    #[expect(clippy::expect_used, reason = "names and numbers always serialise")]
     pub fn digest(&self) -> String {
-        let canonical =
-            serde_json::to_vec(self).expect("a struct of names and numbers is always JSON");
+        let canonical = serde_json::to_vec(self).expect("names and numbers always serialise");
         hex::encode(Sha256::digest(canonical))
     }
 }
@@ -164,16 +165,16 @@ fn check(
     holds: bool,
     field: &'static str,
     found: impl fmt::Display,
-    wanted: &'static str,
+    expected: &'static str,
 ) -> Result<(), ImageError> {
     if holds {
         Ok(())
     } else {
-        Err(ImageError::InvalidPreprocess { field, found: found.to_string(), wanted })
+        Err(ImageError::InvalidPreprocess { field, found: found.to_string(), expected })
     }
 }
 
-/// Puts the picture, at most `side` x `side`, in the middle of a square of [`PADDING`].
+/// Centres the picture, at most `side` x `side`, on a square of [`PADDING`].
 fn padded_to(side: u32, picture: &Picture) -> Bytes {
     if (picture.width, picture.height) == (side, side) {
         return picture.pixels.clone();
@@ -189,7 +190,7 @@ fn padded_to(side: u32, picture: &Picture) -> Bytes {
     square.into()
 }
 
-/// Cuts the middle `side` x `side` out of the picture, which is at least as large.
+/// Crops the centre `side` x `side` of the picture, which is at least as large.
 fn cropped_to(side: u32, picture: &Picture) -> Bytes {
     let (x, y) =
         (centre_crop_offset(picture.width, side), centre_crop_offset(picture.height, side));
@@ -197,7 +198,7 @@ fn cropped_to(side: u32, picture: &Picture) -> Bytes {
 }
 
 impl fmt::Display for Resize {
-    /// As on a command line: the name, and the sizes where they are not the usual ones.
+    /// Writes the name, and the sizes where they are not the default.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match *self {
             Self::Letterbox { size: DEFAULT_SIDE } => write!(f, "letterbox"),
@@ -213,8 +214,10 @@ impl fmt::Display for Resize {
 impl FromStr for Resize {
     type Err = ImageError;
 
-    /// Reads what [`Display`](fmt::Display) writes: `letterbox`, `centre_crop`, `stretch` (224, 256 -> 224,
-    /// 224) or the name with sizes in pixels, `letterbox:320`, `centre_crop:320:288`, `stretch:320`.
+    /// Parses what [`Display`](fmt::Display) writes.
+    ///
+    /// That is `letterbox`, `centre_crop` or `stretch` (224, 256 -> 224, 224), or a name with sizes
+    /// in pixels: `letterbox:320`, `centre_crop:320:288`, `stretch:320`.
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let unknown = || ImageError::UnknownResize { found: text.to_owned() };
         let (name, sizes) = match text.split_once(':') {

@@ -1,12 +1,12 @@
-//! Raw camera frames to RGB8.
+//! Converts raw camera frames to RGB8.
 
 use super::{ImageError, ImageLimits, Picture, PixelFormat, RawFrame};
 
-/// Turns a raw frame into RGB8.
+/// Converts a raw frame to RGB8.
 ///
 /// # Errors
-/// Zero sizes, a stride shorter than a row, a buffer that is not `stride * height` bytes (less the last row's
-/// padding, if the camera leaves it out), and sizes over the limits.
+/// If a side is 0, the stride is shorter than a row, the frame is over the limits, or the buffer is
+/// not `stride * height` bytes. The last row's padding may be left out.
 pub(super) fn decode(frame: &RawFrame, limits: &ImageLimits) -> Result<Picture, ImageError> {
     let RawFrame { ref pixels, width, height, stride_bytes, pixel_format } = *frame;
     if width == 0 || height == 0 {
@@ -42,7 +42,7 @@ pub(super) fn decode(frame: &RawFrame, limits: &ImageLimits) -> Result<Picture, 
         return Ok(Picture { width, height, pixels: pixels.clone() });
     }
     let mut rgb = Vec::with_capacity(picture_bytes);
-    // Both are at most the length of the buffer in memory, as just checked, so they fit.
+    // Both casts fit: as checked above, neither exceeds the length of the buffer.
     for padded_row in pixels.chunks(stride as usize) {
         let row = &padded_row[..row_bytes as usize];
         match pixel_format {
@@ -75,7 +75,7 @@ mod tests {
     }
 
     #[test]
-    fn pixel_formats_are_read_by_their_pfnc_names() {
+    fn pixel_format_parses_exact_pfnc_names() {
         for format in PixelFormat::ALL {
             assert_eq!(format.name().parse(), Ok(format));
         }
@@ -88,7 +88,7 @@ mod tests {
     }
 
     #[test]
-    fn every_pixel_format_becomes_rgb() {
+    fn every_pixel_format_converts_to_rgb() {
         let tight = [1, 2, 3, 4, 5, 6];
         assert_eq!(decode_frame(&tight, (2, 1), 0, PixelFormat::Rgb8).unwrap(), [1, 2, 3, 4, 5, 6]);
         assert_eq!(decode_frame(&tight, (2, 1), 0, PixelFormat::Bgr8).unwrap(), [3, 2, 1, 6, 5, 4]);
@@ -99,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn rgb_packed_tight_is_not_copied() {
+    fn unpadded_rgb_frame_is_not_copied() {
         let pixels = Bytes::from_static(&[1, 2, 3, 4, 5, 6]);
         let frame = RawFrame {
             pixels: pixels.clone(),
@@ -113,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn row_padding_is_skipped_and_may_be_missing_after_the_last_row() {
+    fn row_padding_is_skipped_and_optional_after_the_last_row() {
         let padded = [1, 2, 9, 9, 3, 4, 9, 9];
         for length in 6..=8 {
             let pixels = decode_frame(&padded[..length], (2, 2), 4, PixelFormat::Mono8).unwrap();
@@ -122,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_frame_whose_numbers_disagree() {
+    fn frame_with_contradictory_numbers_is_rejected() {
         for (length, size, stride, reason) in [
             (5, (2, 2), 4, "RAW_FRAME_SIZE_MISMATCH"),
             (9, (2, 2), 4, "RAW_FRAME_SIZE_MISMATCH"),
@@ -145,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn size_mismatch_tells_all_numbers() {
+    fn size_mismatch_error_has_all_numbers() {
         let error = decode_frame(&[0; 7], (2, 3), 4, PixelFormat::Mono8).unwrap_err().to_string();
         for number in ["7 bytes", "2x3 Mono8", "stride of 4", "12", "10"] {
             assert!(error.contains(number), "{number:?} is not in: {error}");

@@ -1,4 +1,4 @@
-//! Resizing as Pillow does it, and the sizes and offsets that torchvision and letterboxing ask for.
+//! Pillow-compatible resizing, and the sizes and offsets of torchvision and letterboxing.
 
 use std::fmt::Display;
 
@@ -9,17 +9,15 @@ use fast_image_resize::{
 
 use super::{Filter, ImageError, Picture, Roi};
 
-/// Longest side over shortest. Beyond it the picture between the two passes could be far larger than the
-/// source.
+/// Largest ratio of the sides: beyond it, the intermediate picture could dwarf the source.
 const MAX_ELONGATION: u32 = 100;
 
-/// Resizes the region of a picture to `width` x `height` RGB8 pixels. The region is cut first: pixels outside
-/// it do not bleed in.
+/// Resizes a region of a picture to `width` x `height` RGB8 pixels.
 ///
-/// A region that has that size already is left as it is.
+/// Pixels outside the region do not bleed in. A region that already has this size is left as it is.
 ///
-/// Pillow resizes rows first and rounds to 8 bits before it resizes columns; fast_image_resize does columns
-/// first. Two calls of one direction each give Pillow's order.
+/// Pillow resizes rows first and rounds to 8 bits before it resizes columns; fast_image_resize
+/// starts with columns. Two calls of one direction each give Pillow's order.
 pub(super) fn resize_region(
     picture: &Picture,
     roi: Roi,
@@ -40,12 +38,12 @@ pub(super) fn resize_region(
     let source = ImageRef::new(picture.width, picture.height, &picture.pixels, PixelType::U8x3)
         .map_err(failed)?;
     let region = CroppedImage::new(&source, roi.x, roi.y, roi.width, roi.height).map_err(failed)?;
-    let rows_done = resized(&region, width, roi.height, filter)?;
-    let pixels = resized(&rows_done, width, height, filter)?.into_vec();
+    let resized_rows = resized(&region, width, roi.height, filter)?;
+    let pixels = resized(&resized_rows, width, height, filter)?.into_vec();
     Ok(Picture { width, height, pixels: pixels.into() })
 }
 
-/// The region as it is, without a copy if it is the whole picture.
+/// Crops the region, without a copy if it is the whole picture.
 pub(super) fn cut(picture: &Picture, roi: Roi) -> Picture {
     if roi == Roi::whole(picture) {
         return picture.clone();
@@ -76,8 +74,7 @@ fn failed(detail: impl Display) -> ImageError {
     ImageError::ResizeFailed { detail: detail.to_string() }
 }
 
-/// Width and height with the shorter side at `size`, the longer truncated:
-/// `torchvision.transforms.Resize(size)`.
+/// Scales the shorter side to `size`, truncates the longer: `torchvision.transforms.Resize(size)`.
 pub(super) fn shorter_side_at(size: u32, roi: Roi) -> (u32, u32) {
     let longer =
         |long: u32, short: u32| (u64::from(size) * u64::from(long) / u64::from(short)) as u32;
@@ -88,7 +85,7 @@ pub(super) fn shorter_side_at(size: u32, roi: Roi) -> (u32, u32) {
     }
 }
 
-/// Width and height with the longer side at `size`, the shorter rounded half up, at least 1.
+/// Scales the longer side to `size` and rounds the shorter half up, to at least 1.
 pub(super) fn longer_side_at(size: u32, roi: Roi) -> (u32, u32) {
     let shorter = |short: u32, long: u32| {
         let (size, short, long) = (u64::from(size), u64::from(short), u64::from(long));
@@ -101,8 +98,9 @@ pub(super) fn longer_side_at(size: u32, roi: Roi) -> (u32, u32) {
     }
 }
 
-/// Pixels cut off before the crop: Python's `round((side - crop) / 2.0)`, half to even, as in
-/// `torchvision.transforms.CenterCrop`. `crop` is at most `side`.
+/// Returns the offset of a centre crop; `crop` is at most `side`.
+///
+/// Python's `round((side - crop) / 2.0)`, half to even, as in `torchvision.transforms.CenterCrop`.
 pub(super) fn centre_crop_offset(side: u32, crop: u32) -> u32 {
     let surplus = side - crop;
     let half = surplus / 2;

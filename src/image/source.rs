@@ -1,4 +1,4 @@
-//! What a caller hands over, and the decoded picture it becomes.
+//! The image that a caller sends, and the decoded picture that it becomes.
 
 use std::{fmt, str::FromStr};
 
@@ -11,12 +11,12 @@ use super::ImageError;
 pub enum ImageSource {
     /// A whole JPEG, PNG, BMP, TIFF or WebP file.
     Encoded(Bytes),
-    /// Pixels straight from a camera.
+    /// Uncompressed pixels from a camera.
     Raw(RawFrame),
 }
 
 impl ImageSource {
-    /// Bytes that the image occupies as it arrived; what an admission budget counts.
+    /// Returns the bytes of the image as it arrived, which admission counts.
     pub fn len_bytes(&self) -> usize {
         match self {
             Self::Encoded(file) => file.len(),
@@ -31,12 +31,12 @@ pub struct RawFrame {
     pub pixels: Bytes,
     pub width: u32,
     pub height: u32,
-    /// Bytes from the start of a row to the start of the next; 0: rows are packed tight.
+    /// Bytes from the start of one row to the next; 0 for unpadded rows.
     pub stride_bytes: u32,
     pub pixel_format: PixelFormat,
 }
 
-/// How a camera lays out a pixel, under the names of the GenICam Pixel Format Naming Convention (PFNC).
+/// A pixel layout, named by the GenICam Pixel Format Naming Convention (PFNC).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum PixelFormat {
     Mono8,
@@ -47,7 +47,7 @@ pub enum PixelFormat {
 impl PixelFormat {
     pub const ALL: [Self; 3] = [Self::Mono8, Self::Rgb8, Self::Bgr8];
 
-    /// The PFNC name.
+    /// Returns the PFNC name.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Mono8 => "Mono8",
@@ -67,9 +67,9 @@ impl PixelFormat {
 impl FromStr for PixelFormat {
     type Err = ImageError;
 
-    /// Takes exactly the PFNC names: GenICam tells names apart by case too.
+    /// Parses an exact PFNC name; GenICam names are case-sensitive.
     fn from_str(name: &str) -> Result<Self, Self::Err> {
-        /// A name from the network may be megabytes long; what is quoted back is not.
+        /// A name from the network may be megabytes long: quote only its start.
         const QUOTED_CHARACTERS: usize = 40;
         Self::ALL.into_iter().find(|format| format.name() == name).ok_or_else(|| {
             ImageError::UnknownPixelFormat { found: name.chars().take(QUOTED_CHARACTERS).collect() }
@@ -83,7 +83,7 @@ impl fmt::Display for PixelFormat {
     }
 }
 
-/// Region of interest, in pixels of the source image, before any resizing.
+/// A region of interest, in pixels of the source image before resizing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Roi {
     pub x: u32,
@@ -97,7 +97,7 @@ impl Roi {
         Self { x: 0, y: 0, width: picture.width, height: picture.height }
     }
 
-    /// That the region has pixels and that all of them are in the picture.
+    /// Checks that the region is not empty and lies inside the picture.
     pub(super) fn check_inside(self, picture: &Picture) -> Result<(), ImageError> {
         let (width, height) = (picture.width, picture.height);
         if self.width == 0 || self.height == 0 {
@@ -120,8 +120,9 @@ impl fmt::Display for Roi {
     }
 }
 
-/// A decoded image: `height` rows of `width` RGB8 pixels, packed tight; `pixels` has `width * height * 3`
-/// bytes, which are the request's own where these are that already.
+/// A decoded image: `height` unpadded rows of `width` RGB8 pixels, `width * height * 3` bytes.
+///
+/// `pixels` shares the request's buffer where that already has this layout.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Picture {
     pub width: u32,

@@ -36,7 +36,7 @@ fn colourful(width: u32, height: u32) -> DynamicImage {
     .into()
 }
 
-/// A PNG of one pixel whose header, with the right checksum, claims another size.
+/// Makes a PNG of one pixel whose header, with a valid checksum, claims another size.
 fn png_claiming(width: u32, height: u32) -> Vec<u8> {
     let mut file = encode(&colourful(1, 1), ImageFormat::Png);
     file[16..20].copy_from_slice(&width.to_be_bytes());
@@ -57,7 +57,7 @@ fn position(file: &[u8], marker: u8) -> usize {
 }
 
 #[test]
-fn lossless_formats_give_back_their_pixels() {
+fn lossless_formats_round_trip_their_pixels() {
     let image = colourful(13, 9);
     for format in FORMATS {
         let picture = decode_file(&encode(&image, format)).unwrap();
@@ -77,7 +77,7 @@ fn grey_becomes_three_equal_channels() {
 }
 
 #[test]
-fn alpha_is_dropped_and_not_composited() {
+fn alpha_is_dropped_not_composited() {
     let transparent = image::RgbaImage::from_pixel(3, 2, image::Rgba([200, 100, 50, 0]));
     for format in FORMATS {
         let picture = decode_file(&encode(&transparent.clone().into(), format)).unwrap();
@@ -88,7 +88,7 @@ fn alpha_is_dropped_and_not_composited() {
 }
 
 #[test]
-fn sixteen_bits_are_rounded_to_eight_over_the_full_range() {
+fn sixteen_bits_round_to_eight_over_the_full_range() {
     let values = [0, 128, 129, 257, 32_767, 32_768, 65_406, 65_407, 65_535];
     let expected: Vec<u8> = values.map(|v: u16| (f64::from(v) / 257.0).round() as u8).into();
     let grey = image::ImageBuffer::<image::Luma<u16>, _>::from_raw(9, 1, values.to_vec()).unwrap();
@@ -106,7 +106,7 @@ fn sixteen_bits_are_rounded_to_eight_over_the_full_range() {
 }
 
 #[test]
-fn jpegs_decode_to_within_a_few_levels_of_pillow() {
+fn jpeg_decodes_within_a_few_levels_of_pillow() {
     // From Pillow 13: the mean of all bytes and the pixel at (37, 30).
     for (name, file, mean, pixel) in [
         ("baseline", BASELINE_JPEG, 128.085, [158, 188, 56]),
@@ -118,14 +118,14 @@ fn jpegs_decode_to_within_a_few_levels_of_pillow() {
         assert_eq!((picture.width, picture.height), (75, 61), "{name}");
         let sum: f64 = picture.pixels.iter().map(|&byte| f64::from(byte)).sum();
         assert!((sum / picture.pixels.len() as f64 - mean).abs() < 0.2, "{name}");
-        for (found, wanted) in picture.pixels[(30 * 75 + 37) * 3..].iter().zip(pixel) {
-            assert!(found.abs_diff(wanted) <= 4, "{name}: {found} is not {wanted}");
+        for (found, expected) in picture.pixels[(30 * 75 + 37) * 3..].iter().zip(pixel) {
+            assert!(found.abs_diff(expected) <= 4, "{name}: {found} is not {expected}");
         }
     }
 }
 
 #[test]
-fn refuses_jpeg_that_is_cut_anywhere() {
+fn jpeg_truncated_anywhere_is_rejected() {
     for file in [BASELINE_JPEG, PROGRESSIVE_JPEG, RESTART_JPEG, GREY_JPEG] {
         for cut in 1..file.len() - 2 {
             assert!(
@@ -138,9 +138,9 @@ fn refuses_jpeg_that_is_cut_anywhere() {
 }
 
 #[test]
-fn refuses_sequential_jpeg_that_is_cut_and_then_closed() {
+fn sequential_jpeg_truncated_and_then_closed_is_rejected() {
     for file in [BASELINE_JPEG, RESTART_JPEG, GREY_JPEG] {
-        // The very last byte may hold nothing but padding.
+        // The last byte may be all padding.
         for cut in position(file, 0xDA)..file.len() - 3 {
             let closed = [&file[..cut], &[0xFF, 0xD9]].concat();
             assert!(decode_file(&closed).is_err(), "{cut} of {} bytes gave a picture", file.len());
@@ -149,27 +149,27 @@ fn refuses_sequential_jpeg_that_is_cut_and_then_closed() {
 }
 
 #[test]
-fn takes_jpeg_with_anything_behind_its_end() {
+fn jpeg_with_trailing_data_is_accepted() {
     let trailing = [BASELINE_JPEG, b"a preview, say", GREY_JPEG].concat();
     assert_eq!(decode_file(&trailing), decode_file(BASELINE_JPEG));
 }
 
 #[test]
-fn refuses_sequential_jpeg_with_a_scan_for_each_channel() {
+fn sequential_jpeg_with_one_scan_per_channel_is_rejected() {
     let error = decode_file(SCANS_JPEG).unwrap_err();
     assert_eq!(error.reason(), "IMAGE_UNSUPPORTED");
-    assert!(error.to_string().contains("scan of its own"), "{error}");
+    assert!(error.to_string().contains("separate scan"), "{error}");
 }
 
 #[test]
-fn refuses_cmyk_jpeg_by_name() {
+fn cmyk_jpeg_is_rejected_by_name() {
     let error = decode_file(CMYK_JPEG).unwrap_err();
     assert_eq!(error.reason(), "IMAGE_UNSUPPORTED");
     assert!(error.to_string().contains("CMYK"), "{error}");
 }
 
 #[test]
-fn refuses_lossless_files_that_are_cut() {
+fn truncated_lossless_files_are_rejected() {
     let image = colourful(40, 30);
     for format in FORMATS {
         let file = encode(&image, format);
@@ -186,7 +186,7 @@ fn refuses_lossless_files_that_are_cut() {
 }
 
 #[test]
-fn refuses_float_tiff() {
+fn float_tiff_is_rejected() {
     let image =
         DynamicImage::ImageRgb32F(image::ImageBuffer::from_pixel(2, 2, image::Rgb([0.5; 3])));
     let error = decode_file(&encode(&image, ImageFormat::Tiff)).unwrap_err();
@@ -195,7 +195,7 @@ fn refuses_float_tiff() {
 }
 
 #[test]
-fn refuses_nothing_text_and_unknown_formats_with_the_accepted_ones() {
+fn unknown_format_is_rejected_with_the_accepted_ones() {
     assert_eq!(decode_file(b""), Err(ImageError::Empty));
     for file in [&b"hello"[..], b"GIF89a....", b"RIFF....WAVE", b"\0"] {
         let error = decode_file(file).unwrap_err();
@@ -206,8 +206,8 @@ fn refuses_nothing_text_and_unknown_formats_with_the_accepted_ones() {
 }
 
 #[test]
-fn refuses_png_that_would_fill_memory() {
-    // Sizes are refused before the data is looked at: it would be found to be too short.
+fn png_that_would_fill_memory_is_rejected() {
+    // Sizes are checked before the data, which would otherwise be reported as too short.
     let bomb = png_claiming(50_000, 50_000);
     let error = decode_file(&bomb).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::InvalidArgument);
@@ -230,7 +230,7 @@ fn refuses_png_that_would_fill_memory() {
 }
 
 #[test]
-fn refuses_jpeg_that_claims_more_pixels_than_allowed() {
+fn jpeg_that_claims_too_many_pixels_is_rejected() {
     let mut file = BASELINE_JPEG.to_vec();
     let size = position(&file, 0xC0) + 5;
     file[size..size + 4].copy_from_slice(&[0xFF; 4]);
@@ -238,7 +238,7 @@ fn refuses_jpeg_that_claims_more_pixels_than_allowed() {
 }
 
 #[test]
-fn counts_what_decoding_holds_besides_the_picture() {
+fn memory_limit_counts_what_decoding_holds_besides_the_picture() {
     let decodes_within = |file: &[u8], max_decoded_bytes| {
         let limits = ImageLimits { max_decoded_bytes, ..ImageLimits::default() };
         decode(&ImageSource::Encoded(Bytes::copy_from_slice(file)), &limits).is_ok()
@@ -247,13 +247,13 @@ fn counts_what_decoding_holds_besides_the_picture() {
     let rgba = encode(&colourful(100, 100).to_rgba8().into(), ImageFormat::Png);
     for (file, needed) in [(&rgb[..], 30_000), (&rgba, 70_000), (PROGRESSIVE_JPEG, 75 * 61 * 9)] {
         assert!(!decodes_within(file, needed - 1));
-        // What a decoder uses for itself (windows, chunks) comes out of the same allowance.
+        // A decoder's own memory (windows, chunks) counts against the same limit.
         assert!(decodes_within(file, needed + 100_000));
     }
 }
 
 #[test]
-fn refuses_file_over_the_byte_limit_with_both_numbers() {
+fn file_over_the_byte_limit_is_rejected_with_both_numbers() {
     let limits = ImageLimits { max_encoded_bytes: 100, ..ImageLimits::default() };
     let error =
         decode(&ImageSource::Encoded(Bytes::from_static(BASELINE_JPEG)), &limits).unwrap_err();
@@ -261,7 +261,7 @@ fn refuses_file_over_the_byte_limit_with_both_numbers() {
     assert_eq!(error.kind(), ErrorKind::InvalidArgument);
 }
 
-/// Valid files of all formats, to be damaged.
+/// Returns valid files of all formats, to be damaged.
 fn valid_files() -> Vec<Vec<u8>> {
     let image = colourful(24, 17);
     let lossless = FORMATS.iter().map(|&format| encode(&image, format));
@@ -269,8 +269,8 @@ fn valid_files() -> Vec<Vec<u8>> {
     lossless.chain(jpegs.map(<[u8]>::to_vec)).collect()
 }
 
-/// Decodes under limits that keep a damaged header from asking for much; a panic fails the test by itself.
-fn sizes_agree_if_it_decodes(file: Vec<u8>) -> bool {
+/// Decodes under limits too small for a damaged header to allocate much; a panic fails the test.
+fn is_error_or_has_matching_sizes(file: Vec<u8>) -> bool {
     let limits =
         ImageLimits { max_pixels: 1 << 20, max_decoded_bytes: 16 << 20, ..ImageLimits::default() };
     match decode(&ImageSource::Encoded(file.into()), &limits) {
@@ -282,16 +282,20 @@ fn sizes_agree_if_it_decodes(file: Vec<u8>) -> bool {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 256, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig {
+        cases: 256,
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    })]
 
     #[test]
-    fn random_bytes_behind_any_magic_never_break_the_decoder(
+    fn random_bytes_after_any_magic_never_break_the_decoder(
         start in prop::sample::select(valid_files()),
         kept in 0_usize..64,
         rest in prop::collection::vec(any::<u8>(), 0..512),
     ) {
         let file = [&start[..kept], &rest].concat();
-        prop_assert!(sizes_agree_if_it_decodes(file));
+        prop_assert!(is_error_or_has_matching_sizes(file));
     }
 
     #[test]
@@ -299,10 +303,10 @@ proptest! {
         mut file in prop::sample::select(valid_files()),
         damage in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..8),
     ) {
-        for (place, byte) in damage {
-            let place = place.index(file.len());
-            file[place] = byte;
+        for (index, byte) in damage {
+            let index = index.index(file.len());
+            file[index] = byte;
         }
-        prop_assert!(sizes_agree_if_it_decodes(file));
+        prop_assert!(is_error_or_has_matching_sizes(file));
     }
 }

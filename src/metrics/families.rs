@@ -2,14 +2,14 @@
 
 use ::metrics::{Counter, Gauge, Histogram, Key, Label, Level, Metadata, Recorder};
 
-/// From half a millisecond to half a minute: a linear head on a GPU up to a queue on a small CPU.
+/// From 0.5 ms for a linear head on a GPU to 30 s for a queue on a small CPU.
 const SECONDS: &[f64] = &[
     0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.035, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1.0, 2.0,
     5.0, 10.0, 30.0,
 ];
 const COUNTS: &[f64] = &[1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0];
 
-/// All series of one name.
+/// All series that share a name.
 #[derive(Debug)]
 pub(super) struct Family {
     pub(super) name: &'static str,
@@ -21,7 +21,7 @@ pub(super) struct Family {
 pub(super) enum Kind {
     Counter,
     Gauge,
-    /// With the upper bounds of its buckets.
+    /// Holds the upper bounds of its buckets.
     Histogram(&'static [f64]),
 }
 
@@ -79,7 +79,7 @@ pub(super) const RECORDED: &[Family] = &[
     BASE_INFO,
 ];
 
-/// The families that are read from the table of heads at each rendering.
+/// The families that are rendered from the registry's snapshot.
 pub(super) const HEADS_SERVING: Family = gauge("turret_heads_serving", "Tasks that have a head.");
 pub(super) const HEAD_INFO: Family =
     gauge("turret_head_info", "The head that serves a task; always 1.");
@@ -96,10 +96,10 @@ const fn histogram(name: &'static str, help: &'static str, bounds: &'static [f64
     Family { name, help, kind: Kind::Histogram(bounds) }
 }
 
-/// Levels are for filters between a recorder and its callers; there is none here.
+/// Required by the recorder; there is no filter that would use the level.
 const METADATA: Metadata<'static> = Metadata::new(module_path!(), Level::INFO, None);
 
-/// Label names and values, in the order in which they are written: by name.
+/// Label names and values, sorted by name as they are written.
 pub(super) type Labels<'a> = &'a [(&'static str, &'a str)];
 
 impl Family {
@@ -112,25 +112,25 @@ impl Family {
         }
     }
 
-    /// Adds the series at zero, or finds it.
+    /// Registers the series at zero, or returns the existing one.
     pub(super) fn counter(&self, recorder: &impl Recorder, labels: Labels<'_>) -> Counter {
         recorder.register_counter(&self.key(labels), &METADATA)
     }
 
-    /// As [`counter`](Self::counter).
+    /// Registers a series like [`counter`](Self::counter).
     pub(super) fn gauge(&self, recorder: &impl Recorder, labels: Labels<'_>) -> Gauge {
         recorder.register_gauge(&self.key(labels), &METADATA)
     }
 
-    /// As [`counter`](Self::counter).
+    /// Registers a series like [`counter`](Self::counter).
     pub(super) fn histogram(&self, recorder: &impl Recorder, labels: Labels<'_>) -> Histogram {
         recorder.register_histogram(&self.key(labels), &METADATA)
     }
 
     fn key(&self, labels: Labels<'_>) -> Key {
         let labels = labels.iter().map(|(name, value)| {
-            // The exporter takes a backslash for the start of an escape and would write two values
-            // that differ in backslashes only as one. A doubled backslash comes out right.
+            // The exporter takes a backslash for the start of an escape, and would merge values
+            // that differ only in backslashes. A doubled backslash is written correctly.
             Label::new(*name, value.replace('\\', r"\\"))
         });
         Key::from_parts(self.name, labels.collect::<Vec<_>>())

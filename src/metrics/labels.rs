@@ -1,6 +1,6 @@
-//! The values of each label that has a closed list of them.
+//! The values of each label with a closed list of values.
 
-/// An enum that indexes an array of handles, with the text of each value.
+/// Defines an enum that indexes an array of handles, with the text of each value.
 macro_rules! label_values {
     ($(#[$doc:meta])* $name:ident { $($value:ident = $text:literal,)+ }) => {
         $(#[$doc])*
@@ -33,7 +33,7 @@ label_values! {
 }
 
 label_values! {
-    /// How a request ended, by the names of the gRPC specification.
+    /// How a request ended, named as in the gRPC specification.
     Code {
         Ok = "OK",
         InvalidArgument = "INVALID_ARGUMENT",
@@ -50,7 +50,7 @@ label_values! {
 }
 
 label_values! {
-    /// Where an image spends its time.
+    /// A stage in which an image spends time.
     Stage {
         Decode = "decode",
         Queue = "queue",
@@ -60,7 +60,7 @@ label_values! {
 }
 
 label_values! {
-    /// Why a request got no verdict for want of room or time.
+    /// Why a request got no verdict for lack of capacity or time.
     Rejection {
         QueueFull = "queue_full",
         BytesFull = "bytes_full",
@@ -71,7 +71,7 @@ label_values! {
 }
 
 label_values! {
-    /// How a look at a head file ended.
+    /// The outcome of reloading a head file.
     Reload {
         Installed = "installed",
         Refused = "refused",
@@ -81,7 +81,7 @@ label_values! {
 }
 
 label_values! {
-    /// What a verdict says of the part.
+    /// The decision of a verdict.
     Decision {
         Pass = "PASS",
         Reject = "REJECT",

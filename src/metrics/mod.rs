@@ -1,6 +1,6 @@
-//! Every metric of the server: names, labels and buckets in one place.
+//! All metrics of the server: their names, labels and buckets.
 //!
-//! A label's value comes from a head or from a closed list, never from a request.
+//! Label values come from heads or closed lists, never from requests.
 
 mod families;
 mod labels;
@@ -31,17 +31,17 @@ use tasks::{Event, First, Resolver};
 
 /// The metrics of one server.
 ///
-/// Guarantees, whatever other threads do:
-/// 1. Counting, observing and setting take no lock and look no name up; a rendering or an upkeep
-///    that runs meanwhile holds up no request.
-/// 2. Every count arrives, once, and none goes down or away: a new version of a task, or a task
-///    that comes back, counts on where the one before it stopped.
-/// 3. A rendering has every count that was made before it began, save the first counts of a series
-///    when several threads make them at once: those may come with the next.
-/// 4. A head that nobody asked has no counter. At most [`MAX_TASKS`] tasks, and [`MAX_LABELS`]
-///    labels of each, ever get counters of their own; the others are counted together as `_other`.
-/// 5. Observations take memory until the next rendering or upkeep, and none after it.
-/// 6. Nothing is global: the metrics of two servers in one process know nothing of each other.
+/// Guarantees under concurrent use:
+/// 1. Counting, observing and setting take no lock and look up no name. A concurrent render or
+///    upkeep never blocks a request.
+/// 2. Every count arrives exactly once and never decreases or disappears: a new version of a task,
+///    or a task that returns, continues the old counters.
+/// 3. A render includes every count made before it began, except the first counts of a series when
+///    several threads make them at once: those may arrive with the next render.
+/// 4. A head without requests has no counters. At most [`MAX_TASKS`] tasks, and [`MAX_LABELS`]
+///    labels of each, ever get their own; the others are counted together as `_other`.
+/// 5. Observations hold memory only until the next render or upkeep.
+/// 6. Nothing is global: two servers in one process have independent metrics.
 #[derive(Debug)]
 pub struct Metrics {
     recorder: PrometheusRecorder,
@@ -57,24 +57,24 @@ pub struct Metrics {
     pub head_install_duration: Histogram,
     pub deep_head_bytes: Gauge,
     pub deep_head_budget_bytes: Gauge,
-    /// Of requests that named no task that is served.
+    /// Counts requests that name no served task.
     no_task: Arc<TaskCounters>,
     first: mpsc::Sender<First>,
-    /// Only renderings and upkeeps lock it.
+    /// Locked only by renders and upkeeps.
     resolver: Mutex<Resolver>,
 }
 
 impl Metrics {
-    /// What a scraper has to be told that it gets.
+    /// The content type of [`render`](Self::render).
     pub const CONTENT_TYPE: &'static str = "text/plain; version=0.0.4; charset=utf-8";
 
-    /// How often [`upkeep`](Self::upkeep) shall be called where nobody scrapes.
+    /// How often to call [`upkeep`](Self::upkeep) in case nobody scrapes.
     pub const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
 
-    /// Every series with a closed list of labels, at zero.
+    /// Creates every series with a closed list of labels, at zero.
     ///
     /// # Errors
-    /// If a histogram has no buckets: a mistake in this module, caught by its tests.
+    /// If a histogram has no buckets, a bug in this module that its tests catch.
     pub fn new() -> Result<Self, BuildError> {
         let mut builder = PrometheusBuilder::new();
         for family in RECORDED {
@@ -87,28 +87,29 @@ impl Metrics {
         RECORDED.iter().for_each(|family| family.describe(&recorder));
         let process = metrics_process::Collector::default();
         ::metrics::with_local_recorder(&recorder, || process.describe());
-        // A series that appears with its first event has no rate at that event.
+        // A series that appears with its first event misses that event in `rate()`.
         for rpc in Rpc::ALL {
             let labels = [("code", Code::Ok.as_str()), ("rpc", rpc.as_str()), ("task", "")];
             let _at_zero = REQUESTS.counter(&recorder, &labels);
         }
-        let of_rpc = |rpc: &Rpc| REQUEST_DURATION.histogram(&recorder, &[("rpc", rpc.as_str())]);
-        let of_stage =
+        let rpc_duration =
+            |rpc: &Rpc| REQUEST_DURATION.histogram(&recorder, &[("rpc", rpc.as_str())]);
+        let stage_duration =
             |stage: &Stage| STAGE_DURATION.histogram(&recorder, &[("stage", stage.as_str())]);
-        let of_rejection =
+        let rejections =
             |reason: &Rejection| REJECTED.counter(&recorder, &[("reason", reason.as_str())]);
-        let of_reload =
+        let reloads =
             |result: &Reload| HEAD_RELOADS.counter(&recorder, &[("result", result.as_str())]);
         let (first, firsts) = mpsc::channel();
         Ok(Self {
-            request_duration: Rpc::ALL.iter().map(of_rpc).collect(),
-            stage_duration: Stage::ALL.iter().map(of_stage).collect(),
+            request_duration: Rpc::ALL.iter().map(rpc_duration).collect(),
+            stage_duration: Stage::ALL.iter().map(stage_duration).collect(),
             batch_images: BATCH_IMAGES.histogram(&recorder, &[]),
             batch_tasks: BATCH_TASKS.histogram(&recorder, &[]),
             queue_images: QUEUE_IMAGES.gauge(&recorder, &[]),
             queue_bytes: QUEUE_BYTES.gauge(&recorder, &[]),
-            rejected: Rejection::ALL.iter().map(of_rejection).collect(),
-            head_reloads: Reload::ALL.iter().map(of_reload).collect(),
+            rejected: Rejection::ALL.iter().map(rejections).collect(),
+            head_reloads: Reload::ALL.iter().map(reloads).collect(),
             head_install_duration: HEAD_INSTALL_DURATION.histogram(&recorder, &[]),
             deep_head_bytes: DEEP_HEAD_BYTES.gauge(&recorder, &[]),
             deep_head_budget_bytes: DEEP_HEAD_BUDGET_BYTES.gauge(&recorder, &[]),
@@ -120,12 +121,12 @@ impl Metrics {
         })
     }
 
-    /// Counts a request for a task that is served, or with `None` one that named no such task.
+    /// Counts a request for a served task, or, with `None`, one that names no such task.
     pub fn count_request(&self, rpc: Rpc, task: Option<&Arc<TaskCounters>>, code: Code) {
         tasks::count(task.unwrap_or(&self.no_task), Event::Request(rpc, code), &self.first);
     }
 
-    /// Counts a verdict for the class with this number; numbers of no class are not counted.
+    /// Counts a verdict for the class with this index; unknown indices are not counted.
     pub fn count_verdict(&self, task: &Arc<TaskCounters>, class: usize, decision: Decision) {
         tasks::count(task, Event::Verdict(class, decision), &self.first);
     }
@@ -146,7 +147,7 @@ impl Metrics {
         self.stage_duration[stage as usize].record(took);
     }
 
-    /// Tells which base is served; to be called once.
+    /// Records which base serves; to be called once.
     pub fn set_base(&self, architecture: &str, digest: &str, device: &str, precision: &str) {
         let labels = [
             ("architecture", architecture),
@@ -157,9 +158,9 @@ impl Metrics {
         BASE_INFO.gauge(&self.recorder, &labels).set(1);
     }
 
-    /// Writes everything in the text exposition format of Prometheus, version 0.0.4.
+    /// Renders all metrics in Prometheus' text exposition format, version 0.0.4.
     ///
-    /// Takes milliseconds where thousands of heads serve: not for a thread that answers requests.
+    /// Takes milliseconds with thousands of heads: do not call it on a thread that serves requests.
     pub fn render<'a>(&self, serving: impl ExactSizeIterator<Item = HeadInfo<'a>>) -> String {
         self.resolve_counters();
         ::metrics::with_local_recorder(&self.recorder, || self.process.collect());
@@ -168,9 +169,9 @@ impl Metrics {
         text
     }
 
-    /// Sorts observations into their buckets, which gives their memory back.
+    /// Sorts observations into their buckets, which frees their memory.
     ///
-    /// Takes milliseconds after many observations: not for a thread that answers requests.
+    /// Takes milliseconds after many observations: do not call it on a thread that serves requests.
     pub fn upkeep(&self) {
         self.resolve_counters();
         self.recorder.handle().run_upkeep();

@@ -1,19 +1,19 @@
-//! What serves at the moment of a rendering, in the text exposition format.
+//! Renders the heads that serve, in the text exposition format.
 
 use std::fmt::Write as _;
 
 use super::families::{Family, HEAD_INFO, HEADS_SERVING};
 
-/// A head that answers for its task.
+/// A head that serves its task.
 #[derive(Debug)]
 pub struct HeadInfo<'a> {
     pub task: &'a str,
     pub version: u64,
-    /// SHA-256 of its file, in hex.
+    /// The SHA-256 of its file, in hex.
     pub digest: String,
 }
 
-/// Appends the gauges that are read from the table of heads.
+/// Appends the gauges that describe the serving heads.
 pub(super) fn append<'a>(text: &mut String, heads: impl ExactSizeIterator<Item = HeadInfo<'a>>) {
     begin(text, &HEADS_SERVING);
     line(text, &format_args!("{} {}", HEADS_SERVING.name, heads.len()));
@@ -39,7 +39,7 @@ fn line(text: &mut String, line: &std::fmt::Arguments<'_>) {
     let _written = writeln!(text, "{line}");
 }
 
-/// A label's value with what would end it early taken away.
+/// Escapes a label value.
 fn escaped(value: &str) -> String {
     value.replace('\\', r"\\").replace('"', "\\\"").replace('\n', r"\n")
 }

@@ -1,4 +1,4 @@
-//! The counters of each task: resolved with their first count, and then kept with the task's head.
+//! The counters of each task: resolved on the first count, then kept with the head.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -16,11 +16,11 @@ use super::{
     labels::{Code, Decision, Rpc},
 };
 
-/// Tasks that get series of their own in the life of a server.
+/// Most tasks that get their own series in the lifetime of a server.
 pub const MAX_TASKS: usize = 20_000;
-/// Labels that get series of their own in the life of a task, over all versions of its head.
+/// Most labels per task that get their own series, over all versions of its head.
 pub const MAX_LABELS: usize = 1_000;
-/// The task, or the label, under which the rest is counted; no task can have this name.
+/// The task or label under which the rest is counted; no task can have this name.
 const OTHER: &str = "_other";
 
 /// The counters of one head.
@@ -40,11 +40,11 @@ pub struct TaskCounters {
 #[derive(Debug, Default)]
 struct LazyCounter {
     series: OnceLock<Counter>,
-    /// What was counted before the series was there.
+    /// Counts made before the series existed.
     early: AtomicU64,
 }
 
-/// The first count of a counter, on its way to whoever gives it a series.
+/// The first count of a counter, sent to the [`Resolver`] so that it registers a series.
 #[derive(Debug)]
 pub(super) struct First {
     counters: Arc<TaskCounters>,
@@ -54,12 +54,12 @@ pub(super) struct First {
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Event {
     Request(Rpc, Code),
-    /// With the number of the class.
+    /// Holds the index of the class.
     Verdict(usize, Decision),
 }
 
 impl TaskCounters {
-    /// `labels` are those of the head's classes, in their order.
+    /// Creates counters without series; `labels` are those of the head's classes, in order.
     pub fn new<'a>(task: &str, labels: impl IntoIterator<Item = &'a str>) -> Self {
         let labels: Box<[Box<str>]> = labels.into_iter().map(Box::from).collect();
         let verdicts = labels.iter().map(|_| Default::default()).collect();
@@ -76,12 +76,12 @@ impl TaskCounters {
     }
 }
 
-/// Counts one event; takes no lock and looks no name up.
+/// Counts one event without taking a lock or looking up a name.
 pub(super) fn count(counters: &Arc<TaskCounters>, event: Event, first: &mpsc::Sender<First>) {
     let Some(counter) = counters.of(event) else { return };
     match counter.series.get() {
         Some(series) => series.increment(1),
-        // Whoever makes it more than zero sends it: whatever is counted early is on its way.
+        // The thread that raises it from 0 sends it, so early counts are always resolved.
         None if counter.early.fetch_add(1, Ordering::AcqRel) == 0 => {
             // The receiver lives as long as the sender.
             let _received = first.send(First { counters: counters.clone(), event });
@@ -90,7 +90,7 @@ pub(super) fn count(counters: &Arc<TaskCounters>, event: Event, first: &mpsc::Se
     }
 }
 
-/// Gives counters their series, and knows which tasks and labels have some.
+/// Registers series for counters and tracks which tasks and labels have one.
 #[derive(Debug)]
 pub(super) struct Resolver {
     first: mpsc::Receiver<First>,
@@ -103,7 +103,7 @@ impl Resolver {
         Self { first, labels_by_task: HashMap::from([("".into(), HashSet::new())]) }
     }
 
-    /// Resolves every counter that has counted for the first time since the last call.
+    /// Registers a series for every counter first used since the last call.
     pub(super) fn resolve_all(&mut self, recorder: &impl Recorder) {
         while let Ok(First { counters, event }) = self.first.try_recv() {
             let Some(counter) = counters.of(event) else { continue };

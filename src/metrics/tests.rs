@@ -17,7 +17,7 @@ fn has_line(text: &str, line: &str) -> bool {
 }
 
 #[test]
-fn every_closed_series_is_at_zero_before_the_first_request() {
+fn closed_series_are_zero_before_the_first_request() {
     let text = metrics().render(no_heads());
     for line in [
         r#"turret_requests_total{code="OK",rpc="Classify",task=""} 0"#,
@@ -34,11 +34,11 @@ fn every_closed_series_is_at_zero_before_the_first_request() {
         assert!(has_line(&text, line), "{line} is not in\n{text}");
     }
     assert!(text.contains("\nprocess_resident_memory_bytes "));
-    assert!(!text.contains("quantile="), "summaries cannot be added over servers");
+    assert!(!text.contains("quantile="), "summaries cannot be aggregated over servers");
 }
 
 #[test]
-fn every_family_has_one_help_and_one_type_line() {
+fn each_family_has_one_help_and_one_type_line() {
     let metrics = metrics();
     metrics.count_verdict(&counters("part"), 0, Decision::Pass);
     metrics.set_base("resnet34", "12", "cpu", "fp32");
@@ -53,7 +53,7 @@ fn every_family_has_one_help_and_one_type_line() {
     let mut families = names_after("# TYPE ");
     assert_eq!(families, names_after("# HELP "));
     families.dedup();
-    assert_eq!(families, names_after("# TYPE "), "none is there twice");
+    assert_eq!(families, names_after("# TYPE "), "a family occurs twice");
     for family in RECORDED {
         assert!(families.contains(&family.name), "{} is never written", family.name);
     }
@@ -62,7 +62,7 @@ fn every_family_has_one_help_and_one_type_line() {
 }
 
 #[test]
-fn odd_label_values_are_written_escaped_and_stay_apart() {
+fn odd_label_values_are_escaped_and_stay_distinct() {
     let metrics = metrics();
     let labels = [
         "\\",
@@ -90,7 +90,7 @@ fn odd_label_values_are_written_escaped_and_stay_apart() {
 }
 
 #[test]
-fn a_later_head_of_a_task_counts_on() {
+fn later_head_of_a_task_continues_its_counters() {
     let metrics = metrics();
     let line = |count| {
         format!(r#"turret_verdicts_total{{decision="REJECT",label="dent",task="part"}} {count}"#)
@@ -106,7 +106,7 @@ fn a_later_head_of_a_task_counts_on() {
 }
 
 #[test]
-fn counts_of_many_threads_arrive_once_while_others_render() {
+fn concurrent_counts_arrive_once_during_renders() {
     const THREADS: u64 = 4;
     const COUNTS: u64 = 20_000;
     let (metrics, counters) = (metrics(), counters("part"));
@@ -133,7 +133,7 @@ fn counts_of_many_threads_arrive_once_while_others_render() {
 }
 
 #[test]
-fn tasks_and_labels_beyond_the_limits_are_counted_together() {
+fn tasks_and_labels_beyond_the_limits_share_a_series() {
     let metrics = metrics();
     for number in 0..MAX_TASKS + 3 {
         metrics.count_verdict(&counters(&format!("task-{number}")), 0, Decision::Pass);
@@ -152,7 +152,7 @@ fn tasks_and_labels_beyond_the_limits_are_counted_together() {
         metrics.count_verdict(&many, class, Decision::Review);
     }
     let text = metrics.render(no_heads());
-    // One of the task's labels was "ok".
+    // The task already had the label "ok".
     assert!(has_line(
         &text,
         r#"turret_verdicts_total{decision="REVIEW",label="_other",task="task-0"} 3"#
@@ -172,7 +172,7 @@ fn heads_without_a_request_add_no_series() {
 }
 
 #[test]
-fn two_servers_of_one_process_count_apart() {
+fn two_servers_in_one_process_count_separately() {
     let (one, other) = (metrics(), metrics());
     one.count_rejection(Rejection::Draining);
     let line = |count| format!("turret_rejected_total{{reason=\"draining\"}} {count}");
@@ -181,7 +181,7 @@ fn two_servers_of_one_process_count_apart() {
 }
 
 #[test]
-fn an_upkeep_loses_no_observation() {
+fn upkeep_loses_no_observation() {
     let metrics = metrics();
     for _ in 0..3 {
         metrics.observe_stage(Stage::Head, Duration::from_millis(3));

@@ -1,4 +1,4 @@
-//! The base as a head sees it before it is installed.
+//! Checks a head against the serving base before it is installed.
 
 use crate::{
     base::Outputs,
@@ -7,29 +7,29 @@ use crate::{
     ids::{TaskName, Version},
 };
 
-/// Checks heads against the base of an engine, by asking the base itself.
+/// Checks heads by running them on the base of an engine.
 #[derive(Debug)]
 pub(super) struct HeadChecker(pub(super) Engine);
 
-/// Why a file that could be read is not installed.
+/// Why a readable file is not installed.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum HeadRejection {
     #[error(transparent)]
     Head(#[from] HeadError),
     #[error(transparent)]
     Codes(#[from] CodeConflict),
-    #[error("its weights are so large that a judgement overflows")]
+    #[error("its weights are so large that its verdict overflows")]
     Overflows,
     #[error(transparent)]
     Branch(#[from] LoadBranchError),
-    #[error("its reference pictures could not be computed: {reason}")]
+    #[error("cannot compute the features of its reference pictures: {reason}")]
     NoReference { reason: String },
     #[error(transparent)]
     Reference(#[from] ReferenceMismatch),
 }
 
 impl HeadChecker {
-    /// The head, with its own layers on the device, ready to judge.
+    /// Returns the head ready to serve, with its private layers on the device.
     pub(super) fn check(
         &self,
         bytes: &[u8],
@@ -41,7 +41,7 @@ impl HeadChecker {
         let loaded = Head::load(bytes, task, version, engine.identity(), engine.widths())?;
         let (mut head, ToInstall { reference, branch }) = loaded;
         codes.check(&head.classes)?;
-        // The first judgement is made here rather than for a caller; numbers that overflow show in it.
+        // A trial verdict warms the head up for callers and reveals weights that overflow.
         let judgement = head.judge(&vec![1.0; head.linear.width()]);
         if !judgement.probabilities.iter().all(|probability| probability.is_finite()) {
             return Err(HeadRejection::Overflows);
@@ -51,8 +51,9 @@ impl HeadChecker {
         Ok(head)
     }
 
-    /// Recomputes the head's reference pictures: whatever the weights' digest cannot tell - other arithmetic, another
-    /// library, a broken device - shows in them.
+    /// Recomputes the features of the head's reference pictures.
+    ///
+    /// They reveal what the weights' digest cannot: other arithmetic or libraries, a broken device.
     fn check_references(&self, head: &Head, reference: &ReferenceSet) -> Result<(), HeadRejection> {
         if reference.is_empty() {
             return Ok(());

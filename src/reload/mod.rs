@@ -1,15 +1,16 @@
-//! Keeps the registry as the folder of heads says: look at everything, plan, load, install.
+//! Makes the registry match the folder of heads: scan, plan, load, install.
 //!
 //! Guarantees:
-//! 1. Any event in the folder, and every interval without one, leads to a look at the whole folder. Events are hints:
-//!    what they say is never used.
-//! 2. The newest version that validates serves. A file that does not validate changes nothing for callers; it is
-//!    listed with the reason, counted and logged once, and looked at again only when it changes.
-//! 3. A folder that is lost or cannot be read removes nothing. A task is withdrawn only when its folder is there,
-//!    readable and without any version.
-//! 4. A version's content never changes: a file that was replaced under the same number is rejected.
-//! 5. A head is installed only if the base gives, for the pictures that it carries, what the trainer's base gave.
-//! 6. Heads that were replaced are dropped on this thread once no request holds them.
+//! 1. Any event in the folder, and every interval without one, triggers a scan of the whole folder.
+//!    Events are hints: their content is never used.
+//! 2. The newest valid version serves. An invalid file changes nothing for callers: it is listed
+//!    with the reason, counted and logged once, and retried only when it changes.
+//! 3. A folder that is gone or unreadable removes nothing. A task is withdrawn only when its folder
+//!    exists, is readable and holds no version.
+//! 4. A version's content never changes: a file replaced under the same number is rejected.
+//! 5. A head is installed only if the base reproduces the trainer's features of the head's
+//!    reference pictures, within the tolerance of the arithmetic.
+//! 6. Replaced heads are dropped on this thread once no request holds them.
 
 mod head_checker;
 mod plan;
@@ -27,7 +28,7 @@ use std::{
 
 use watcher::{Debounce, Hint, Hints};
 
-/// The thread that reconciles; it ends when this is dropped.
+/// The reconciling thread, which stops when this is dropped.
 #[derive(Debug)]
 pub struct Reloader {
     hints: Sender<Hint>,
@@ -35,11 +36,12 @@ pub struct Reloader {
 }
 
 impl Reloader {
-    /// Makes the first look at once, then one after every event and at least one every `rescan`. Calls `after_scan`
-    /// after each.
+    /// Scans at once, then after every event and at least every `rescan`.
+    ///
+    /// Calls `after_scan` after each scan.
     ///
     /// # Errors
-    /// If the system has no thread left.
+    /// If the system cannot start a thread.
     pub fn start(
         mut reconciler: Reconciler,
         rescan: Duration,
@@ -47,14 +49,14 @@ impl Reloader {
     ) -> io::Result<Self> {
         let (mut watcher, hints) = Hints::new(reconciler.root().to_owned());
         let debounce = Debounce {
-            longest: rescan,
+            rescan,
             quiet: Duration::from_millis(20),
-            most_quiet: Duration::from_millis(250),
+            max_delay: Duration::from_millis(250),
         };
         let work = move || {
             loop {
-                // Watching begins before looking: what changes meanwhile is a hint for the next look.
-                watcher.watch_again();
+                // Watches start before the scan, so that a change during it triggers the next scan.
+                watcher.update_watches();
                 reconciler.scan();
                 after_scan(&reconciler);
                 if watcher.wait(debounce) == Hint::Stop {
@@ -69,12 +71,12 @@ impl Reloader {
 
 impl Drop for Reloader {
     fn drop(&mut self) {
-        // A thread that has ended by itself needs no telling.
+        // Fails only if the thread has already ended.
         let _ended = self.hints.send(Hint::Stop);
         if let Some(thread) = self.thread.take()
             && thread.join().is_err()
         {
-            tracing::error!("the reload thread ended by a panic");
+            tracing::error!("reload thread panicked");
         }
     }
 }

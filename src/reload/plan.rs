@@ -1,4 +1,4 @@
-//! What to do about a look at the folder: a pure function of what is there and what is installed.
+//! The plan for one task: a pure function of its folder and of what is installed.
 
 use std::collections::BTreeMap;
 
@@ -8,12 +8,12 @@ use crate::{
     store::{Fingerprint, TaskFolder, VersionFile},
 };
 
-/// What is installed of a task from earlier looks.
+/// The state of a task after earlier scans.
 #[derive(Debug, Clone, Default)]
 pub(super) struct TaskRecord {
     pub(super) serving: Option<Installed>,
     pub(super) rejected: BTreeMap<Version, Fingerprint>,
-    /// Every code that a valid version has given.
+    /// Every code that a valid version has assigned.
     pub(super) codes: ClassCodes,
 }
 
@@ -26,18 +26,20 @@ pub(super) struct Installed {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Action {
-    /// Nothing to do.
+    /// Do nothing.
     Keep,
-    /// Oldest first. Each is checked, with the class codes of those before it respected; the newest that validates
-    /// serves. A server that starts goes through all versions this way, so it comes up with what its peers serve.
+    /// Check these files oldest first and serve the newest valid one.
+    ///
+    /// Each must respect the class codes of those before it. A starting server goes through all
+    /// versions this way, so it serves what its peers serve.
     Load(Vec<(Version, VersionFile)>),
-    /// The file of the version that serves is another than the one that was read.
+    /// Check the file of the serving version, which changed after it was read.
     CheckServing(VersionFile),
-    /// The last version was taken away on purpose.
+    /// Withdraw the task: its last version was removed on purpose.
     Withdraw,
 }
 
-/// What a look at one task's folder asks for.
+/// Decides what to do after a scan of one task's folder.
 pub(super) fn plan(folder: &TaskFolder, record: &TaskRecord) -> Action {
     let TaskFolder::Readable(versions) = folder else { return Action::Keep };
     if versions.is_empty() {
@@ -46,18 +48,18 @@ pub(super) fn plan(folder: &TaskFolder, record: &TaskRecord) -> Action {
     let present = record
         .serving
         .and_then(|serving| versions.get(&serving.version).map(|file| (serving, file)));
-    // Without the file of the version that serves, older ones come into question again.
+    // Without the file of the serving version, older versions are candidates again.
     let above = present.map_or(0, |(serving, _)| serving.version + 1);
     let candidates: Vec<_> = versions
         .range(above..)
-        .filter(|(version, file)| is_news(**version, file, record))
+        .filter(|(version, file)| is_untried(**version, file, record))
         .map(|(version, file)| (*version, file.clone()))
         .collect();
     match present {
         _ if !candidates.is_empty() => Action::Load(candidates),
         Some((serving, file))
             if file.fingerprint != serving.fingerprint
-                && is_news(serving.version, file, record) =>
+                && is_untried(serving.version, file, record) =>
         {
             Action::CheckServing(file.clone())
         }
@@ -65,8 +67,8 @@ pub(super) fn plan(folder: &TaskFolder, record: &TaskRecord) -> Action {
     }
 }
 
-/// A file that was rejected is not tried again until it changes.
-fn is_news(version: Version, file: &VersionFile, record: &TaskRecord) -> bool {
+/// Returns false for a rejected file until it changes.
+fn is_untried(version: Version, file: &VersionFile, record: &TaskRecord) -> bool {
     record.rejected.get(&version) != Some(&file.fingerprint)
 }
 
@@ -97,18 +99,18 @@ mod tests {
     }
 
     #[test]
-    fn the_first_look_goes_through_all_versions_oldest_first() {
+    fn first_scan_loads_all_versions_oldest_first() {
         assert_eq!(versions(plan(&folder(&[3, 1, 2]), &TaskRecord::default())), [1, 2, 3]);
     }
 
     #[test]
-    fn later_looks_try_only_what_is_newer() {
+    fn later_scans_load_only_newer_versions() {
         assert_eq!(versions(plan(&folder(&[1, 2, 3, 4]), &serving(2))), [3, 4]);
         assert_eq!(plan(&folder(&[1, 2]), &serving(2)), Action::Keep);
     }
 
     #[test]
-    fn a_refused_file_is_tried_again_only_when_it_changes() {
+    fn rejected_file_is_retried_only_when_it_changes() {
         let mut record = serving(2);
         record.rejected.insert(3, file(3).fingerprint);
         assert_eq!(plan(&folder(&[2, 3]), &record), Action::Keep);
@@ -117,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unreadable_folder_changes_nothing_and_an_empty_one_withdraws() {
+    fn unreadable_folder_changes_nothing_and_an_empty_one_withdraws() {
         let unreadable = TaskFolder::Unreadable { reason: "permission denied".to_owned() };
         assert_eq!(plan(&unreadable, &serving(2)), Action::Keep);
         assert_eq!(plan(&folder(&[]), &serving(2)), Action::Withdraw);
@@ -125,12 +127,12 @@ mod tests {
     }
 
     #[test]
-    fn goes_back_to_an_older_version_when_the_newest_is_taken_away() {
+    fn older_version_is_loaded_when_the_newest_is_removed() {
         assert_eq!(versions(plan(&folder(&[1, 2]), &serving(3))), [1, 2]);
     }
 
     #[test]
-    fn notices_that_the_file_that_serves_was_replaced() {
+    fn replaced_file_of_the_serving_version_is_checked() {
         let mut record = serving(2);
         if let Some(installed) = &mut record.serving {
             installed.fingerprint = file(7).fingerprint;

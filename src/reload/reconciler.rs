@@ -1,4 +1,4 @@
-//! Carries out plans: reads, checks and installs heads, and lists what it refuses.
+//! Executes plans: reads, checks and installs heads, and lists what it rejects.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -20,21 +20,21 @@ use crate::{
     store::{HeadStore, IgnoredEntry, Scan, TaskFolder, VersionFile},
 };
 
-/// Changes that are made visible together; more at once would let the first wait for the last.
-const CHANGES_AT_ONCE: usize = 256;
+/// Changes made visible together; with a larger batch, the first would wait for the last.
+const MAX_PENDING: usize = 256;
 
 #[derive(Debug)]
 pub struct Reconciler {
     store: HeadStore,
     registry: Arc<Registry>,
-    base: HeadChecker,
+    checker: HeadChecker,
     metrics: Arc<Metrics>,
     tasks: BTreeMap<TaskName, TaskRecord>,
-    /// Why a folder cannot be read, for those that cannot; and the root's reason, under no name.
+    /// The reason of each folder that cannot be read; `None` stands for the root.
     unreadable: BTreeMap<Option<TaskName>, String>,
     ignored: BTreeSet<IgnoredEntry>,
-    /// Deep heads that were rejected because their layers found no room, with the bytes that they need.
-    waiting_for_room: Vec<(TaskName, Version, u64)>,
+    /// Deep heads rejected because their budget is used up, with the bytes that they need.
+    waiting_for_budget: Vec<(TaskName, Version, u64)>,
     pending: Vec<(Change, Instant)>,
     retired: Vec<Arc<Head>>,
     first_scan_done: bool,
@@ -50,12 +50,12 @@ impl Reconciler {
         Self {
             store,
             registry,
-            base: HeadChecker(engine),
+            checker: HeadChecker(engine),
             metrics,
             tasks: BTreeMap::new(),
             unreadable: BTreeMap::new(),
             ignored: BTreeSet::new(),
-            waiting_for_room: Vec::new(),
+            waiting_for_budget: Vec::new(),
             pending: Vec::new(),
             retired: Vec::new(),
             first_scan_done: false,
@@ -66,15 +66,15 @@ impl Reconciler {
         self.store.root()
     }
 
-    /// Whether the folder could be read at least once, and what it held is installed.
+    /// Returns whether the folder was read at least once and its heads installed.
     pub fn first_scan_done(&self) -> bool {
         self.first_scan_done
     }
 
-    /// Looks at the whole folder and makes the registry agree with it.
+    /// Scans the whole folder and makes the registry match it.
     pub fn scan(&mut self) {
         self.retired.retain(|head| Arc::strong_count(head) > 1);
-        self.try_again_where_there_is_room();
+        self.retry_deep_heads_that_fit();
         match self.store.scan() {
             Ok(scan) => {
                 self.first_scan_done = true;
@@ -82,9 +82,9 @@ impl Reconciler {
                 self.reconcile_all(scan);
             }
             Err(error) => {
-                self.tell_unreadable(None, &error.to_string());
+                self.report_unreadable(None, &error.to_string());
                 let installed: Vec<TaskName> = self.tasks.keys().cloned().collect();
-                let reason = format!("{error}; its head goes on serving");
+                let reason = format!("{error}; its head keeps serving");
                 for task in installed {
                     self.reconcile(task, &TaskFolder::Unreadable { reason: reason.clone() });
                 }
@@ -93,13 +93,13 @@ impl Reconciler {
         self.apply_pending();
     }
 
-    /// Refused files are looked at again only when they change, but room comes back by itself.
-    fn try_again_where_there_is_room(&mut self) {
-        let free = self.base.0.free_branch_bytes();
-        let (fitting, waiting): (Vec<_>, Vec<_>) = std::mem::take(&mut self.waiting_for_room)
+    /// Makes the next plan retry deep heads that now fit, although their files did not change.
+    fn retry_deep_heads_that_fit(&mut self) {
+        let free = self.checker.0.free_branch_bytes();
+        let (fitting, waiting): (Vec<_>, Vec<_>) = std::mem::take(&mut self.waiting_for_budget)
             .into_iter()
             .partition(|(.., needed)| *needed <= free);
-        self.waiting_for_room = waiting;
+        self.waiting_for_budget = waiting;
         for (task, version, _) in fitting {
             if let Some(record) = self.tasks.get_mut(&task) {
                 record.rejected.remove(&version);
@@ -112,27 +112,27 @@ impl Reconciler {
         let gone: Vec<TaskName> =
             self.tasks.keys().filter(|task| !folders.contains_key(*task)).cloned().collect();
         for task in gone {
-            let reason = "its folder is gone; its head goes on serving until a restart. To withdraw a task, leave its \
-                          folder empty";
+            let reason = "its folder is gone; its head keeps serving until a restart; to withdraw \
+                          a task, empty its folder instead";
             self.reconcile(task, &TaskFolder::Unreadable { reason: reason.to_owned() });
         }
         for (task, path) in folders {
             let folder = scan.read_folder(&path);
             self.reconcile(task, &folder);
         }
-        self.tell_ignored(scan.ignored);
+        self.report_ignored(scan.ignored);
     }
 
     fn reconcile(&mut self, task: TaskName, folder: &TaskFolder) {
         let mut record = self.tasks.remove(&task).unwrap_or_default();
-        self.list_folder(&task, folder);
+        self.list_if_unreadable(&task, folder);
         self.clear_rejections(&task, folder, &mut record);
         match plan(folder, &record) {
             Action::Keep => {}
             Action::Load(files) => self.load(&task, files, &mut record),
             Action::CheckServing(file) => self.check_serving(&task, &file, &mut record),
             Action::Withdraw => {
-                tracing::info!(%task, "task withdrawn: its folder holds no version any more");
+                tracing::info!(%task, "task withdrawn: its folder holds no versions");
                 self.metrics.count_reload(Reload::Withdrawn);
                 record = TaskRecord::default();
                 self.push(Change::Withdraw { task: task.clone() }, Instant::now());
@@ -143,23 +143,23 @@ impl Reconciler {
         }
     }
 
-    /// Checks files, oldest first; the newest that is valid is installed.
+    /// Checks files oldest first and installs the newest valid one.
     fn load(
         &mut self,
         task: &TaskName,
         files: Vec<(Version, VersionFile)>,
         record: &mut TaskRecord,
     ) {
-        let begun = Instant::now();
+        let started = Instant::now();
         let mut newest = None;
         for (version, file) in files {
             let read = self.store.read(&file).map_err(|error| (error.to_string(), None));
             let checked = read.and_then(|bytes| {
-                self.base.check(&bytes, task, version, &record.codes).map_err(|rejection| {
+                self.checker.check(&bytes, task, version, &record.codes).map_err(|rejection| {
                     if let HeadRejection::Branch(LoadBranchError::OverBudget { needed, .. }) =
                         rejection
                     {
-                        self.waiting_for_room.push((task.clone(), version, needed));
+                        self.waiting_for_budget.push((task.clone(), version, needed));
                     }
                     (rejection.to_string(), Some(Digest::of(&bytes)))
                 })
@@ -180,11 +180,11 @@ impl Reconciler {
             self.metrics.count_reload(Reload::Installed);
             record.serving = Some(Installed { version, digest, fingerprint: file.fingerprint });
             record.rejected.remove(&version);
-            self.push(Change::Install(head), begun);
+            self.push(Change::Install(head), started);
         }
     }
 
-    /// The file that serves was touched: the same content is no news, another content is rejected.
+    /// Rejects the serving version's file if its content changed; a mere touch is ignored.
     fn check_serving(&mut self, task: &TaskName, file: &VersionFile, record: &mut TaskRecord) {
         let Some(serving) = &mut record.serving else { return };
         let (version, expected) = (serving.version, serving.digest);
@@ -196,7 +196,8 @@ impl Reconciler {
             Ok(bytes) => {
                 let found = Digest::of(&bytes);
                 let reason = format!(
-                    "the file changed from {} to {} after it was installed; a version never changes: publish a new one",
+                    "the file changed from {} to {} after it was installed, but a version never \
+                     changes; publish a new one",
                     expected.short(),
                     found.short()
                 );
@@ -215,13 +216,14 @@ impl Reconciler {
         (reason, digest): (String, Option<Digest>),
         record: &mut TaskRecord,
     ) {
-        tracing::warn!(%task, version, path = %file.path.display(), %reason, "head rejected; what serves goes on serving");
+        let path = file.path.display();
+        tracing::warn!(%task, version, %path, %reason, "head rejected; current head keeps serving");
         self.metrics.count_reload(Reload::Refused);
         record.rejected.insert(version, file.fingerprint);
         self.push_rejection(task, Listing::Head(version), reason, digest, file.fingerprint.size);
     }
 
-    /// Stops listing rejected files that are gone, or are again the file that serves.
+    /// Stops listing rejected files that are gone, or are the serving file again.
     fn clear_rejections(&mut self, task: &TaskName, folder: &TaskFolder, record: &mut TaskRecord) {
         let TaskFolder::Readable(versions) = folder else { return };
         let served = record.serving.map(|serving| serving.fingerprint);
@@ -236,11 +238,11 @@ impl Reconciler {
         }
     }
 
-    /// Lists a folder that cannot be read, once, until it can.
-    fn list_folder(&mut self, task: &TaskName, folder: &TaskFolder) {
+    /// Lists an unreadable folder once, and stops listing it when it is readable.
+    fn list_if_unreadable(&mut self, task: &TaskName, folder: &TaskFolder) {
         match folder {
             TaskFolder::Unreadable { reason } => {
-                if self.tell_unreadable(Some(task), reason) {
+                if self.report_unreadable(Some(task), reason) {
                     self.push_rejection(task, Listing::Folder, reason.clone(), None, 0);
                 }
             }
@@ -255,22 +257,23 @@ impl Reconciler {
         }
     }
 
-    /// True the first time.
-    fn tell_unreadable(&mut self, task: Option<&TaskName>, reason: &str) -> bool {
+    /// Logs and counts a new reason; returns whether it is new.
+    fn report_unreadable(&mut self, task: Option<&TaskName>, reason: &str) -> bool {
         let before = self.unreadable.insert(task.cloned(), reason.to_owned());
         let is_new = before.as_deref() != Some(reason);
         if is_new {
             let task = task.map(TaskName::as_str);
-            tracing::error!(task, %reason, "a folder cannot be read; nothing is removed because of that");
+            tracing::error!(task, %reason, "cannot read a folder; its heads keep serving");
             self.metrics.count_reload(Reload::ScanFailed);
         }
         is_new
     }
 
-    fn tell_ignored(&mut self, ignored: Vec<IgnoredEntry>) {
+    fn report_ignored(&mut self, ignored: Vec<IgnoredEntry>) {
         let now: BTreeSet<IgnoredEntry> = ignored.into_iter().collect();
         for entry in now.difference(&self.ignored) {
-            tracing::warn!(path = %entry.path.display(), reason = %entry.reason, "not a head; left alone");
+            let IgnoredEntry { path, reason } = entry;
+            tracing::warn!(path = %path.display(), %reason, "not a head; ignored");
         }
         self.ignored = now;
     }
@@ -287,22 +290,22 @@ impl Reconciler {
         self.push(Change::Reject { task: task.clone(), listing, rejection }, Instant::now());
     }
 
-    fn push(&mut self, change: Change, begun: Instant) {
-        self.pending.push((change, begun));
-        if self.pending.len() >= CHANGES_AT_ONCE {
+    fn push(&mut self, change: Change, started: Instant) {
+        self.pending.push((change, started));
+        if self.pending.len() >= MAX_PENDING {
             self.apply_pending();
         }
     }
 
     fn apply_pending(&mut self) {
-        let (changes, begun): (Vec<_>, Vec<_>) =
+        let (changes, started): (Vec<_>, Vec<_>) =
             std::mem::take(&mut self.pending).into_iter().unzip();
         let installs =
-            changes.iter().zip(&begun).filter(|(change, _)| matches!(change, Change::Install(_)));
-        let installs: Vec<Instant> = installs.map(|(_, begun)| *begun).collect();
+            changes.iter().zip(&started).filter(|(change, _)| matches!(change, Change::Install(_)));
+        let installs: Vec<Instant> = installs.map(|(_, started)| *started).collect();
         self.retired.extend(self.registry.apply(changes, unix_ms()));
-        for begun in installs {
-            self.metrics.head_install_duration.record(begun.elapsed());
+        for started in installs {
+            self.metrics.head_install_duration.record(started.elapsed());
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Hints that the folder may have changed. They say "look", never what to see.
+//! Hints that the folder may have changed; they trigger a scan but carry no content.
 
 use std::{
     collections::HashMap,
@@ -12,60 +12,62 @@ use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Hint {
-    Look,
+    Scan,
     Stop,
 }
 
-/// How long to wait for what.
+/// When to scan: periodically, and after events with a debounce.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Debounce {
-    /// Without any hint, look after so long: the guarantee where file events do not reach (NFS, other nodes).
-    pub(super) longest: Duration,
-    /// Events come in crowds: look when there was none for so long,
+    /// Interval without hints, for where file events do not arrive (NFS, other nodes).
+    pub(super) rescan: Duration,
+    /// Debounce: quiet period after the last event.
     pub(super) quiet: Duration,
-    /// but after so long in any case.
-    pub(super) most_quiet: Duration,
+    /// Longest debounce after the first event.
+    pub(super) max_delay: Duration,
 }
 
-/// Where file system events and requests for a look arrive.
+/// Receives file system events and the request to stop.
 #[derive(Debug)]
 pub(super) struct Hints {
     root: PathBuf,
     watcher: Option<RecommendedWatcher>,
-    /// Device and inode: a watch stays with a folder that was renamed away or unmounted.
+    /// By path, the device and inode: a watch follows a folder that was renamed or unmounted.
     watched: HashMap<PathBuf, (u64, u64)>,
     hints: Receiver<Hint>,
 }
 
 impl Hints {
-    /// Hints for a folder, and the way to give one.
+    /// Returns the hints for a folder and a sender of further hints.
     pub(super) fn new(root: PathBuf) -> (Self, Sender<Hint>) {
         let (sender, hints) = channel();
         let on_event = {
             let sender = sender.clone();
             move |result: notify::Result<Event>| {
-                // Reading a head is an event too; a look that led to a look would never end.
+                // Reading a head is an event too: without this, each scan would trigger the next.
                 let is_read = result.is_ok_and(|event| matches!(event.kind, EventKind::Access(_)));
                 if !is_read {
-                    // Nobody listens any more when the server stops.
-                    let _stopped = sender.send(Hint::Look);
+                    // Fails only while the server stops.
+                    let _stopped = sender.send(Hint::Scan);
                 }
             }
         };
         let watcher = notify::recommended_watcher(on_event)
-            .inspect_err(|error| tracing::warn!(%error, "no file events: new heads are found by rescan only"))
+            .inspect_err(|error| {
+                tracing::warn!(%error, "no file events; new heads are found by rescans only");
+            })
             .ok();
         (Self { root, watcher, watched: HashMap::new(), hints }, sender)
     }
 
-    /// Watches the root and every task folder that there is now.
-    pub(super) fn watch_again(&mut self) {
+    /// Watches the root and every current task folder.
+    pub(super) fn update_watches(&mut self) {
         let Some(watcher) = &mut self.watcher else { return };
         let folders: HashMap<PathBuf, (u64, u64)> =
             task_folders(&self.root).chain([self.root.clone()]).filter_map(with_identity).collect();
         for (folder, identity) in &self.watched {
             if folders.get(folder) != Some(identity) {
-                // The system may have taken the watch away together with the folder.
+                // The system may have removed the watch together with the folder.
                 let _already_gone = watcher.unwatch(folder);
             }
         }
@@ -73,28 +75,29 @@ impl Hints {
             if self.watched.get(folder) != Some(identity)
                 && let Err(error) = watcher.watch(folder, RecursiveMode::NonRecursive)
             {
-                tracing::debug!(%error, folder = %folder.display(), "no file events for this folder");
+                let folder = folder.display();
+                tracing::debug!(%error, %folder, "no file events for this folder");
             }
         }
         self.watched = folders;
     }
 
-    /// Waits until it is time for a look, or for the end.
+    /// Waits until the next scan is due, or until the end.
     pub(super) fn wait(&self, debounce: Debounce) -> Hint {
-        match self.hints.recv_timeout(debounce.longest) {
-            Err(RecvTimeoutError::Timeout) => return Hint::Look,
+        match self.hints.recv_timeout(debounce.rescan) {
+            Err(RecvTimeoutError::Timeout) => return Hint::Scan,
             Err(RecvTimeoutError::Disconnected) | Ok(Hint::Stop) => return Hint::Stop,
-            Ok(Hint::Look) => {}
+            Ok(Hint::Scan) => {}
         }
-        let latest = Instant::now() + debounce.most_quiet;
+        let latest = Instant::now() + debounce.max_delay;
         while Instant::now() < latest {
             match self.hints.recv_timeout(debounce.quiet) {
                 Err(RecvTimeoutError::Timeout) => break,
                 Err(RecvTimeoutError::Disconnected) | Ok(Hint::Stop) => return Hint::Stop,
-                Ok(Hint::Look) => {}
+                Ok(Hint::Scan) => {}
             }
         }
-        Hint::Look
+        Hint::Scan
     }
 }
 

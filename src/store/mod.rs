@@ -1,7 +1,7 @@
-//! The folder of heads: the contract between `fine-tune`, which publishes, and the server, which looks.
+//! The folder of heads: the contract between `fine-tune`, which publishes, and the server.
 //!
-//! `<root>/<task>/<version, 8 digits>.safetensors`. A version's file never changes. Names with a leading dot are
-//! somebody's work in progress and are passed over.
+//! `<root>/<task>/<version, 8 digits>.safetensors`. A version's file never changes. Names with a
+//! leading dot are work in progress and are skipped.
 
 mod publish;
 mod scan;
@@ -33,7 +33,7 @@ pub enum StoreError {
     Root(io::Error),
     #[error("cannot read head file: {0}")]
     File(io::Error),
-    #[error("head file {path} is {found} bytes, more than the {limit} that a head may have")]
+    #[error("head file {path} has {found} bytes, the limit for a head is {limit}")]
     TooLarge { path: PathBuf, found: u64, limit: u64 },
 }
 
@@ -54,8 +54,9 @@ impl HeadStore {
         self.task_folder(task).join(format!("{version:08}{SUFFIX}"))
     }
 
-    /// The whole file, as it is at this moment. Read, not mapped: a file that is truncated meanwhile must not end the
-    /// process.
+    /// Reads the whole file as it is now.
+    ///
+    /// It is not memory-mapped: truncating a mapped file would kill the process.
     pub fn read(&self, file: &VersionFile) -> Result<Vec<u8>, StoreError> {
         let opened = fs_err::File::open(&file.path).map_err(StoreError::File)?;
         let mut bytes =
@@ -73,7 +74,7 @@ impl HeadStore {
     }
 }
 
-/// The version that a file name stands for: digits, then the suffix.
+/// Parses the version from a file name: digits, then the suffix.
 fn version_of(file_name: &str) -> Option<Version> {
     let digits = file_name.strip_suffix(SUFFIX)?;
     let all_digits = !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit());

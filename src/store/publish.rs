@@ -1,4 +1,4 @@
-//! Publishing: a head gets the next version and can only be seen whole.
+//! Publishing: a head gets the next version and becomes visible atomically.
 
 use std::{io, path::PathBuf};
 
@@ -11,10 +11,10 @@ use crate::{
     image::Preprocess,
 };
 
-/// Publishers that take a version in the same moment try again with the next; so many times.
-const MOST_TRIES: usize = 100;
+/// Attempts to claim a version before giving up; each loses to a concurrent publisher.
+const MAX_ATTEMPTS: usize = 100;
 
-/// A head without its version and codes: those are the store's to give.
+/// A head without its version and class codes, which the store assigns.
 #[derive(Debug, Clone)]
 pub struct HeadDraft {
     pub task: TaskName,
@@ -23,15 +23,15 @@ pub struct HeadDraft {
     pub base: BaseIdentity,
     pub features: FeatureSet,
     pub preprocess: Preprocess,
-    /// Label and whether it is good, in the order of the linear classifier's rows.
+    /// Labels and whether they are good, in the order of the linear classifier's rows.
     pub classes: Vec<(String, bool)>,
     pub decision: DecisionRule,
     pub evidence: serde_json::Value,
     pub provenance: serde_json::Value,
     pub linear: Linear,
-    /// The layers that it has for itself; `None` for a linear head.
+    /// The private layers of a deep head; `None` for a linear head.
     pub branch: Option<BranchWeights>,
-    /// In which arithmetic the base computed the features.
+    /// The arithmetic in which the base computed the features.
     pub arithmetic: String,
     pub reference: ReferenceSet,
 }
@@ -47,22 +47,24 @@ pub struct Published {
 pub enum PublishError {
     #[error("cannot publish into {folder}: {source}; nothing was published")]
     Folder { folder: PathBuf, source: io::Error },
-    #[error("the head would be refused by a server: {0}; nothing was published")]
+    #[error("a server would reject the head: {0}; nothing was published")]
     Content(#[from] HeadFileError),
     #[error(
-        "{MOST_TRIES} versions in a row were taken by other publishers; nothing was published, try again"
+        "other publishers took {MAX_ATTEMPTS} versions in a row; nothing was published, try again"
     )]
     Crowded,
 }
 
 impl HeadStore {
-    /// Gives the head the next version, each class the code that the task has always used for it (new labels get new
-    /// codes), and writes it. Never overwrites; what is left after a crash is at most a hidden temporary file.
+    /// Assigns the next version and the task's class codes to the head, and writes it.
+    ///
+    /// A label keeps the code that the task has always used for it; new labels get new codes. Never
+    /// overwrites. A crash leaves at most a hidden temporary file.
     pub fn publish(&self, draft: &HeadDraft) -> Result<Published, PublishError> {
         let folder = self.task_folder(&draft.task);
         let cannot = |source| PublishError::Folder { folder: folder.clone(), source };
         fs_err::create_dir_all(&folder).map_err(cannot)?;
-        for _ in 0..MOST_TRIES {
+        for _ in 0..MAX_ATTEMPTS {
             let (next, mut codes) = self.history(&draft.task).map_err(cannot)?;
             let classes = draft.classes.iter().map(|(label, good)| Class {
                 label: label.as_str().into(),
@@ -71,7 +73,7 @@ impl HeadStore {
             });
             let content = draft.content(next, classes.collect());
             let bytes = content.to_bytes()?;
-            // Read back with the server's own eyes before anybody else can see it.
+            // Validate it as a server would before it becomes visible.
             HeadContent::from_bytes(&bytes)?;
             let path = self.version_path(&draft.task, next);
             match atomic_file::write_new(&path, &bytes) {
@@ -83,8 +85,9 @@ impl HeadStore {
         Err(PublishError::Crowded)
     }
 
-    /// The newest whole head of the task that was made for this base, with its file's digest: what a server of this base
-    /// serves, unless a pin says otherwise.
+    /// Returns the newest valid head of the task for this base, with its file's digest.
+    ///
+    /// A server with this base normally serves it.
     pub fn newest_for(
         &self,
         task: &TaskName,
@@ -98,7 +101,7 @@ impl HeadStore {
         Ok(self.versions(task)?.values().rev().find_map(readable))
     }
 
-    /// The next version, and the codes that the task's whole files have given so far, oldest first.
+    /// Returns the next version and the codes assigned so far, read from valid files oldest first.
     fn history(&self, task: &TaskName) -> io::Result<(Version, ClassCodes)> {
         let versions = self.versions(task)?;
         let mut codes = ClassCodes::default();
@@ -163,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn keeps_every_code_over_versions_and_gives_new_ones_to_new_labels() {
+    fn class_codes_persist_over_versions_and_new_labels_get_new_codes() {
         let folder = tempfile::tempdir().unwrap();
         let store = HeadStore::new(folder.path());
         let named = |pairs: &[(&str, u32)]| {
@@ -178,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn publishers_in_the_same_moment_get_different_versions() {
+    fn concurrent_publishers_get_different_versions() {
         let folder = tempfile::tempdir().unwrap();
         let store = HeadStore::new(folder.path());
         let mut versions: Vec<Version> = std::thread::scope(|scope| {
@@ -192,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn a_head_that_a_server_would_refuse_is_never_visible() {
+    fn head_that_a_server_would_reject_is_never_visible() {
         let folder = tempfile::tempdir().unwrap();
         let store = HeadStore::new(folder.path());
         let twice = draft(&["ok", "ok"]);

@@ -1,5 +1,6 @@
-//! One look at the whole folder: the desired state, never events. Task by task, so that memory does not grow with the
-//! number of old versions that lie there.
+//! One scan of the whole folder: the desired state, never events.
+//!
+//! It goes task by task, so that memory does not grow with the number of old versions.
 
 use std::{
     collections::BTreeMap,
@@ -11,20 +12,20 @@ use std::{
 use super::{HeadStore, StoreError, version_of};
 use crate::ids::{TaskName, Version};
 
-/// A look at the folder that has begun.
+/// A scan of the folder in progress.
 #[derive(Debug, Default)]
 pub struct Scan {
-    /// Not looked into yet.
+    /// Task folders that have not been read yet.
     pub folders: BTreeMap<TaskName, PathBuf>,
-    /// Things that are not heads and not hidden: told to people, otherwise left alone.
+    /// Visible entries that are not heads: reported, otherwise left alone.
     pub ignored: Vec<IgnoredEntry>,
 }
 
 #[derive(Debug, PartialEq, Eq)]
 pub enum TaskFolder {
-    /// By version. Empty means that somebody took the last file away on purpose: the task is withdrawn.
+    /// By version. Empty means that the last file was removed on purpose: the task is withdrawn.
     Readable(BTreeMap<Version, VersionFile>),
-    /// Nothing is known, so nothing changes.
+    /// The content is unknown, so nothing changes.
     Unreadable { reason: String },
 }
 
@@ -34,15 +35,15 @@ pub struct VersionFile {
     pub fingerprint: Fingerprint,
 }
 
-/// Tells whether a file is still the one that was looked at, without reading it.
+/// Detects that a file was changed or replaced, without reading it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Fingerprint {
     pub device: u64,
     pub inode: u64,
     pub size: u64,
-    /// Nanoseconds of the last change of the content.
+    /// Time of the last change of the content (mtime), in nanoseconds.
     pub modified: i128,
-    /// Nanoseconds of the last change of the file's entry; catches a content changed behind its date.
+    /// Time of the last change of the inode (ctime), in nanoseconds; catches an mtime set back.
     pub changed: i128,
 }
 
@@ -53,7 +54,7 @@ pub struct IgnoredEntry {
 }
 
 impl Fingerprint {
-    /// Of what the path leads to: Kubernetes swaps a link, not the file.
+    /// Follows links, because Kubernetes swaps a link and not the file.
     fn of(path: &Path) -> io::Result<Self> {
         let metadata = fs_err::metadata(path)?;
         if !metadata.is_file() {
@@ -72,11 +73,10 @@ impl Fingerprint {
 }
 
 impl HeadStore {
-    /// Lists the tasks' folders, to be [looked into](Scan::read_folder).
+    /// Lists the task folders, to be [read](Scan::read_folder) one by one.
     ///
     /// # Errors
-    /// [`StoreError::Root`] if the root itself cannot be listed: then nothing is known, which is not the same as
-    /// nothing being there.
+    /// [`StoreError::Root`] if the root cannot be listed. Its content is then unknown, not empty.
     pub fn scan(&self) -> Result<Scan, StoreError> {
         let mut scan = Scan::default();
         for (name, path) in visible_entries(&self.root).map_err(StoreError::Root)? {
@@ -85,14 +85,14 @@ impl HeadStore {
                 Ok(task) if !path.is_file() => {
                     scan.folders.insert(task, path);
                 }
-                Ok(_) => scan.ignore(path, "a file where task folders are expected"),
+                Ok(_) => scan.ignore(path, "unexpected file, expected a task folder"),
                 Err(error) => scan.ignore(path, error),
             }
         }
         Ok(scan)
     }
 
-    /// The versions of one task; none if it has no folder.
+    /// Returns the versions of one task, none if it has no folder.
     pub(super) fn versions(&self, task: &TaskName) -> io::Result<BTreeMap<Version, VersionFile>> {
         match Scan::default().versions(&self.task_folder(task)) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(BTreeMap::new()),
@@ -102,7 +102,7 @@ impl HeadStore {
 }
 
 impl Scan {
-    /// What a task's folder holds now.
+    /// Reads what a task's folder holds now.
     pub fn read_folder(&mut self, folder: &Path) -> TaskFolder {
         match self.versions(folder) {
             Ok(versions) => TaskFolder::Readable(versions),
@@ -114,15 +114,15 @@ impl Scan {
         let mut versions: BTreeMap<Version, VersionFile> = BTreeMap::new();
         for (name, path) in visible_entries(folder)? {
             let Some(version) = version_of(&name) else {
-                self.ignore(path, "not the name of a head: a version number and .safetensors");
+                self.ignore(path, "invalid file name, expected a version number and .safetensors");
                 continue;
             };
             match Fingerprint::of(&path) {
                 Ok(fingerprint) if !versions.contains_key(&version) => {
                     versions.insert(version, VersionFile { path, fingerprint });
                 }
-                Ok(_) => self.ignore(path, format!("a second file for version {version}")),
-                // Gone since it was listed, or a link to nothing: the next look will tell.
+                Ok(_) => self.ignore(path, format!("duplicate file for version {version}")),
+                // Gone since it was listed, or a dangling link: the next scan will tell.
                 Err(error) => self.ignore(path, error),
             }
         }
@@ -134,7 +134,7 @@ impl Scan {
     }
 }
 
-/// Name and path of every entry without a leading dot, in the order of the names.
+/// Returns the name and path of every visible entry, sorted by name.
 fn visible_entries(folder: &Path) -> io::Result<BTreeMap<String, PathBuf>> {
     let mut entries = BTreeMap::new();
     for entry in fs_err::read_dir(folder)? {
@@ -163,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn sees_versions_by_number_and_passes_over_work_in_progress() {
+    fn scan_sorts_versions_by_number_and_skips_work_in_progress() {
         let (folder, store) = store_with(&[
             "a/00000002.safetensors",
             "a/00000010.safetensors",
@@ -184,14 +184,14 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_root_is_an_error_and_not_an_empty_set() {
+    fn scan_of_a_missing_root_is_an_error() {
         let (folder, store) = store_with(&["a/00000001.safetensors"]);
         drop(folder);
         assert!(matches!(store.scan(), Err(StoreError::Root(_))));
     }
 
     #[test]
-    fn follows_the_link_that_kubernetes_swaps() {
+    fn fingerprint_follows_the_link_that_kubernetes_swaps() {
         let (folder, store) =
             store_with(&["a/..one/00000001.safetensors", "a/..two/00000001.safetensors"]);
         let link = folder.path().join("a/00000001.safetensors");

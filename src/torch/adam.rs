@@ -1,4 +1,5 @@
-//! Adam on libtorch's tensors (Kingma and Ba 2015, algorithm 1), whose state can be kept; the optimisers of tch hide theirs.
+//! Adam on libtorch's tensors (Kingma and Ba 2015, algorithm 1), with a state that can be saved:
+//! the optimisers of tch hide theirs.
 
 use tch::{TchError, Tensor, no_grad_guard};
 
@@ -6,7 +7,7 @@ const MEAN_DECAY: f64 = 0.9;
 const SQUARE_DECAY: f64 = 0.999;
 const EPSILON: f64 = 1e-8;
 
-/// A parameter with a learning rate of its own, and what is remembered of its gradients.
+/// A parameter with its own learning rate and the moments of its gradients.
 #[derive(Debug)]
 pub(super) struct Learner {
     pub(super) name: String,
@@ -16,7 +17,7 @@ pub(super) struct Learner {
     square: Tensor,
 }
 
-/// The parts of a [`Learner`]'s state by name: to copy into the tensors is to bring back an earlier state.
+/// The parts of a [`Learner`]'s state by name; copying into these tensors restores a state.
 pub(super) type State = Vec<(String, Tensor)>;
 
 impl Learner {
@@ -32,7 +33,7 @@ impl Learner {
         parts.map(|(part, tensor)| (format!("{part}.{}", self.name), tensor.shallow_clone())).into()
     }
 
-    /// `step` counts from 1.
+    /// Takes one step; `step` counts from 1.
     fn step(&mut self, gradient: &Tensor, step: i32, rate_factor: f64) -> Result<(), TchError> {
         let mean_correction = 1.0 - MEAN_DECAY.powi(step);
         let square_correction = (1.0 - SQUARE_DECAY.powi(step)).sqrt();
@@ -45,7 +46,7 @@ impl Learner {
     }
 }
 
-/// One step of all down the gradients of `loss`.
+/// Steps every parameter down the gradient of `loss`.
 pub(super) fn step(
     learners: &mut [Learner],
     loss: &Tensor,
@@ -56,7 +57,7 @@ pub(super) fn step(
     let gradients = Tensor::f_run_backward(&[loss], &parameters, false, false)?;
     let _guard = no_grad_guard();
     for (learner, gradient) in learners.iter_mut().zip(&gradients) {
-        // Of a convolution it may come channels last; in one order with the rest the steps are faster.
+        // A convolution's gradient may be channels last; in the parameter's order steps are faster.
         learner.step(&gradient.f_contiguous()?, step, rate_factor)?;
     }
     Ok(())
@@ -69,7 +70,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn steps_as_libtorchs_own_with_a_rate_for_each_parameter() {
+    fn matches_libtorchs_adam_with_a_rate_per_parameter() {
         let variables = nn::VarStore::new(Device::Cpu);
         let start = Tensor::linspace(-1.0, 1.0, 6, (Kind::Float, Device::Cpu));
         let theirs = variables.root().var_copy("w", &start);

@@ -1,5 +1,5 @@
-//! The private layers of deep heads: copies of the network's last blocks with weights of their own, run on maps that the
-//! shared trunk has computed.
+//! The private layers of deep heads: copies of the network's last blocks with their own weights, run
+//! on maps from the shared trunk.
 
 use std::collections::HashMap;
 
@@ -12,19 +12,19 @@ use super::{
 };
 use crate::base::{
     Architecture, BaseError, BranchError, BranchId, BranchPoint, BranchWeights,
-    branch_layers::first_plan, layers::Step,
+    branch_layers::first_spec, layers::Step,
 };
 
-/// The convolution whose result the branch reads.
+/// Returns the name of the convolution whose output the branch reads.
 pub(super) fn reads(
     architecture: Architecture,
     branch: BranchPoint,
 ) -> Result<String, BranchError> {
     let stage = architecture.branch_stage(branch)?;
-    Ok(first_plan(&stage).map(|plan| plan.reads.clone()).unwrap_or_default())
+    Ok(first_spec(&stage).map(|spec| spec.reads.clone()).unwrap_or_default())
 }
 
-/// Names and shapes must be exactly those of the architecture.
+/// Checks that names and shapes are exactly those of the architecture.
 pub(super) fn check(
     architecture: Architecture,
     weights: &BranchWeights,
@@ -50,7 +50,7 @@ pub(super) fn check(
 /// The branches that a network holds.
 #[derive(Debug)]
 pub(super) struct Branches {
-    /// Always of floats: what a head has learnt is in no calibration.
+    /// Always float: no calibration covers what a head has learnt.
     kernels: Box<dyn Kernels>,
     loaded: HashMap<BranchId, LoadedSteps>,
     next: u64,
@@ -67,7 +67,7 @@ impl Branches {
         Self { kernels, loaded: HashMap::new(), next: 0 }
     }
 
-    /// Lays the weights out and runs them once on a map of zeros for a picture of `usual_side`.
+    /// Lays out the weights and runs them once, on a map of zeros for a picture of `usual_side`.
     pub(super) fn load(
         &mut self,
         architecture: Architecture,
@@ -82,8 +82,8 @@ impl Branches {
         let mut side = height;
         let mut steps = Vec::with_capacity(stage.steps.len());
         for step in &stage.steps {
-            steps.push(step.prepared(&mut side, &mut |plan, input_side| {
-                self.kernels.convolution(&FoldedConvolution::new(plan, &tensor), input_side)
+            steps.push(step.prepared(&mut side, &mut |spec, input_side| {
+                self.kernels.convolution(&FoldedConvolution::new(spec, &tensor), input_side)
             })?);
         }
         let id = BranchId(self.next);
@@ -92,7 +92,7 @@ impl Branches {
         let shape = [1, height as i64, width as i64, channels as i64];
         let map =
             Tensor::f_zeros(shape, (Kind::Float, tch::Device::Cpu))?.f_permute([0, 3, 1, 2])?;
-        let map = self.kernels.of_floats(map)?;
+        let map = self.kernels.from_floats(map)?;
         self.run(id, map).inspect_err(|_| self.unload(id)).map(|_| id)
     }
 
@@ -100,18 +100,18 @@ impl Branches {
         self.loaded.remove(&id);
     }
 
-    /// Where the branch leaves the trunk.
-    pub(super) fn place(&self, id: BranchId) -> Result<BranchPoint, BaseError> {
+    /// Returns where the branch leaves the trunk.
+    pub(super) fn branch_point(&self, id: BranchId) -> Result<BranchPoint, BaseError> {
         self.loaded(id).map(|loaded| loaded.branch)
     }
 
     fn loaded(&self, id: BranchId) -> Result<&LoadedSteps, BaseError> {
         self.loaded.get(&id).ok_or_else(|| BaseError::Device {
-            detail: format!("branch {} is not on the device", id.0),
+            detail: format!("branch {} is not loaded on the device", id.0),
         })
     }
 
-    /// The last map, from those rows of the trunk's map that are the branch's own to write over.
+    /// Pools the branch's last map; `map` holds its own copy of the trunk's rows, to overwrite.
     pub(super) fn run(&self, id: BranchId, map: Tensor) -> Result<Pooled, BaseError> {
         let mut x = map;
         for step in &self.loaded(id)?.steps {
@@ -121,7 +121,7 @@ impl Branches {
     }
 }
 
-/// A copy of some images' maps, channels last as they came.
+/// Copies some images' maps, keeping them channels last.
 pub(super) fn rows_of(map: &Tensor, images: &[usize]) -> Result<Tensor, TchError> {
     let images: Vec<i64> = images.iter().map(|image| *image as i64).collect();
     let index = Tensor::f_from_slice(&images)?.f_to_device(map.device())?;

@@ -1,4 +1,4 @@
-//! Measures the activation ranges that int8 needs, once, on pictures like those to be classified.
+//! Measures the activation ranges that int8 needs, on pictures like those to be classified.
 
 use std::{
     collections::BTreeMap,
@@ -23,36 +23,38 @@ use crate::{
     image::PreparedImage,
 };
 
-/// What a percentile came to on the pictures that were kept back.
+/// The error of one percentile on the held-out pictures.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct PercentileError {
     pub percentile: f64,
-    /// Of int8 `pyramid` features against fp32: the root of the mean square of the difference over that of the features.
+    /// RMS difference between int8 and fp32 `pyramid` features, over the RMS of the fp32 features.
     pub error: f64,
 }
 
-/// A maximum keeps every outlier and wastes codes on it; too low a percentile cuts off what matters.
+/// A maximum spends codes on every outlier; too low a percentile cuts off what matters.
 const PERCENTILES: [f64; 4] = [99.9, 99.99, 99.999, 100.0];
-/// Values kept of one map of one picture.
-const SAMPLES_OF_A_MAP: usize = 4096;
+/// Values kept per map and picture.
+const SAMPLES_PER_MAP: usize = 4096;
 const BATCH: usize = 8;
 
-/// Measures the ranges on every other picture and chooses the percentile whose int8 features differ least from fp32 on
-/// the pictures between them. `progress` is told how many of how many forward passes are done.
+/// Measures the ranges on every other picture and chooses the best percentile on those in between.
+///
+/// The best is the one whose int8 features differ least from fp32. `progress` receives how many
+/// pictures are done and their total, counting each picture once per pass over it.
 ///
 /// # Errors
-/// [`BuildError`] if the network cannot be built or run; there must be two pictures at least.
+/// [`BuildError`] for fewer than two pictures, or if the network cannot be built or run.
 pub fn calibrate(
     weights: &BaseWeights,
     pictures: &[PreparedImage],
     progress: &mut dyn FnMut(usize, usize),
 ) -> Result<(ActivationRanges, Vec<PercentileError>), BuildError> {
     let measured: Vec<&PreparedImage> = pictures.iter().step_by(2).collect();
-    let kept_back: Vec<&PreparedImage> = pictures.iter().skip(1).step_by(2).collect();
-    if kept_back.is_empty() {
+    let held_out: Vec<&PreparedImage> = pictures.iter().skip(1).step_by(2).collect();
+    if held_out.is_empty() {
         return Err(BuildError::TooFewPictures { found: pictures.len() });
     }
-    let passes = measured.len() + (1 + PERCENTILES.len()) * kept_back.len();
+    let passes = measured.len() + (1 + PERCENTILES.len()) * held_out.len();
     let mut done = 0;
     let samples = Samples::default();
     let fp32 = kernels::kernels(DeviceId::Cpu, Precision::Fp32, None)?;
@@ -64,7 +66,7 @@ pub fn calibrate(
         progress(done, passes);
     })?;
     let mut exact = Network::new(weights, Device::Cpu, PrecisionChoice(Some(Precision::Fp32)))?;
-    let expected = features(&mut exact, &kept_back, &mut |batch| {
+    let expected = features(&mut exact, &held_out, &mut |batch| {
         done += batch;
         progress(done, passes);
     })?;
@@ -77,7 +79,7 @@ pub fn calibrate(
         let ranges = ActivationRanges { percentile, images: measured.len(), ranges };
         let kernels = kernels::kernels(DeviceId::Cpu, Precision::Int8, Some(&ranges))?;
         let mut int8 = Network::with_kernels(weights, kernels, Precision::Int8, DeviceId::Cpu)?;
-        let found = features(&mut int8, &kept_back, &mut |batch| {
+        let found = features(&mut int8, &held_out, &mut |batch| {
             done += batch;
             progress(done, passes);
         })?;
@@ -112,7 +114,7 @@ fn relative_error(found: &[f32], expected: &[f32]) -> f64 {
     (difference / expected.iter().map(|value| square(*value)).sum::<f64>()).sqrt()
 }
 
-/// `sorted` is not empty.
+/// Returns the range that the percentile leaves of `sorted`, which must not be empty.
 fn range(sorted: &[f32], percentile: f64) -> Range {
     let last = sorted.len().saturating_sub(1);
     let rank = (percentile / 100.0 * last as f64).round() as usize;
@@ -120,18 +122,18 @@ fn range(sorted: &[f32], percentile: f64) -> Range {
     Range { least: at(last - rank).min(0.0), largest: at(rank) }
 }
 
-/// Values of each map, by the name of the convolution that it is the result of.
+/// Sampled values of each map, by the name of the convolution that produced it.
 #[derive(Debug, Clone, Default)]
 struct Samples(Arc<Mutex<BTreeMap<String, Vec<f32>>>>);
 
 impl Samples {
-    /// Evenly spread over the map, and its largest and least value always.
+    /// Adds values spread evenly over the map, and always its largest and least.
     fn add(&self, name: &str, map: &Tensor) -> Result<(), TchError> {
         let map = map.f_contiguous()?;
         let mut values = vec![0.0f32; map.numel()];
         map.f_copy_data(&mut values, map.numel())?;
         let pictures = map.size().first().map_or(1, |pictures| (*pictures).max(1) as usize);
-        let step = (values.len() / (pictures * SAMPLES_OF_A_MAP)).max(1);
+        let step = (values.len() / (pictures * SAMPLES_PER_MAP)).max(1);
         let largest = values.iter().copied().fold(f32::MIN, f32::max);
         let least = values.iter().copied().fold(f32::MAX, f32::min);
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -147,7 +149,7 @@ impl Samples {
     }
 }
 
-/// Runs a network on other kernels and keeps samples of every map.
+/// Kernels that delegate to others and sample every map.
 #[derive(Debug)]
 struct Recorder {
     inner: Box<dyn Kernels>,
@@ -173,7 +175,7 @@ impl Kernels for Recorder {
     ) -> Result<Box<dyn Convolution>, TchError> {
         let inner = self.inner.convolution(folded, input_side)?;
         Ok(Box::new(Recorded {
-            name: folded.plan.name.clone(),
+            name: folded.spec.name.clone(),
             inner,
             samples: self.samples.clone(),
         }))
@@ -224,7 +226,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_percentile_cuts_off_both_ends_and_a_rectified_map_starts_at_zero() {
+    fn percentile_trims_both_ends_but_never_above_zero() {
         let values: Vec<f32> = (-50..=50).map(|value| value as f32).collect();
         assert_eq!(range(&values, 100.0), Range { least: -50.0, largest: 50.0 });
         assert_eq!(range(&values, 90.0), Range { least: -40.0, largest: 40.0 });

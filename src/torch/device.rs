@@ -1,4 +1,4 @@
-//! Resolves devices: CUDA's library is opened only where one is asked for or likely.
+//! Resolves devices; CUDA's library is opened only on request or where a driver is present.
 
 use std::path::Path;
 
@@ -6,7 +6,7 @@ use super::cuda;
 use crate::base::{Device, DeviceError, DeviceId};
 
 impl Device {
-    /// Decides `auto`, opens what the device needs and makes sure that it is there.
+    /// Resolves `auto`, opens the device's library and checks that the device exists.
     pub fn resolve(self) -> Result<DeviceId, DeviceError> {
         match self {
             Self::Cpu => Ok(DeviceId::Cpu),
@@ -29,8 +29,9 @@ fn cuda_device(number: usize) -> Result<DeviceId, DeviceError> {
     }
 }
 
-/// Threads that libtorch may use for one forward pass. Must be called before any other thread computes: libtorch
-/// copies the number into each thread at its first use.
+/// Sets how many threads libtorch may use for one forward pass.
+///
+/// Call it before any other thread computes: libtorch copies the number into each thread on first use.
 pub fn set_cpu_threads(threads: usize) {
     tch::set_num_threads(threads.clamp(1, 1024) as i32);
 }

@@ -1,4 +1,5 @@
-// An exception never crosses into Rust: it comes back as text that the caller frees with `free`; nothing is a success.
+// Keeps exceptions from crossing into Rust: returns null on success, otherwise the error's text,
+// which the caller frees with `free`.
 #pragma once
 
 #include <c10/util/Exception.h>
@@ -18,7 +19,7 @@ char* guarded(Body&& body) noexcept {
   } catch (const std::exception& error) {
     return strdup(error.what());
   } catch (...) {
-    return strdup("an exception of unknown type");
+    return strdup("unknown C++ exception");
   }
 }
 

@@ -1,14 +1,16 @@
-//! BatchNorm folded into convolutions: `gamma (W x - mean) / sqrt(var + eps) + beta` is a convolution again.
+//! BatchNorm folded into convolutions.
+//!
+//! `gamma (W x - mean) / sqrt(var + eps) + beta` is a convolution again.
 
 use crate::base::layers::ConvSpec;
 
-/// torch.nn.BatchNorm2d's default, which torchvision's ResNets keep.
+/// The default of torch.nn.BatchNorm2d, which torchvision's ResNets keep.
 pub(super) const BATCH_NORM_EPSILON: f64 = 1e-5;
 
-/// A convolution of one weight and one bias.
+/// A convolution with one weight and one bias.
 #[derive(Debug, Clone)]
 pub(super) struct FoldedConvolution {
-    pub(super) plan: ConvSpec,
+    pub(super) spec: ConvSpec,
     /// `[outputs, inputs, side, side]`
     pub(super) weight: Vec<f32>,
     /// `[outputs]`
@@ -16,19 +18,19 @@ pub(super) struct FoldedConvolution {
 }
 
 impl FoldedConvolution {
-    /// `tensor` gives the values under torchvision's names.
-    pub(super) fn new<'a>(plan: &ConvSpec, tensor: &impl Fn(&str) -> &'a [f32]) -> Self {
-        let weight = tensor(&format!("{}.weight", plan.name));
-        let Some(norm) = &plan.norm else {
-            let bias = tensor(&format!("{}.bias", plan.name)).to_vec();
-            return Self { plan: plan.clone(), weight: weight.to_vec(), bias };
+    /// Folds the tensors that `tensor` returns for torchvision's names.
+    pub(super) fn new<'a>(spec: &ConvSpec, tensor: &impl Fn(&str) -> &'a [f32]) -> Self {
+        let weight = tensor(&format!("{}.weight", spec.name));
+        let Some(norm) = &spec.norm else {
+            let bias = tensor(&format!("{}.bias", spec.name)).to_vec();
+            return Self { spec: spec.clone(), weight: weight.to_vec(), bias };
         };
         let part = |name: &str| tensor(&format!("{norm}.{name}"));
         let (gamma, beta, mean, var) =
             (part("weight"), part("bias"), part("running_mean"), part("running_var"));
-        let filters = weight.chunks_exact(plan.inputs * plan.side * plan.side);
+        let filters = weight.chunks_exact(spec.inputs * spec.side * spec.side);
         let mut folded = Vec::with_capacity(weight.len());
-        let mut bias = Vec::with_capacity(plan.outputs);
+        let mut bias = Vec::with_capacity(spec.outputs);
         for ((((filter, gamma), beta), mean), var) in
             filters.zip(gamma).zip(beta).zip(mean).zip(var)
         {
@@ -36,6 +38,6 @@ impl FoldedConvolution {
             folded.extend(filter.iter().map(|value| (f64::from(*value) * scale) as f32));
             bias.push((f64::from(*beta) - f64::from(*mean) * scale) as f32);
         }
-        Self { plan: plan.clone(), weight: folded, bias }
+        Self { spec: spec.clone(), weight: folded, bias }
     }
 }

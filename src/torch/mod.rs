@@ -1,8 +1,16 @@
 //! Execution with libtorch: the only module that names `tch` or `torch_sys`.
 //!
-//! [`Network`] runs a base: `kernels` computes convolutions, one kind for each device and precision, `cuda` replays recorded
-//! passes, `branches` holds the private layers of deep heads. [`calibrate`] measures what int8 needs. [`TrainableHead`] is a
-//! deep head while it learns.
+//! - Serving: `network` ([`Network`] runs a base, be it ResNet18, ResNet34 or VGG16), `steps` (its
+//!   layers), `branches` (private layers of deep heads on the trunk's maps), `pooling` (average and
+//!   maximum of each channel).
+//! - Convolutions: `folding` (BatchNorm folded into them), `kernels` (one kind per device and
+//!   precision: `onednn` and `int8` through `dispatcher`, `cudnn`, `eager`).
+//! - Devices: `device` and `precision` (resolve `auto`), `cuda` (opens libtorch's CUDA library,
+//!   records and replays forward passes).
+//! - Calibration: `calibration` ([`calibrate`] measures the activation ranges for int8).
+//! - Training: `trainable_head` ([`TrainableHead`], a deep head in training), `trainable_branch` (its
+//!   private layers), `adam` (the optimiser).
+//! - Plumbing: `values` (copies tensors into host memory), `ffi` (errors from the C++ files).
 
 mod adam;
 mod branches;

@@ -19,10 +19,10 @@ use crate::{
     image::PreparedImage,
 };
 
-/// Side of the pictures for which weights are laid out; others give the same answers.
+/// Side of the pictures that weights are laid out for; other sides give the same results.
 const USUAL_SIDE: u32 = 224;
 
-/// Any of the architectures, its BatchNorms folded into the convolutions.
+/// A base of any architecture, its BatchNorms folded into the convolutions.
 #[derive(Debug)]
 pub struct Network {
     architecture: Architecture,
@@ -33,7 +33,7 @@ pub struct Network {
     arithmetic: String,
     kernels: Box<dyn Kernels>,
     branches: Branches,
-    /// None but on a CUDA device.
+    /// Empty unless on a CUDA device.
     graph_streams: GraphStreams,
     stages: Vec<Stage<Box<dyn Convolution>>>,
 }
@@ -44,11 +44,11 @@ pub enum BuildError {
     Device(#[from] DeviceError),
     #[error(transparent)]
     Precision(#[from] PrecisionError),
-    #[error("libtorch refused the weights: {0}")]
+    #[error("libtorch rejected the weights: {0}")]
     Torch(#[from] TchError),
     #[error(transparent)]
     Forward(#[from] BaseError),
-    #[error("a calibration needs at least 2 pictures, found {found}; some hundred are better")]
+    #[error("calibration needs at least 2 pictures, found {found}; a few hundred are better")]
     TooFewPictures { found: usize },
 }
 
@@ -76,9 +76,9 @@ impl Network {
         for stage in architecture.stages() {
             let mut steps = Vec::with_capacity(stage.steps.len());
             for step in &stage.steps {
-                steps.push(step.prepared(&mut side, &mut |plan, input_side| {
+                steps.push(step.prepared(&mut side, &mut |spec, input_side| {
                     kernels.convolution(
-                        &FoldedConvolution::new(plan, &|name| weights.tensor(name)),
+                        &FoldedConvolution::new(spec, &|name| weights.tensor(name)),
                         input_side,
                     )
                 })?);
@@ -131,21 +131,21 @@ impl Base for Network {
         images: &[&PreparedImage],
         outputs: Outputs,
     ) -> Result<FeatureBatch, BaseError> {
-        let split = ForwardRequest { outputs, own: true, branches: &[] };
-        Ok(self.forward_branches(images, split)?.own)
+        let request = ForwardRequest { outputs, own: true, branches: &[] };
+        Ok(self.forward_branches(images, request)?.own)
     }
 
     fn forward_branches(
         &mut self,
         images: &[&PreparedImage],
-        split: ForwardRequest<'_>,
+        request: ForwardRequest<'_>,
     ) -> Result<ForwardOutput, BaseError> {
-        let stream = match self.begin(images, split)? {
+        let stream = match self.begin(images, request)? {
             PassStatus::Done(features) => return Ok(features),
             PassStatus::Running(stream) => stream,
         };
         let mut features = self.finish(stream)?;
-        if !split.outputs.pyramid {
+        if !request.outputs.pyramid {
             features.own.pyramid.clear();
         }
         Ok(features)
@@ -154,21 +154,21 @@ impl Base for Network {
     fn begin(
         &mut self,
         images: &[&PreparedImage],
-        split: ForwardRequest<'_>,
+        request: ForwardRequest<'_>,
     ) -> Result<PassStatus, BaseError> {
         let _no_grad = no_grad_guard();
         check_sides(images)?;
         if let Some(cudnn) = self.kernels.recordable()
-            && split.own
-            && !split.outputs.map
-            && split.branches.is_empty()
+            && request.own
+            && !request.outputs.map
+            && request.branches.is_empty()
         {
             let pass = |pixels: &Pixels| whole_pass(cudnn, &self.stages, pixels);
             if let Some(stream) = self.graph_streams.begin(images, pass)? {
                 return Ok(PassStatus::Running(stream));
             }
         }
-        Ok(PassStatus::Done(self.compute(images, split)?))
+        Ok(PassStatus::Done(self.compute(images, request)?))
     }
 
     fn finish(&mut self, stream: usize) -> Result<ForwardOutput, BaseError> {
@@ -214,15 +214,15 @@ impl Base for Network {
 }
 
 impl Network {
-    /// A forward pass from its beginning to its end.
+    /// Computes a forward pass from start to end.
     fn compute(
         &self,
         images: &[&PreparedImage],
-        split: ForwardRequest<'_>,
+        request: ForwardRequest<'_>,
     ) -> Result<ForwardOutput, BaseError> {
-        let outputs = split.outputs;
-        let places = split.branches.iter().map(|rows| self.branches.place(rows.branch));
-        let places = places.collect::<Result<Vec<BranchPoint>, _>>()?;
+        let outputs = request.outputs;
+        let points = request.branches.iter().map(|rows| self.branches.branch_point(rows.branch));
+        let points = points.collect::<Result<Vec<BranchPoint>, _>>()?;
         let Some((last, stages)) = self.stages.split_last() else {
             return Ok(ForwardOutput::default());
         };
@@ -235,22 +235,22 @@ impl Network {
             }
         }
         let mut features = ForwardOutput {
-            branches: vec![FeatureBatch::default(); places.len()],
+            branches: vec![FeatureBatch::default(); points.len()],
             ..Default::default()
         };
-        let last_place = places.iter().map(|place| place.first_block).max();
+        let last_point = points.iter().map(|point| point.first_block).max();
         for (number, step) in last.steps.iter().enumerate() {
-            // Before the step: it may write over what it reads.
-            for (index, rows) in split.branches.iter().enumerate() {
-                if places[index].first_block == number {
+            // Before the step, which may overwrite its input.
+            for (index, rows) in request.branches.iter().enumerate() {
+                if points[index].first_block == number {
                     let map =
-                        branches::rows_of(&self.branch_input(&x, places[index])?, &rows.images)?;
+                        branches::rows_of(&self.branch_input(&x, points[index])?, &rows.images)?;
                     let pooled = self.branches.run(rows.branch, map)?;
                     features.branches[index] =
                         gathered(outputs, &trunk, last.channels, pooled, &rows.images);
                 }
             }
-            if !split.own && last_place.is_none_or(|place| place <= number) {
+            if !request.own && last_point.is_none_or(|point| point <= number) {
                 return Ok(features);
             }
             x = step.run(&x, self.kernels.as_ref())?;
@@ -264,18 +264,18 @@ impl Network {
         Ok(features)
     }
 
-    /// The trunk's map before the branch's first block, in the numbers that branches compute with.
+    /// Converts the trunk's map before the branch's first block to the floats that branches use.
     fn branch_input(&self, map: &Tensor, branch: BranchPoint) -> Result<Tensor, BaseError> {
         Ok(self.kernels.branch_input(map, &self.read_by(branch)?)?)
     }
 
-    /// Name of the convolution whose result the branch reads.
+    /// Returns the name of the convolution whose output the branch reads.
     fn read_by(&self, branch: BranchPoint) -> Result<String, BaseError> {
         Ok(branches::reads(self.architecture, branch)?)
     }
 }
 
-/// That all images have one side.
+/// Checks that all images have the same side.
 fn check_sides(images: &[&PreparedImage]) -> Result<(), BaseError> {
     let first = images.first().map_or(0, |image| image.side);
     match images.iter().find(|image| image.side != first) {
@@ -284,8 +284,9 @@ fn check_sides(images: &[&PreparedImage]) -> Result<(), BaseError> {
     }
 }
 
-/// Starts the work of a forward pass and waits for nothing: what a CUDA graph can record. Always with `pyramid`, which costs
-/// next to nothing, so that each shape is one recording.
+/// Starts the work of a forward pass without waiting, so that a CUDA graph can record it.
+///
+/// Always includes `pyramid`, which costs next to nothing, so that each shape needs one recording.
 fn whole_pass(
     cudnn: &Cudnn,
     stages: &[Stage<Box<dyn Convolution>>],
@@ -303,7 +304,7 @@ fn whole_pass(
     Ok(reduced)
 }
 
-/// The features of some images: the trunk's stages, and a last one that has a row for each of them.
+/// Gathers the features of some images from the trunk's stages and a last stage of only their rows.
 fn gathered(
     outputs: Outputs,
     trunk: &[(usize, Pooled)],

@@ -1,6 +1,6 @@
-//! Average and maximum of each channel of a map that lies channels last, in one pass over it.
+//! Average and maximum of each channel of a channels-last map, in one pass over it.
 
-/// One row an image.
+/// Pooled features, one row per image.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(super) struct Pooled {
     /// `[images, channels]`
@@ -9,16 +9,16 @@ pub(super) struct Pooled {
     pub(super) maximum: Vec<f32>,
 }
 
-/// Pixels added up in f32 before they go into the f64 sum: few enough that nothing is lost.
-const PIXELS_OF_A_SUM: usize = 64;
+/// Pixels summed in f32 before they enter the f64 sum: few enough to lose nothing.
+const PIXELS_PER_PARTIAL_SUM: usize = 64;
 
-/// `map` is `[images, pixels, channels]`.
+/// Pools a map `[images, pixels, channels]`.
 pub(super) fn pool(map: &[f32], pixels: usize, channels: usize) -> Pooled {
     let mut pooled = Pooled::default();
     for image in map.chunks_exact((pixels * channels).max(1)) {
         let mut sum = vec![0.0f64; channels];
         let mut maximum = vec![f32::NEG_INFINITY; channels];
-        for part in image.chunks(PIXELS_OF_A_SUM * channels) {
+        for part in image.chunks(PIXELS_PER_PARTIAL_SUM * channels) {
             let mut partial = vec![0.0f32; channels];
             for pixel in part.chunks_exact(channels) {
                 for ((partial, maximum), value) in partial.iter_mut().zip(&mut maximum).zip(pixel) {
@@ -34,7 +34,7 @@ pub(super) fn pool(map: &[f32], pixels: usize, channels: usize) -> Pooled {
     pooled
 }
 
-/// As [`pool`], of codes that stand for `code * scale`.
+/// Pools as [`pool`] does, from codes that stand for `code * scale`.
 pub(super) fn pool_codes(map: &[u8], pixels: usize, channels: usize, scale: f32) -> Pooled {
     let mut pooled = Pooled::default();
     for image in map.chunks_exact((pixels * channels).max(1)) {
@@ -59,7 +59,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn averages_and_maxima_are_of_one_image_and_one_channel() {
+    fn pool_keeps_images_and_channels_apart() {
         // Two images of two pixels of two channels.
         let map = [1.0, -4.0, 3.0, -2.0, 10.0, 0.0, 20.0, 5.0];
         let pooled = pool(&map, 2, 2);
@@ -68,7 +68,7 @@ mod tests {
     }
 
     #[test]
-    fn codes_pool_as_the_numbers_they_stand_for() {
+    fn codes_pool_like_the_values_they_stand_for() {
         let codes: Vec<u8> = (0..4 * 130 * 8).map(|index| (index * 37 % 251) as u8).collect();
         let numbers: Vec<f32> = codes.iter().map(|code| f32::from(*code) * 0.5).collect();
         let (of_codes, of_numbers) = (pool_codes(&codes, 130, 8, 0.5), pool(&numbers, 130, 8));

@@ -4,11 +4,12 @@ use super::kernels;
 use crate::base::{DeviceId, Precision, PrecisionChoice, PrecisionError};
 
 impl PrecisionChoice {
-    /// Decides `auto` for the device: bf16 where the processor computes in it, fp16 on CUDA, else fp32. int8 is never
-    /// chosen by itself: its features differ enough to be asked for.
+    /// Resolves `auto`: fp16 on CUDA, bf16 where the processor computes in it, otherwise fp32.
+    ///
+    /// `auto` never chooses int8, whose features differ enough that it must be requested.
     ///
     /// # Errors
-    /// [`PrecisionError::NotHere`] for a precision that the device has not, or only slower than fp32.
+    /// [`PrecisionError::NotHere`] if the device lacks the precision or has it only slower than fp32.
     pub fn resolve(self, device: DeviceId) -> Result<Precision, PrecisionError> {
         let on_cuda = matches!(device, DeviceId::Cuda(_));
         let not_here = |precision, needs| Err(PrecisionError::NotHere { precision, needs });
@@ -31,7 +32,7 @@ impl PrecisionChoice {
     }
 }
 
-/// Whether the processor multiplies bf16 natively: elsewhere it is slower than fp32.
+/// Returns whether the processor multiplies bf16 natively; elsewhere it is slower than fp32.
 fn has_fast_bf16() -> bool {
     #[cfg(target_arch = "x86_64")]
     let native = std::is_x86_feature_detected!("avx512bf16");
@@ -45,7 +46,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_precision_that_the_device_has_not_is_refused_by_name() {
+    fn resolve_rejects_a_precision_the_device_lacks() {
         let resolve = |precision, device| PrecisionChoice(Some(precision)).resolve(device);
         assert!(matches!(
             resolve(Precision::Fp16, DeviceId::Cpu),

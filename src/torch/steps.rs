@@ -1,4 +1,4 @@
-//! The layers of a network made into something that runs, and run.
+//! Prepares the layers of a network to run, and runs them.
 
 use tch::{TchError, Tensor};
 
@@ -6,8 +6,10 @@ use super::kernels::{Convolution, Kernels};
 use crate::base::layers::{ConvSpec, Stage, Step};
 
 impl Step<ConvSpec> {
-    /// The step with every plan made into something that runs. `prepare` is told the side of the map that the
-    /// convolution reads; `side` is that of the step's input before and of its output after.
+    /// Returns the step with every spec turned into something that runs.
+    ///
+    /// `prepare` receives the side of the map that the convolution reads. `side` is the step's input
+    /// side before the call and its output side after it.
     pub(super) fn prepared<C, E>(
         &self,
         side: &mut usize,
@@ -16,8 +18,8 @@ impl Step<ConvSpec> {
         let before = *side;
         *side = self.side_after(before);
         let after = *side;
-        // A residual's second convolution reads what the first has made smaller.
-        self.try_map(&mut |plan| prepare(plan, if plan.adds.is_some() { after } else { before }))
+        // A residual's second convolution reads the first one's smaller output.
+        self.try_map(&mut |spec| prepare(spec, if spec.adds.is_some() { after } else { before }))
     }
 }
 
@@ -29,10 +31,10 @@ impl<C> Step<C> {
         Ok(match self {
             Self::Convolution(convolution) => Step::Convolution(map(convolution)?),
             Self::MaxPool(pool) => Step::MaxPool(*pool),
-            Self::Residual { conv1, conv2, around } => Step::Residual {
+            Self::Residual { conv1, conv2, shortcut } => Step::Residual {
                 conv1: map(conv1)?,
                 conv2: map(conv2)?,
-                around: around.as_ref().map(map).transpose()?,
+                shortcut: shortcut.as_ref().map(map).transpose()?,
             },
         })
     }
@@ -43,11 +45,11 @@ impl Step<Box<dyn Convolution>> {
         match self {
             Self::Convolution(convolution) => convolution.relu(x),
             Self::MaxPool(pool) => kernels.max_pool(x, *pool),
-            Self::Residual { conv1, conv2, around } => {
+            Self::Residual { conv1, conv2, shortcut } => {
                 let inner = conv1.relu(x)?;
-                let other = match around {
-                    Some(around) => around.linear(x)?,
-                    // Written over: nobody reads the block's input after this.
+                let other = match shortcut {
+                    Some(shortcut) => shortcut.linear(x)?,
+                    // May be overwritten: nothing reads the block's input after this.
                     None => x.shallow_clone(),
                 };
                 conv2.add_relu(&inner, other)

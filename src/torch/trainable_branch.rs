@@ -1,4 +1,4 @@
-//! The private layers of a deep head while they learn, with libtorch's gradients.
+//! The private layers of a deep head in training, with libtorch's gradients.
 
 use std::collections::BTreeMap;
 
@@ -9,33 +9,36 @@ use crate::base::{
     Architecture, BaseError, BranchPoint, BranchTensor, BranchWeights, layers::Step,
 };
 
-/// Convolutions that learn, from the weights that they are given. BatchNorm's statistics, scale and shift stay as they are,
-/// so that the same function is learnt as served.
+/// Convolutions in training, starting from given weights.
+///
+/// BatchNorm's statistics, scale and shift stay fixed, so training learns the function that is served.
 #[derive(Debug)]
 pub(super) struct TrainableBranch {
     branch: BranchPoint,
     steps: Vec<Step<TrainableConvolution>>,
-    /// Every tensor at the start; those of BatchNorm also at the end.
+    /// Every tensor at the start; those of BatchNorm never change.
     start: BTreeMap<String, BranchTensor>,
 }
 
 #[derive(Debug)]
 struct TrainableConvolution {
-    /// Of the weight among the tensors.
+    /// Name of the weight among the tensors.
     name: String,
     /// `[outputs, inputs, side, side]`
     weight: Tensor,
-    /// What BatchNorm multiplies each filter with, `[outputs, 1, 1, 1]`.
+    /// BatchNorm's factor for each filter, `[outputs, 1, 1, 1]`.
     scale: Tensor,
-    /// What it adds then, `[outputs]`.
+    /// What BatchNorm then adds, `[outputs]`.
     shift: Tensor,
     stride: i64,
     padding: i64,
 }
 
 impl TrainableBranch {
+    /// Starts from these weights.
+    ///
     /// # Errors
-    /// If the weights are not those of private layers of this architecture.
+    /// If the weights do not fit the private layers of this architecture.
     pub(super) fn new(
         architecture: Architecture,
         weights: &BranchWeights,
@@ -45,24 +48,24 @@ impl TrainableBranch {
         let values =
             |name: &str| weights.tensors.get(name).map_or(&[][..], |tensor| &tensor.values);
         let steps = stage.steps.iter().map(|step| {
-            step.try_map(&mut |plan| -> Result<TrainableConvolution, TchError> {
-                let name = format!("{}.weight", plan.name);
+            step.try_map(&mut |spec| -> Result<TrainableConvolution, TchError> {
+                let name = format!("{}.weight", spec.name);
                 let part = |part: &str| {
-                    let norm = plan.norm.as_deref().unwrap_or_default();
+                    let norm = spec.norm.as_deref().unwrap_or_default();
                     Tensor::f_from_slice(values(&format!("{norm}.{part}")))
                 };
                 let deviation = part("running_var")?.f_add_scalar(BATCH_NORM_EPSILON)?.f_sqrt()?;
                 let scale = part("weight")?.f_div(&deviation)?;
                 let shift = part("bias")?.f_sub(&part("running_mean")?.f_mul(&scale)?)?;
-                let shape = plan.weight_shape().map(|side| side as i64);
+                let shape = spec.weight_shape().map(|side| side as i64);
                 let weight = Tensor::f_from_slice(values(&name))?.f_view(shape)?;
                 Ok(TrainableConvolution {
                     weight: weight.f_set_requires_grad(true)?,
                     name,
                     scale: scale.f_view([-1, 1, 1, 1])?,
                     shift,
-                    stride: plan.stride as i64,
-                    padding: plan.side as i64 / 2,
+                    stride: spec.stride as i64,
+                    padding: spec.side as i64 / 2,
                 })
             })
         });
@@ -70,8 +73,9 @@ impl TrainableBranch {
         Ok(Self { branch: weights.branch, steps, start: weights.tensors.clone() })
     }
 
-    /// Average and maximum of each channel of the last map, `[N, channels]` each, for maps of the trunk
-    /// `[N, channels, height, width]`.
+    /// Returns average and maximum of each channel of the last map, `[N, channels]` each.
+    ///
+    /// `maps` come from the trunk, `[N, channels, height, width]`.
     pub(super) fn pooled(&self, maps: &Tensor) -> Result<(Tensor, Tensor), TchError> {
         let mut x = maps.shallow_clone();
         for step in &self.steps {
@@ -81,13 +85,13 @@ impl TrainableBranch {
         Ok((pixels.f_mean_dim(&[-1i64][..], false, None)?, pixels.f_amax([-1i64], false)?))
     }
 
-    /// What learns, by name, in a fixed order.
+    /// Returns the trained tensors by name, in a fixed order.
     pub(super) fn parameters(&self) -> Vec<(&str, &Tensor)> {
         let convolutions = self.steps.iter().flat_map(Step::convolutions);
         convolutions.map(|convolution| (convolution.name.as_str(), &convolution.weight)).collect()
     }
 
-    /// The layers as they are now.
+    /// Returns the layers as they are now.
     pub(super) fn weights(&self) -> Result<BranchWeights, TchError> {
         let mut tensors = self.start.clone();
         for (name, weight) in self.parameters() {
@@ -109,10 +113,10 @@ impl Step<TrainableConvolution> {
             Self::MaxPool(pool) => {
                 x.f_max_pool2d([pool.side; 2], [pool.stride; 2], [pool.padding; 2], [1, 1], false)
             }
-            Self::Residual { conv1, conv2, around } => {
+            Self::Residual { conv1, conv2, shortcut } => {
                 let inner = conv2.forward(&conv1.forward(x)?.f_relu()?)?;
-                let other = match around {
-                    Some(around) => around.forward(x)?,
+                let other = match shortcut {
+                    Some(shortcut) => shortcut.forward(x)?,
                     None => x.shallow_clone(),
                 };
                 inner.f_add(&other)?.f_relu()

@@ -1,4 +1,5 @@
-//! A deep head while it learns: private layers on maps of the trunk, then a linear classifier of standardised features.
+//! A deep head in training: private layers on the trunk's maps, then a linear classifier of
+//! standardised features.
 
 use std::collections::BTreeMap;
 
@@ -10,29 +11,29 @@ use super::{
 };
 use crate::base::{Architecture, BaseError, BranchTensor, BranchWeights, FeatureSet};
 
-/// Step sizes of Adam at the start of the cosine.
+/// Adam's learning rates at the start of the cosine schedule.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Rates {
     pub classifier: f64,
     pub convolutions: f64,
 }
 
-/// Rows to learn from or to judge.
+/// Rows to train on or to classify.
 #[derive(Debug, Default)]
 pub struct Rows {
     /// `[rows, channels, height, width]`
     pub maps: Vec<f32>,
-    /// `[rows, width]`: what the features have from below the branch; no width with `gap`.
+    /// `[rows, width]`: the features from below the branch; width 0 with `gap`.
     pub from_trunk: Vec<f32>,
     pub classes: Vec<i64>,
-    /// How much each row counts; 1 on average over all.
+    /// Weight of each row; 1 on average over all.
     pub weights: Vec<f32>,
 }
 
-/// The linear classifier from which a deep head starts, and the scaling of the features that it reads.
+/// The linear classifier that a deep head starts from, and the scaling of its features.
 #[derive(Debug, Clone, Copy)]
 pub struct LinearStart<'a> {
-    /// `[classes, width]`, of standardised features
+    /// `[classes, width]`, for standardised features
     pub weight: &'a [f64],
     /// `[classes]`
     pub bias: &'a [f64],
@@ -44,7 +45,7 @@ pub struct LinearStart<'a> {
     pub l2: f64,
 }
 
-/// Private layers and a classifier that learn together by Adam.
+/// Private layers and a classifier, trained together by Adam.
 #[derive(Debug)]
 pub struct TrainableHead {
     branch: TrainableBranch,
@@ -60,10 +61,10 @@ pub struct TrainableHead {
 }
 
 impl TrainableHead {
-    /// Starts from the linear classifier that was fitted on the features of these layers (LP-FT, Kumar et al. 2022).
+    /// Starts from a linear classifier fitted on these layers' features (LP-FT, Kumar et al. 2022).
     ///
     /// # Errors
-    /// If the weights are not those of private layers of this architecture, or libtorch fails.
+    /// If the weights do not fit the private layers of this architecture, or libtorch fails.
     pub fn new(
         architecture: Architecture,
         layers: &BranchWeights,
@@ -88,8 +89,9 @@ impl TrainableHead {
         Ok(Self { branch, set, map_shape, weight, bias, mean, deviation, l2, learners })
     }
 
-    /// One step down the gradient of the mean weighted cross-entropy plus `l2 / 2` times the squared weights of the
-    /// classifier; gives the cross-entropy before it. `number` counts from 1.
+    /// Takes one step and returns the cross-entropy before it; `number` counts from 1.
+    ///
+    /// The loss is the mean weighted cross-entropy plus `l2 / 2` times the classifier's squared weights.
     ///
     /// # Errors
     /// If libtorch fails.
@@ -104,7 +106,7 @@ impl TrainableHead {
         Ok(loss.f_double_value(&[])?)
     }
 
-    /// The class with the largest logit of each row.
+    /// Returns the class with the largest logit for each row.
     ///
     /// # Errors
     /// If libtorch fails.
@@ -130,7 +132,7 @@ impl TrainableHead {
         Ok(standardised.f_linear(&self.weight, Some(&self.bias))?)
     }
 
-    /// All that a step changes, by name: weights and what Adam remembers.
+    /// Returns everything that a step changes, by name: weights and Adam's moments.
     ///
     /// # Errors
     /// If libtorch fails.
@@ -144,27 +146,28 @@ impl TrainableHead {
         Ok(state.collect::<Result<_, TchError>>()?)
     }
 
-    /// Goes back to an earlier [`state`](Self::state); nothing is changed unless all of it is there.
+    /// Restores an earlier [`state`](Self::state); changes nothing unless it is complete.
     ///
     /// # Errors
     /// If a tensor is missing or has another shape.
     pub fn restore(&mut self, state: &BTreeMap<String, BranchTensor>) -> Result<(), BaseError> {
         let current: Vec<(String, Tensor)> =
             self.learners.iter().flat_map(Learner::state).collect();
-        let kept = current.iter().map(|(name, tensor)| {
-            let kept =
-                state.get(name).ok_or_else(|| TchError::Convert(format!("no tensor {name}")))?;
-            Tensor::f_from_slice(&kept.values)?.f_view_as(tensor)
+        let saved = current.iter().map(|(name, tensor)| {
+            let saved = state
+                .get(name)
+                .ok_or_else(|| TchError::Convert(format!("the saved state lacks tensor {name}")))?;
+            Tensor::f_from_slice(&saved.values)?.f_view_as(tensor)
         });
-        let kept = kept.collect::<Result<Vec<Tensor>, TchError>>()?;
+        let saved = saved.collect::<Result<Vec<Tensor>, TchError>>()?;
         let _guard = no_grad_guard();
-        for ((_, tensor), kept) in current.iter().zip(kept) {
-            tensor.shallow_clone().f_copy_(&kept)?;
+        for ((_, tensor), saved) in current.iter().zip(saved) {
+            tensor.shallow_clone().f_copy_(&saved)?;
         }
         Ok(())
     }
 
-    /// The private layers as they are now.
+    /// Returns the private layers as they are now.
     ///
     /// # Errors
     /// If libtorch fails.
@@ -172,7 +175,7 @@ impl TrainableHead {
         Ok(self.branch.weights()?)
     }
 
-    /// Weight `[classes, width]` and bias `[classes]` of the classifier of standardised features.
+    /// Returns the classifier's weight `[classes, width]` and bias `[classes]`, for standardised features.
     ///
     /// # Errors
     /// If libtorch fails.

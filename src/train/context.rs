@@ -1,9 +1,9 @@
-//! What every step of a training needs.
+//! The context that the steps of a training share.
 
 use super::{options::TrainOptions, progress::Event};
 use crate::base::Base;
 
-/// The settings, the base and whoever watches: first parameter of every step.
+/// The settings, the base and the observer: the first parameter of every step.
 pub(crate) struct TrainContext<'a> {
     pub(crate) options: &'a TrainOptions,
     pub(crate) base: &'a mut dyn Base,

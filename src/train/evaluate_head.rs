@@ -1,4 +1,4 @@
-//! Any head on any labelled pictures.
+//! Evaluation of any head on any labelled pictures.
 
 use std::path::PathBuf;
 
@@ -15,23 +15,23 @@ use super::{
 };
 use crate::{base::Base, head::HeadContent};
 
-/// Which head judges which pictures.
+/// Which head is evaluated, and on which pictures.
 #[derive(Debug, Clone)]
 pub struct EvaluateOptions {
     pub head: HeadContent,
     /// Folder of pictures, or a CSV or JSONL file that lists them.
     pub data: PathBuf,
-    /// Only the pictures of this part; `None`: all.
+    /// Only the pictures of this part, or all of them.
     pub part: Option<Part>,
-    /// Folder of the feature cache; without one nothing is kept.
+    /// Folder of the feature cache, if features are kept.
     pub cache: Option<PathBuf>,
 }
 
-/// Counts how the head answers for each picture.
+/// Classifies each picture with the head and counts the answers.
 ///
 /// # Errors
-/// A data set that cannot be read or has no such pictures, a label that the head does not know, another base than the
-/// head's, and whatever the base reports.
+/// Fails if the data set cannot be read or has no such pictures, has a label that the head does
+/// not know, if the base is not the head's, or if the base fails.
 pub fn evaluate_head(
     options: &EvaluateOptions,
     base: &mut dyn Base,
@@ -57,7 +57,7 @@ pub fn evaluate_head(
     let truths = dataset.pictures.iter().map(class_of).collect::<Result<Vec<usize>, _>>()?;
     observer(Event::Dataset { classes: &dataset.classes, pictures: dataset.pictures.len() });
     let views: Vec<View<'_>> = dataset.pictures.iter().map(View::unchanged).collect();
-    // The cache is of the base alone.
+    // The cache holds features of the shared base only.
     let cache = cache.as_deref().filter(|_| head.branch.is_none()).map(|root| {
         FeatureCache::new(root, base.identity(), base.arithmetic(), base.widths(), &head.preprocess)
     });

@@ -1,4 +1,5 @@
-//! The publishing gate: a head that is worse than the one that serves, beyond chance, is not published.
+//! The publishing gate: a head that is worse than the one that serves, beyond chance, is not
+//! published.
 
 use serde::Serialize;
 
@@ -40,8 +41,8 @@ pub struct Comparison {
     pub only_new_right: usize,
     /// Pictures on which only the head that serves is right.
     pub only_serving_right: usize,
-    /// How often chance alone would speak so much or more against the new head, were both equally good: the exact,
-    /// one-sided test of McNemar (1947).
+    /// How often chance alone would speak so much or more against the new head, were both equally
+    /// good: the exact, one-sided test of McNemar (1947).
     pub p_worse: f64,
 }
 

@@ -1,10 +1,19 @@
-//! Training: pictures to a published head.
+//! Training: from labelled pictures to a published head.
 //!
-//! [`train`] goes through it in order: [`data`] finds the pictures and keeps some back, [`features`] runs the frozen base once
-//! a picture or finds the result in its cache, [`linear`] picks feature set and penalty by cross-validation and fits a linear
-//! head, [`deep`] tries whether layers of the head's own are worth it, `evaluate` counts on the pictures kept back, the
-//! `gate` compares with the head that serves, and the store publishes. What can be refused is refused before the first
-//! forward pass.
+//! | module | does |
+//! |---|---|
+//! | `run` | runs a training: [`train`] calls the modules below in this order |
+//! | [`data`] | reads the pictures, and splits them into training and validation sets and folds |
+//! | [`features`] | runs the frozen base once per picture, with a cache on disk |
+//! | `training_set` | holds the pictures with their features, split and ready to learn from |
+//! | [`linear`] | chooses feature set and penalty by cross-validation and fits a linear head |
+//! | [`deep`] | trains private layers where that beats the linear head beyond chance |
+//! | `evaluate` | counts the head's answers on the validation pictures |
+//! | `gate` | compares the new head with the serving one before the store publishes it |
+//! | `evaluate_head` | evaluates any head on any labelled pictures, apart from a training |
+//! | `context`, `options`, `progress`, `error` | what a step takes, reports and returns |
+//!
+//! Invariant: every check that needs no forward pass runs before the first one.
 
 mod context;
 pub mod data;

@@ -1,4 +1,4 @@
-//! What to train, from what, and how.
+//! The settings of a training.
 
 use std::{collections::BTreeMap, path::PathBuf, str::FromStr, sync::Arc};
 
@@ -14,22 +14,22 @@ use crate::{
     image::Preprocess,
 };
 
-/// What to train, from what, and how.
+/// The settings of a training.
 #[derive(Debug, Clone)]
 pub struct TrainOptions {
     /// Folder of pictures, or a CSV or JSONL file that lists them.
     pub data: PathBuf,
     pub group_by: GroupBy,
     pub task: TaskName,
-    /// Folder of heads; made if it is missing.
+    /// Folder of heads; created if missing.
     pub heads: PathBuf,
     pub strategy: Strategy,
-    /// From where layers learn; `None`: all of the last layer.
+    /// First block that is trained; `None` means all of the last layer.
     pub unfreeze: Option<BranchPoint>,
-    /// The base's weights, from which layers start to learn; without them every head is linear.
+    /// The base's weights, from which private layers start; without them every head is linear.
     pub layers: Option<Arc<BaseWeights>>,
     pub fine_tune: FineTuneOptions,
-    /// `None`: whichever cross-validation finds better.
+    /// `None` means that cross-validation chooses.
     pub features: Option<FeatureSet>,
     pub preprocess: Preprocess,
     pub augment: Augment,
@@ -37,33 +37,34 @@ pub struct TrainOptions {
     pub good: Vec<String>,
     /// Probability that the winning class has to reach, 0 to 1.
     pub threshold: f32,
-    /// Share of the pictures that is kept back, 0 to 1, where the data does not say.
+    /// Share of the pictures for validation, 0 to 1, if the data set does not define the split.
     pub validation_share: f64,
-    /// Of the split, the folds and the order of training.
+    /// Seed of the split, the folds and the order of training.
     pub seed: u64,
     pub solver: Solver,
-    /// L2 strength, above 0; `None`: what cross-validation finds best.
+    /// L2 strength, above 0; `None` means that cross-validation chooses.
     pub l2: Option<f64>,
     pub class_weight: ClassWeight,
     pub adam: AdamOptions,
-    /// Publish a head that is worse than the one that serves, for this reason.
+    /// Why the head is published even if it is worse than the serving one.
     pub force_because: Option<String>,
-    /// Folder of the feature cache; without one nothing is kept.
+    /// Folder of the feature cache, if features are kept.
     pub cache: Option<PathBuf>,
     /// RFC 3339, in UTC.
     pub created_at: String,
-    /// Where the base's weights came from, for the record.
+    /// Where the base's weights came from, for the head's provenance.
     pub base_origin: Option<String>,
-    /// The settings in force, for the record.
+    /// The settings in force, for the head's provenance.
     pub command: BTreeMap<String, String>,
 }
 
+/// How a linear head is fitted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Solver {
-    /// The convex problem, to its one minimum.
+    /// L-BFGS, to the unique minimum of the convex problem.
     #[default]
     Lbfgs,
-    /// Steps on batches of pictures, stopped early; without a penalty.
+    /// Adam on mini-batches with early stopping, without a penalty.
     Adam,
 }
 

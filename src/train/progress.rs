@@ -1,4 +1,4 @@
-//! What happens while a head is trained, for whoever watches.
+//! Progress events and warnings of a training.
 
 use std::path::{Path, PathBuf};
 
@@ -12,9 +12,11 @@ use super::{
 };
 use crate::ids::{Digest, Version};
 
-/// What happens meanwhile, in this order: dataset, good, features, choice, epoch, maps, deep epoch, strategy, evaluated, gate,
-/// published; warnings at any time. Features come again for augmented views, epochs only with Adam, maps and deep epochs only
-/// where layers learn.
+/// A step of a training, as its observer sees it.
+///
+/// Order: dataset, good, features, choice, epoch, maps, deep epoch, strategy, evaluated, gate,
+/// published; warnings at any time. `Features` comes again for augmented views, `Epoch` only with
+/// Adam, `Maps` and `DeepEpoch` only if private layers are trained.
 #[derive(Debug, Clone, Serialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 pub enum Event<'a> {
@@ -24,22 +26,22 @@ pub enum Event<'a> {
     },
     Good {
         classes: &'a [String],
-        /// Nobody named them: they are called ok or good.
+        /// Whether they are good because their label is ok or good.
         by_name: bool,
     },
     Features {
         done: usize,
         total: usize,
-        /// Of those done, how many needed no forward pass.
+        /// How many of `done` needed no forward pass.
         cached: usize,
     },
     Choice(&'a Choice),
     Epoch(&'a Epoch),
-    /// Of the trunk, for fine-tuning.
+    /// Feature maps of the trunk, for fine-tuning.
     Maps {
         done: usize,
         total: usize,
-        /// Of those done, how many needed no forward pass.
+        /// How many of `done` needed no forward pass.
         cached: usize,
     },
     DeepEpoch(&'a DeepEpoch),
@@ -55,30 +57,31 @@ pub enum Event<'a> {
     Warning(Warning),
 }
 
-/// Something that does not stop the training and that a person should know.
+/// A problem that does not stop the training but that the user should know about.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, thiserror::Error)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Warning {
-    #[error("{path} was left out: {reason}")]
+    #[error("skipped {path}: {reason}")]
     Unreadable { path: PathBuf, reason: String },
-    #[error("{path} was left out: {reason}")]
+    #[error("skipped {path}: {reason}")]
     NoPicture { path: PathBuf, reason: String },
-    #[error("{path} was left out: it is the same picture as {first}")]
+    #[error("skipped {path}: same picture as {first}")]
     Repeated { path: PathBuf, first: PathBuf },
-    #[error("{path} was left out: it lies outside the class folders")]
+    #[error("skipped {path}: outside the class folders")]
     OutsideClasses { path: PathBuf },
-    #[error("{path} was left out: folders inside a class folder are not looked into")]
+    #[error("skipped {path}: folders inside a class folder are not read")]
     NestedFolder { path: PathBuf },
-    #[error(
-        "{pictures} pictures for test were left alone; `fine-tune evaluate` judges a head on them"
-    )]
+    #[error("skipped {pictures} test pictures; `fine-tune evaluate` evaluates a head on them")]
     LeftForTest { pictures: usize },
     #[error(
-        "features are not kept, the next run computes them again: cannot write into {path}: {reason}"
+        "cannot write the feature cache {path}: {reason}; the next run computes its features again"
     )]
     CacheNotWritten { path: PathBuf, reason: String },
-    #[error("a stopped training cannot go on where it was: cannot write into {path}: {reason}")]
+    #[error("cannot write a checkpoint into {path}: {reason}; a stopped training cannot resume")]
     NoCheckpoint { path: PathBuf, reason: String },
-    #[error("no class is good, so nothing will ever pass; name one with --good, known are {}", .known.join(", "))]
+    #[error(
+        "no class is good, so nothing will ever pass; name one with --good, known classes: {}",
+        .known.join(", ")
+    )]
     NothingPasses { known: Vec<String> },
 }

@@ -1,4 +1,4 @@
-//! A training from its beginning to its end.
+//! A whole training run, from the settings to the published head.
 
 use serde::Serialize;
 use serde_json::json;
@@ -24,7 +24,7 @@ use crate::{
     store::{HeadDraft, HeadStore, Published},
 };
 
-/// Labels that pass when nothing else is said, in any case.
+/// Labels that are good unless `--good` names others; letter case does not matter.
 const GOOD_BY_NAME: [&str; 2] = ["ok", "good"];
 
 /// How the classifier was fitted.
@@ -39,7 +39,7 @@ pub enum Fitted {
         best_epoch: Epoch,
         epochs: usize,
     },
-    /// Private layers and the classifier, from the minimum for this L2 on.
+    /// Private layers and the classifier, trained from the classifier's minimum at this L2.
     FineTuned {
         branch: String,
         l2: f64,
@@ -47,7 +47,7 @@ pub enum Fitted {
     },
 }
 
-/// A published head and how it came about.
+/// A published head and how it was made.
 #[derive(Debug, Clone)]
 pub struct Outcome {
     pub published: Published,
@@ -61,7 +61,8 @@ pub struct Outcome {
 
 /// Trains a head and publishes it as its task's next version.
 ///
-/// The same pictures, base and options give the same file but for `created_at`, the version and the gate's comparison.
+/// The same pictures, base and options yield the same file, except for `created_at`, the version
+/// and the gate's comparison.
 pub fn train(
     options: &TrainOptions,
     base: &mut dyn Base,
@@ -175,7 +176,7 @@ fn fit_linear(
     }
 }
 
-/// The pictures that training may look at.
+/// Reads the dataset and drops its test pictures.
 fn training_data(context: &mut TrainContext<'_>) -> Result<Dataset, TrainError> {
     let TrainOptions { data, group_by, .. } = context.options;
     let mut dataset =
@@ -216,15 +217,17 @@ fn good_classes(
     Ok(good)
 }
 
-/// A file is made and removed again: modes alone do not tell, and hours of computing are at stake.
+/// Checks that the heads folder is writable, by creating and removing a file in it.
+///
+/// Permission bits alone do not prove it, and a late failure would waste hours of computation.
 fn check_can_publish(options: &TrainOptions) -> Result<(), TrainError> {
     let folder = options.heads.join(options.task.as_str());
-    let tried = fs_err::create_dir_all(&folder)
+    let created = fs_err::create_dir_all(&folder)
         .and_then(|()| tempfile::Builder::new().prefix(".try-").tempfile_in(&folder));
-    tried.map(drop).map_err(|source| TrainError::HeadsFolder { folder, source })
+    created.map(drop).map_err(|source| TrainError::HeadsFolder { folder, source })
 }
 
-/// Lets the head that serves answer for the same pictures. `answers` are those of the new head.
+/// Compares `answers` of the new head with the serving head's on the same pictures.
 fn gate(
     context: &mut TrainContext<'_>,
     training_set: &TrainingSet<'_>,
@@ -246,7 +249,9 @@ fn gate(
     Ok(Gate::new(Some(comparison), force_because))
 }
 
-/// SHA-256 over label and content of every picture used, sorted; names of files do not count.
+/// Returns the SHA-256 over the sorted labels and contents of all pictures used.
+///
+/// File names do not enter it.
 fn dataset_digest<'a>(
     labels: &[String],
     pictures: impl Iterator<Item = &'a PictureFile>,

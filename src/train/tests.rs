@@ -13,7 +13,7 @@ use crate::{
 
 const WIDTHS: FeatureWidths = FeatureWidths { gap: 3, pyramid: 6 };
 
-/// `gap` is the mean colour, `pyramid` the mean colour twice. Counts what it is asked.
+/// A base whose `gap` is the mean colour and `pyramid` the mean colour twice; counts its images.
 struct MeanColour {
     identity: BaseIdentity,
     images_seen: usize,
@@ -55,7 +55,7 @@ impl Base for MeanColour {
         images: &[&PreparedImage],
         outputs: Outputs,
     ) -> Result<FeatureBatch, BaseError> {
-        // The small ones are references, which are computed every time.
+        // Small images are references, which are computed every time.
         self.images_seen += images.iter().filter(|image| image.side > REFERENCE_SIDE).count();
         if self.broken {
             return Err(BaseError::Device { detail: "unplugged".to_owned() });
@@ -70,7 +70,7 @@ impl Base for MeanColour {
     }
 }
 
-/// A folder with `data`, `heads` and `cache` in it.
+/// A folder with `data`, `heads` and `cache`, and a base.
 pub(crate) struct Workshop {
     folder: tempfile::TempDir,
     base: MeanColour,
@@ -83,7 +83,7 @@ impl Workshop {
         Self { folder, base: MeanColour::new() }
     }
 
-    /// Twelve light pictures named ok and twelve dark ones named dent.
+    /// Creates twelve light pictures labelled ok and twelve dark ones labelled dent.
     pub(crate) fn with_two_classes() -> Self {
         let workshop = Self::empty();
         for number in 0..12 {
@@ -158,7 +158,7 @@ pub(crate) fn content(outcome: &Outcome) -> HeadContent {
 }
 
 #[test]
-fn a_trained_head_judges_as_the_folders_say() {
+fn trained_head_classifies_as_its_folders_and_carries_references() {
     let mut workshop = Workshop::with_two_classes();
     let options = workshop.options();
     let outcome = workshop.train(&options).unwrap();
@@ -168,7 +168,7 @@ fn a_trained_head_judges_as_the_folders_say() {
         Head::load(&bytes, &options.task, 1, &workshop.base.identity, WIDTHS).unwrap();
     assert_eq!(head.judge(&[220.0; 3]).decision, Decision::Pass);
     assert_eq!(head.judge(&[30.0; 3]).decision, Decision::Reject);
-    // It takes pictures along, and this base gives for them what it gave.
+    // The head carries reference pictures, and the same base reproduces their features.
     let reference = to_install.reference;
     assert!(!reference.is_empty() && reference.len() <= MAX_REFERENCES);
     let pictures = reference.pictures(&head.preprocess);
@@ -179,7 +179,7 @@ fn a_trained_head_judges_as_the_folders_say() {
 }
 
 #[test]
-fn the_second_run_computes_nothing_whichever_features_it_wants_and_gives_the_next_version() {
+fn second_run_computes_nothing_and_publishes_the_next_version() {
     let mut workshop = Workshop::with_two_classes();
     let options = workshop.options();
     let first = workshop.train(&options).unwrap();
@@ -194,7 +194,7 @@ fn the_second_run_computes_nothing_whichever_features_it_wants_and_gives_the_nex
 }
 
 #[test]
-fn the_same_pictures_give_the_same_bytes_whatever_their_files_are_called() {
+fn head_depends_on_the_pictures_and_not_on_file_names() {
     let mut workshop = Workshop::with_two_classes();
     let options = workshop.options();
     let first = workshop.train(&options).unwrap();
@@ -208,14 +208,14 @@ fn the_same_pictures_give_the_same_bytes_whatever_their_files_are_called() {
 }
 
 #[test]
-fn files_that_are_no_pictures_are_named_and_the_rest_is_learned() {
+fn files_that_are_not_pictures_are_skipped_with_a_warning() {
     let mut workshop = Workshop::with_two_classes();
     workshop.write("ok/notes.txt", b"shift 3, camera cleaned");
     let png = fs::read(workshop.path("data/ok/1.png")).unwrap();
     workshop.write("dent/cut.png", &png[..png.len() / 2]);
     let options = workshop.options();
     let outcome = workshop.train(&options).unwrap();
-    let left_out: Vec<_> = outcome
+    let skipped: Vec<_> = outcome
         .warnings
         .iter()
         .filter_map(|warning| match warning {
@@ -230,13 +230,13 @@ fn files_that_are_no_pictures_are_named_and_the_rest_is_learned() {
             | Warning::NothingPasses { .. } => None,
         })
         .collect();
-    assert_eq!(left_out, ["cut.png", "notes.txt"]);
+    assert_eq!(skipped, ["cut.png", "notes.txt"]);
     assert_eq!(content(&outcome).evidence["pictures"]["ok"].as_object().unwrap().len(), 2);
     assert_eq!(outcome.warnings.len(), 2);
 }
 
 #[test]
-fn a_class_whose_files_turn_out_to_be_no_pictures_is_refused_and_nothing_is_published() {
+fn class_with_too_few_real_pictures_fails_and_publishes_nothing() {
     let mut workshop = Workshop::with_two_classes();
     workshop.picture("rust/1.png", 99);
     workshop.write("rust/2.png", b"not a picture");
@@ -247,7 +247,7 @@ fn a_class_whose_files_turn_out_to_be_no_pictures_is_refused_and_nothing_is_publ
 }
 
 #[test]
-fn a_folder_that_cannot_be_written_is_refused_before_anything_is_computed() {
+fn unwritable_heads_folder_fails_before_anything_is_computed() {
     let mut workshop = Workshop::with_two_classes();
     fs::write(workshop.path("heads"), b"a file where the folder should be").unwrap();
     let options = workshop.options();
@@ -256,7 +256,7 @@ fn a_folder_that_cannot_be_written_is_refused_before_anything_is_computed() {
 }
 
 #[test]
-fn a_cache_that_cannot_be_written_is_one_warning_and_no_failure() {
+fn unwritable_cache_causes_one_warning_and_no_failure() {
     let mut workshop = Workshop::with_two_classes();
     fs::write(workshop.path("cache"), b"a file where the folder should be").unwrap();
     let options = workshop.options();
@@ -269,7 +269,7 @@ fn a_cache_that_cannot_be_written_is_one_warning_and_no_failure() {
 }
 
 #[test]
-fn a_damaged_cache_entry_is_computed_again() {
+fn damaged_cache_entry_is_computed_again_and_replaced() {
     let mut workshop = Workshop::with_two_classes();
     let options = workshop.options();
     let first = workshop.train(&options).unwrap();
@@ -291,7 +291,7 @@ fn a_damaged_cache_entry_is_computed_again() {
 }
 
 #[test]
-fn a_base_that_fails_publishes_nothing() {
+fn failing_base_publishes_nothing() {
     let mut workshop = Workshop::with_two_classes();
     workshop.base.broken = true;
     let options = workshop.options();
@@ -300,7 +300,7 @@ fn a_base_that_fails_publishes_nothing() {
 }
 
 #[test]
-fn good_classes_are_those_named_or_else_those_called_ok_or_good() {
+fn good_classes_are_those_named_or_else_ok_and_good() {
     let mut workshop = Workshop::empty();
     for number in 0..3 {
         workshop.picture(&format!("OK/{number}.png"), 200 + number);
@@ -317,11 +317,11 @@ fn good_classes_are_those_named_or_else_those_called_ok_or_good() {
     assert_eq!(good(&[]).unwrap(), [true, false]);
     assert_eq!(good(&["scratch"]).unwrap(), [false, true]);
     let error = good(&["ok"]).unwrap_err().to_string();
-    assert!(error.contains("\"ok\"") && error.contains("known are OK, scratch"), "{error}");
+    assert!(error.contains("\"ok\"") && error.contains(": OK, scratch"), "{error}");
 }
 
 #[test]
-fn warns_when_nothing_will_ever_pass() {
+fn warns_if_no_class_is_good() {
     let mut workshop = Workshop::empty();
     for number in 0..3 {
         workshop.picture(&format!("rust/{number}.png"), 200 + number);
@@ -333,7 +333,7 @@ fn warns_when_nothing_will_ever_pass() {
 }
 
 #[test]
-fn the_file_says_what_was_measured_and_how_it_was_made() {
+fn head_file_carries_evidence_and_provenance() {
     let mut workshop = Workshop::empty();
     for number in 0..8 {
         let half = if number < 5 { "train" } else { "val" };
@@ -357,7 +357,7 @@ fn the_file_says_what_was_measured_and_how_it_was_made() {
 }
 
 #[test]
-fn events_come_as_lines_that_programs_can_read_and_progress_reaches_its_end() {
+fn events_serialise_as_documented_and_progress_completes() {
     let mut workshop = Workshop::with_two_classes();
     let mut lines = Vec::new();
     let options = workshop.options();
@@ -384,7 +384,7 @@ fn events_come_as_lines_that_programs_can_read_and_progress_reaches_its_end() {
 }
 
 #[test]
-fn adam_says_how_each_epoch_went() {
+fn adam_reports_every_epoch() {
     let mut workshop = Workshop::with_two_classes();
     let options = TrainOptions { solver: Solver::Adam, ..workshop.options() };
     let mut epochs = 0;
@@ -399,7 +399,7 @@ fn adam_says_how_each_epoch_went() {
 }
 
 #[test]
-fn both_feature_sets_are_tried_and_equal_ones_give_the_smaller() {
+fn both_feature_sets_are_tried_with_and_without_fixed_l2() {
     let mut workshop = Workshop::with_two_classes();
     let options = TrainOptions { features: None, ..workshop.options() };
     let outcome = workshop.train(&options).unwrap();
@@ -414,7 +414,7 @@ fn both_feature_sets_are_tried_and_equal_ones_give_the_smaller() {
 }
 
 #[test]
-fn too_few_pictures_to_try_anything_still_make_a_head() {
+fn too_few_pictures_to_cross_validate_still_make_a_head() {
     let mut workshop = Workshop::empty();
     for (path, grey) in
         [("ok/1.png", 200), ("ok/2.png", 210), ("dent/1.png", 10), ("dent/2.png", 20)]
@@ -428,7 +428,7 @@ fn too_few_pictures_to_try_anything_still_make_a_head() {
 }
 
 #[test]
-fn pictures_of_one_part_are_learned_or_judge_and_never_both() {
+fn group_is_never_in_both_train_and_validation() {
     let mut workshop = Workshop::empty();
     for part in 0..12u8 {
         for shot in 0..3 {
@@ -445,12 +445,12 @@ fn pictures_of_one_part_are_learned_or_judge_and_never_both() {
 }
 
 #[test]
-fn augmented_views_are_computed_once_and_teach_only() {
+fn augmented_views_are_cached_and_used_only_for_training() {
     let mut workshop = Workshop::with_two_classes();
     let options = TrainOptions { augment: Augment::Light, ..workshop.options() };
     let first = workshop.train(&options).unwrap();
-    let learned = 24 - first.evaluation.pictures;
-    let computed = 24 + learned * Augment::Light.views() as usize;
+    let training = 24 - first.evaluation.pictures;
+    let computed = 24 + training * Augment::Light.views() as usize;
     assert_eq!(workshop.base.images_seen, computed);
     let second = workshop.train(&options).unwrap();
     assert_eq!(workshop.base.images_seen, computed);
@@ -461,7 +461,7 @@ fn augmented_views_are_computed_once_and_teach_only() {
 }
 
 #[test]
-fn a_head_worse_than_the_one_that_serves_is_published_only_for_a_reason() {
+fn head_worse_than_the_serving_one_is_published_only_if_forced() {
     let mut workshop = Workshop::empty();
     for number in 0..40 {
         let half = if number % 2 == 0 { "train" } else { "val" };
@@ -471,7 +471,7 @@ fn a_head_worse_than_the_one_that_serves_is_published_only_for_a_reason() {
     let options = workshop.options();
     assert_eq!(workshop.train(&options).unwrap().gate.decision, GateDecision::NothingToCompare);
     assert_eq!(workshop.train(&options).unwrap().gate.decision, GateDecision::Passed);
-    // The same pictures to learn, each in the other class: everything it learns is wrong.
+    // The training pictures swap their classes, so everything the head learns is wrong.
     for number in (0..40).step_by(2) {
         workshop.picture(&format!("train/ok/{number}.png"), 20 + number * 2);
         workshop.picture(&format!("train/dent/{number}.png"), 150 + number * 2);
@@ -491,7 +491,7 @@ fn a_head_worse_than_the_one_that_serves_is_published_only_for_a_reason() {
 }
 
 #[test]
-fn the_head_that_serves_is_asked_through_its_own_preprocessing() {
+fn serving_head_is_compared_with_its_own_preprocessing() {
     let mut workshop = Workshop::with_two_classes();
     let options = workshop.options();
     workshop.train(&options).unwrap();
@@ -499,11 +499,11 @@ fn the_head_that_serves_is_asked_through_its_own_preprocessing() {
     let outcome = workshop.train(&TrainOptions { preprocess: stretch, ..options }).unwrap();
     let comparison = outcome.gate.comparison.unwrap();
     assert_eq!((comparison.only_new_right, comparison.only_serving_right), (0, 0));
-    assert_eq!(workshop.base.images_seen, 24 + 24, "the pictures kept back were already computed");
+    assert_eq!(workshop.base.images_seen, 24 + 24, "validation pictures are already in the cache");
 }
 
 #[test]
-fn a_list_of_pictures_says_what_is_learned_what_judges_and_what_counts_more() {
+fn list_of_pictures_assigns_labels_splits_and_weights() {
     let mut workshop = Workshop::with_two_classes();
     let mut list = "path,label,split,group,weight,comment\n".to_owned();
     for number in 0..12 {

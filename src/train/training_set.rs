@@ -1,4 +1,4 @@
-//! What a data set becomes: pictures with features, halves and folds, ready to learn from.
+//! A data set with its features, split into training and validation pictures.
 
 use serde_json::json;
 
@@ -21,27 +21,29 @@ use crate::{
     image::Preprocess,
 };
 
-/// Most folds of the cross-validation.
-const MOST_FOLDS: usize = 5;
+/// Maximum number of cross-validation folds.
+const MAX_FOLDS: usize = 5;
 
-/// A picture with its features and those of its augmented views.
-pub(crate) struct Learned {
-    pub(crate) picture: PictureFile,
-    /// The picture itself first.
+/// A training picture with the features of its views.
+pub(crate) struct TrainingPicture {
+    pub(crate) file: PictureFile,
+    /// The features of each view; the unchanged picture comes first.
     pub(crate) views: Vec<PictureFeatures>,
-    /// Of each view.
+    /// The number of each view, as in [`View::number`].
     pub(crate) numbers: Vec<u32>,
 }
 
-/// Pictures that are learned and pictures that judge.
+/// Training and validation pictures with their features.
 pub(crate) struct TrainingSet<'a> {
     pub(crate) classes: &'a [String],
-    pub(crate) train: Vec<Learned>,
+    pub(crate) train: Vec<TrainingPicture>,
     validation: Vec<(PictureFile, PictureFeatures)>,
 }
 
 impl<'a> TrainingSet<'a> {
-    /// Computes what the cache does not have. Files that turn out to be no pictures are left out with a warning.
+    /// Splits the data set and computes the features that the cache does not have.
+    ///
+    /// Files that turn out not to be pictures are skipped with a warning.
     pub(crate) fn gather(
         context: &mut TrainContext<'_>,
         dataset: &'a Dataset,
@@ -62,7 +64,13 @@ impl<'a> TrainingSet<'a> {
         let (mut train, mut validation) = (Vec::new(), Vec::new());
         for ((picture, row), part) in pictures.into_iter().zip(rows).zip(parts) {
             match part {
-                Part::Train => train.push(Learned { picture, views: vec![row], numbers: vec![0] }),
+                Part::Train => {
+                    train.push(TrainingPicture {
+                        file: picture,
+                        views: vec![row],
+                        numbers: vec![0],
+                    });
+                }
                 Part::Validation | Part::Test => validation.push((picture, row)),
             }
         }
@@ -77,16 +85,16 @@ impl<'a> TrainingSet<'a> {
         if numbers.is_empty() {
             return Ok(());
         }
-        let pictures = self.train.iter().map(|learned| &learned.picture);
-        let views: Vec<View<'_>> = pictures
+        let files = self.train.iter().map(|picture| &picture.file);
+        let views: Vec<View<'_>> = files
             .flat_map(|picture| numbers.clone().map(move |number| View { picture, number }))
             .collect();
         let mut rows = compute(context, &views, &options.preprocess)?.into_iter();
-        for learned in &mut self.train {
+        for picture in &mut self.train {
             for (number, row) in numbers.clone().zip(rows.by_ref()) {
                 if let Some(features) = row {
-                    learned.views.push(features);
-                    learned.numbers.push(number);
+                    picture.views.push(features);
+                    picture.numbers.push(number);
                 }
             }
         }
@@ -97,18 +105,18 @@ impl<'a> TrainingSet<'a> {
         self.classes
     }
 
-    /// All pictures used.
+    /// Returns the training pictures, then the validation pictures.
     pub(crate) fn pictures(&self) -> impl Iterator<Item = &PictureFile> {
         self.train
             .iter()
-            .map(|learned| &learned.picture)
+            .map(|picture| &picture.file)
             .chain(self.validation.iter().map(|(picture, _)| picture))
     }
 
     /// `{"<label>": {"train": n, "val": n}, ...}`
     pub(crate) fn pictures_per_class(&self, labels: &[String]) -> serde_json::Value {
         let per_class = labels.iter().enumerate().map(|(class, label)| {
-            let train = self.train.iter().filter(|learned| learned.picture.class == class).count();
+            let train = self.train.iter().filter(|picture| picture.file.class == class).count();
             let validation =
                 self.validation.iter().filter(|(picture, _)| picture.class == class).count();
             (label.clone(), json!({ "train": train, "val": validation }))
@@ -116,11 +124,11 @@ impl<'a> TrainingSet<'a> {
         per_class.collect::<serde_json::Map<_, _>>().into()
     }
 
-    /// Chooses on the pictures that are learned; the problem is that of the features that won.
+    /// Chooses features and L2 on the training pictures; returns the chosen features' problem.
     pub(crate) fn choose(&self, options: &TrainOptions) -> Option<(Choice, ConvexProblem)> {
         let sets = options.features.map_or(FeatureSet::ALL.to_vec(), |set| vec![set]);
-        let (count, way) = (self.classes.len(), options.class_weight);
-        let problem = |set| (set, ConvexProblem::new(&self.examples(set), count, way));
+        let (count, class_weight) = (self.classes.len(), options.class_weight);
+        let problem = |set| (set, ConvexProblem::new(&self.rows(set), count, class_weight));
         let mut problems: Vec<(FeatureSet, ConvexProblem)> =
             sets.into_iter().map(problem).collect();
         let choice = choose(&problems, self.folds(options.seed).as_ref(), options.l2)?;
@@ -128,21 +136,21 @@ impl<'a> TrainingSet<'a> {
         Some((choice, problems.swap_remove(chosen).1))
     }
 
-    /// Fits by Adam, which stops early by the pictures kept back.
+    /// Fits by Adam, with early stopping on the validation pictures.
     pub(crate) fn fit_by_adam(
         &self,
         context: &mut TrainContext<'_>,
         set: FeatureSet,
     ) -> Option<AdamFit> {
         let options = context.options;
-        let mut judges = Examples::default();
+        let mut validation = Examples::default();
         for (picture, features) in &self.validation {
-            judges.push(features.of(set), picture.class, 1.0);
+            validation.push(features.of(set), picture.class, 1.0);
         }
-        let train = self.examples(set);
+        let train = self.rows(set);
         fit_by_adam(
             &train,
-            &judges,
+            &validation,
             self.classes.len(),
             options.class_weight,
             &options.adam,
@@ -150,7 +158,9 @@ impl<'a> TrainingSet<'a> {
         )
     }
 
-    /// True and answered class of each picture kept back, by a head with or without layers of its own.
+    /// Returns the true and the answered class of each validation picture.
+    ///
+    /// With `branch`, the head's private layers compute the features anew.
     pub(crate) fn answers(
         &self,
         context: &mut TrainContext<'_>,
@@ -184,7 +194,9 @@ impl<'a> TrainingSet<'a> {
         self.validation.iter().map(|(picture, _)| View::unchanged(picture)).collect()
     }
 
-    /// What another head of this base answers for each picture kept back; `None` where its preprocessing cannot take it.
+    /// Returns the label that another head of this base gives each validation picture.
+    ///
+    /// `None` where that head's preprocessing cannot take the picture.
     pub(crate) fn answered_labels(
         &self,
         context: &mut TrainContext<'_>,
@@ -207,25 +219,25 @@ impl<'a> TrainingSet<'a> {
         Ok(rows.iter().map(|features| features.as_ref().map(label)).collect())
     }
 
-    /// One row a view; the views of a picture together weigh what the picture weighs.
-    fn examples(&self, set: FeatureSet) -> Examples {
-        let mut examples = Examples::default();
-        for Learned { picture, views, .. } in &self.train {
+    /// Returns one row per view; the views of a picture share its weight.
+    fn rows(&self, set: FeatureSet) -> Examples {
+        let mut rows = Examples::default();
+        for TrainingPicture { file, views, .. } in &self.train {
             for view in views {
-                examples.push(view.of(set), picture.class, picture.weight / views.len() as f32);
+                rows.push(view.of(set), file.class, file.weight / views.len() as f32);
             }
         }
-        examples
+        rows
     }
 
-    /// The views of a picture stand with it, and only the picture itself judges.
+    /// Returns the folds of the rows: views follow their picture, and only the picture is scored.
     fn folds(&self, seed: u64) -> Option<Folds> {
         let pictures: Vec<PictureFile> =
-            self.train.iter().map(|learned| learned.picture.clone()).collect();
-        let (of_pictures, count) = split::folds(&pictures, MOST_FOLDS, seed)?;
+            self.train.iter().map(|picture| picture.file.clone()).collect();
+        let (of_pictures, count) = split::folds(&pictures, MAX_FOLDS, seed)?;
         let (mut of_rows, mut judges) = (Vec::new(), Vec::new());
-        for (learned, fold) in self.train.iter().zip(of_pictures) {
-            for view in 0..learned.views.len() {
+        for (picture, fold) in self.train.iter().zip(of_pictures) {
+            for view in 0..picture.views.len() {
                 of_rows.push(fold);
                 judges.push(view == 0);
             }

@@ -1,4 +1,4 @@
-//! Whatever lies in the folder: the old head serves, and the reason can be read.
+//! Bad head files: the old head keeps serving, and the reason is listed.
 
 use std::{os::unix::fs::symlink, time::Duration};
 
@@ -22,27 +22,27 @@ async fn serving_version_one() -> TestServer {
 
 async fn version_that_answers(server: &TestServer) -> u64 {
     let mut client = server.classifier().await;
-    let response = client.classify(request(&["part"], plain(200))).await.expect("somebody answers");
+    let response = client.classify(request(&["part"], plain(200))).await.expect("a head answers");
     response.into_inner().verdicts[0].head_version
 }
 
-/// Puts the bytes as version 2 and checks that they are refused with this reason, and nothing else happens.
-async fn is_refused(bytes: &[u8], reason: &str) {
+/// Puts the bytes as version 2 and checks that only a rejection with this reason follows.
+async fn is_rejected(bytes: &[u8], reason: &str) {
     let server = serving_version_one().await;
     heads::put(&server.heads, "part", 2, bytes);
-    let refused = server.wait_for("part", 2, HeadState::Rejected).await;
-    assert!(refused.reason.contains(reason), "{reason:?} is not in {:?}", refused.reason);
+    let rejected = server.wait_for("part", 2, HeadState::Rejected).await;
+    assert!(rejected.reason.contains(reason), "{reason:?} is not in {:?}", rejected.reason);
     assert_eq!(version_that_answers(&server).await, 1);
     assert_eq!(server.metric("turret_head_reloads_total{result=\"refused\"}").await, Some(1.0));
     assert_eq!(server.get("/readyz").await.0, 200, "a bad head never makes a server unready");
-    // A good version after it serves.
+    // A good version that follows serves.
     heads::put(&server.heads, "part", 3, &version(3).to_bytes().unwrap());
     server.wait_for_serving("part", 3).await;
     assert_eq!(version_that_answers(&server).await, 3);
     assert_eq!(
         server.metric("turret_head_reloads_total{result=\"refused\"}").await,
         Some(1.0),
-        "a refused file is not tried again until it changes"
+        "a rejected file is not retried until it changes"
     );
 }
 
@@ -50,7 +50,7 @@ fn version(number: u64) -> HeadContent {
     heads::content(&heads::draft("part", number as f32), number)
 }
 
-/// Version 2 with other tensors under the same metadata.
+/// Returns version 2 with other tensors under the same metadata.
 fn with_tensors(tensors: &[NewTensor<'_>]) -> Vec<u8> {
     let bytes = version(2).to_bytes().unwrap();
     let metadata = TensorFile::parse(&bytes).unwrap().metadata.into_iter().collect();
@@ -58,22 +58,22 @@ fn with_tensors(tensors: &[NewTensor<'_>]) -> Vec<u8> {
 }
 
 #[tokio::test]
-async fn keeps_serving_old_head_when_new_file_is_truncated() {
+async fn old_head_keeps_serving_when_new_file_is_truncated() {
     let bytes = version(2).to_bytes().unwrap();
-    is_refused(&bytes[..bytes.len() - 7], "not a whole safetensors file").await;
+    is_rejected(&bytes[..bytes.len() - 7], "not a whole safetensors file").await;
 }
 
 #[tokio::test]
-async fn keeps_serving_old_head_when_new_file_is_empty_or_text() {
-    is_refused(b"", "not a whole safetensors file").await;
-    is_refused(b"<html>404 not found</html>", "not a whole safetensors file").await;
+async fn old_head_keeps_serving_when_new_file_is_empty_or_text() {
+    is_rejected(b"", "not a whole safetensors file").await;
+    is_rejected(b"<html>404 not found</html>", "not a whole safetensors file").await;
 }
 
 #[tokio::test]
-async fn refuses_shapes_that_would_broadcast() {
+async fn head_with_broadcastable_shapes_is_rejected() {
     let bias = NewTensor { name: "linear.bias", shape: &[2], values: &[0.0; 2] };
     let weight = NewTensor { name: "linear.weight", shape: &[2, 4], values: &[0.0; 8] };
-    is_refused(
+    is_rejected(
         &with_tensors(&[
             NewTensor { name: "linear.weight", shape: &[1, 4], values: &[0.0; 4] },
             bias,
@@ -81,12 +81,12 @@ async fn refuses_shapes_that_would_broadcast() {
         "linear.weight has shape [1, 4], expected [2, 4]",
     )
     .await;
-    is_refused(
+    is_rejected(
         &with_tensors(&[weight, NewTensor { name: "linear.bias", shape: &[1], values: &[0.0] }]),
         "linear.bias has shape [1], expected [2]",
     )
     .await;
-    is_refused(
+    is_rejected(
         &with_tensors(&[NewTensor { name: "linear.weight", shape: &[4], values: &[0.0; 4] }, bias]),
         "linear.weight has shape [4]",
     )
@@ -94,15 +94,15 @@ async fn refuses_shapes_that_would_broadcast() {
 }
 
 #[tokio::test]
-async fn refuses_a_head_for_features_of_another_width() {
+async fn head_for_features_of_another_width_is_rejected() {
     let weight = NewTensor { name: "linear.weight", shape: &[2, 512], values: &[0.0; 1024] };
     let bias = NewTensor { name: "linear.bias", shape: &[2], values: &[0.0; 2] };
-    is_refused(&with_tensors(&[weight, bias]), "it reads 512 gap features, this base gives 4")
+    is_rejected(&with_tensors(&[weight, bias]), "it reads 512 gap features, this base gives 4")
         .await;
 }
 
 #[tokio::test]
-async fn refuses_half_precision_rather_than_converting_it() {
+async fn half_precision_head_is_rejected_not_converted() {
     let bytes = version(2).to_bytes().unwrap();
     let metadata = TensorFile::parse(&bytes).unwrap().metadata;
     let (weight, bias) = ([0u8; 16], [0u8; 4]);
@@ -111,49 +111,50 @@ async fn refuses_half_precision_rather_than_converting_it() {
     };
     let tensors = [("linear.weight", half(&[2, 4], &weight)), ("linear.bias", half(&[2], &bias))];
     let bytes = safetensors::serialize(tensors, Some(metadata)).unwrap();
-    is_refused(&bytes, "linear.weight holds F16, expected F32").await;
+    is_rejected(&bytes, "linear.weight holds F16, expected F32").await;
 }
 
 #[tokio::test]
-async fn refuses_numbers_that_are_not_finite() {
+async fn head_with_non_finite_numbers_is_rejected() {
     let weight = NewTensor { name: "linear.weight", shape: &[2, 4], values: &[0.0; 8] };
     let bias = NewTensor { name: "linear.bias", shape: &[2], values: &[0.0, f32::NAN] };
-    is_refused(&with_tensors(&[weight, bias]), "linear.bias is not finite: element 1").await;
+    is_rejected(&with_tensors(&[weight, bias]), "linear.bias is not finite: element 1").await;
     let bias = NewTensor { name: "linear.bias", shape: &[2], values: &[0.0, f32::INFINITY] };
-    is_refused(&with_tensors(&[weight, bias]), "linear.bias is not finite: element 1").await;
+    is_rejected(&with_tensors(&[weight, bias]), "linear.bias is not finite: element 1").await;
     let huge = NewTensor { name: "linear.weight", shape: &[2, 4], values: &[f32::MAX; 8] };
     let bias = NewTensor { name: "linear.bias", shape: &[2], values: &[0.0; 2] };
-    is_refused(&with_tensors(&[huge, bias]), "overflows").await;
+    is_rejected(&with_tensors(&[huge, bias]), "overflows").await;
 }
 
 #[tokio::test]
-async fn refuses_a_head_of_another_base() {
+async fn head_of_another_base_is_rejected() {
     let content = HeadContent { base: heads::other_base(), ..version(2) };
-    is_refused(&content.to_bytes().unwrap(), "it was trained on base fake").await;
+    is_rejected(&content.to_bytes().unwrap(), "it was trained on base fake").await;
 }
 
-/// One picture of this red, with the features that the trainer's base is said to have given for it.
+/// Returns one picture of this red, with the features that the trainer's base allegedly computed.
 fn reference(red: u8, features: [f32; 4]) -> ReferenceSet {
     let pixels = [red, 0, 0].repeat((REFERENCE_SIDE * REFERENCE_SIDE) as usize);
     ReferenceSet { pixels, features: features.to_vec() }
 }
 
 #[tokio::test]
-async fn refuses_a_head_for_whose_pictures_this_base_gives_other_features() {
+async fn head_is_rejected_if_its_reference_features_differ_here() {
     let content = HeadContent { reference: reference(200, [0.5, 0.0, 0.0, 1.0]), ..version(2) };
-    is_refused(&content.to_bytes().unwrap(), "the features of its reference picture 1 are").await;
+    is_rejected(&content.to_bytes().unwrap(), "the features of its reference picture 1 are").await;
 }
 
 #[tokio::test]
-async fn refuses_a_head_of_another_arithmetic_that_judges_its_own_pictures_otherwise_here() {
-    // Here the red is 0.51 and wins; where it was trained it was 0.49.
+async fn head_of_another_arithmetic_is_rejected_if_its_verdicts_differ() {
+    // The red is 0.51 here and wins; it was 0.49 where the head was trained.
     let (reference, arithmetic) = (reference(130, [0.49, 0.0, 0.0, 1.0]), "bf16".to_owned());
     let content = HeadContent { reference, arithmetic, ..version(2) };
-    is_refused(&content.to_bytes().unwrap(), "is judged \"bright\" here and was \"dark\"").await;
+    is_rejected(&content.to_bytes().unwrap(), "is classified \"bright\" here and was \"dark\"")
+        .await;
 }
 
 #[tokio::test]
-async fn serves_a_head_whose_pictures_give_here_what_they_gave_where_it_was_trained() {
+async fn head_serves_if_its_reference_features_agree_here() {
     let server = serving_version_one().await;
     let exact = HeadContent { reference: reference(51, [0.2, 0.0, 0.0, 1.0]), ..version(2) };
     heads::put(&server.heads, "part", 2, &exact.to_bytes().unwrap());
@@ -165,32 +166,32 @@ async fn serves_a_head_whose_pictures_give_here_what_they_gave_where_it_was_trai
 }
 
 #[tokio::test]
-async fn refuses_a_head_that_moves_or_reuses_a_class_code() {
+async fn head_that_moves_or_reuses_a_class_code_is_rejected() {
     let mut moved = version(2);
     moved.classes[0].code = 7;
-    is_refused(
+    is_rejected(
         &moved.to_bytes().unwrap(),
         "class \"bright\" has code 7, but earlier versions gave it 1",
     )
     .await;
     let mut reused = version(2);
     reused.classes[1].label = "scratch".into();
-    is_refused(&reused.to_bytes().unwrap(), "class \"scratch\" takes code 2").await;
+    is_rejected(&reused.to_bytes().unwrap(), "class \"scratch\" takes code 2").await;
 }
 
 #[tokio::test]
-async fn refuses_a_file_whose_name_and_content_disagree() {
-    is_refused(
+async fn file_whose_name_and_content_disagree_is_rejected() {
+    is_rejected(
         &version(9).to_bytes().unwrap(),
         "it says it is version 9, but its file name says 2",
     )
     .await;
     let other_task = heads::content(&heads::draft("other", 2.0), 2);
-    is_refused(&other_task.to_bytes().unwrap(), "it is for task other").await;
+    is_rejected(&other_task.to_bytes().unwrap(), "it is for task other").await;
 }
 
 #[tokio::test]
-async fn serves_a_file_that_was_renamed_into_place_in_the_same_folder() {
+async fn file_renamed_into_place_in_its_folder_serves() {
     let server = serving_version_one().await;
     let waiting = server.heads.join("part/.upload");
     fs_err::write(&waiting, version(2).to_bytes().unwrap()).unwrap();
@@ -200,22 +201,22 @@ async fn serves_a_file_that_was_renamed_into_place_in_the_same_folder() {
 }
 
 #[tokio::test]
-async fn refuses_a_file_that_replaces_the_one_that_serves() {
+async fn file_that_replaces_the_serving_one_is_rejected() {
     let server = serving_version_one().await;
     let other = heads::content(&heads::draft("part", 5.0), 1);
     let waiting = server.heads.join("part/.upload");
     fs_err::write(&waiting, other.to_bytes().unwrap()).unwrap();
     fs_err::rename(&waiting, heads::path_of(&server.heads, "part", 1)).unwrap();
-    let refused = server.wait_for("part", 1, HeadState::Rejected).await;
-    assert!(refused.reason.contains("a version never changes"), "{}", refused.reason);
+    let rejected = server.wait_for("part", 1, HeadState::Rejected).await;
+    assert!(rejected.reason.contains("a version never changes"), "{}", rejected.reason);
     let listed: Vec<_> = server.list("part").await.into_iter().map(|head| head.state).collect();
     assert_eq!(listed, [HeadState::Serving as i32, HeadState::Rejected as i32]);
     assert_eq!(version_that_answers(&server).await, 1);
 }
 
 #[tokio::test]
-async fn follows_a_swapped_data_link_as_kubernetes_makes_it() {
-    // heads/part/00000001.safetensors -> ..data/00000001.safetensors, and ..data -> a dated folder.
+async fn swapped_kubernetes_data_link_is_followed() {
+    // heads/part/00000001.safetensors -> ..data/00000001.safetensors; ..data -> a dated folder.
     let builder = TestServer::builder().rescan(Duration::from_millis(100));
     let task = builder.heads().join("part");
     for (folder, versions) in [("..2026_01", 1..=1), ("..2026_02", 1..=2)] {
@@ -237,16 +238,16 @@ async fn follows_a_swapped_data_link_as_kubernetes_makes_it() {
     symlink("..data/00000002.safetensors", task.join("00000002.safetensors")).unwrap();
     server.wait_for_serving("part", 2).await;
     assert_eq!(version_that_answers(&server).await, 2);
-    // Version 1 is another file now, with the same content: nothing to refuse.
+    // Version 1 is another file now with the same content: nothing to reject.
     assert_eq!(server.metric("turret_head_reloads_total{result=\"refused\"}").await, Some(0.0));
 }
 
 #[tokio::test]
-async fn an_unreadable_task_folder_changes_nothing_and_is_listed_until_it_is_back() {
+async fn unreadable_task_folder_changes_nothing_and_is_listed() {
     let server = serving_version_one().await;
     let (task, aside) = (server.heads.join("part"), server.folder().join("aside"));
     fs_err::rename(&task, &aside).unwrap();
-    // Unreadable for root too: a link that leads to itself.
+    // A link to itself is unreadable even for root.
     symlink(&task, &task).unwrap();
     let listed = server.wait_for("part", 0, HeadState::Rejected).await;
     assert!(listed.reason.contains("failed to read directory") || !listed.reason.is_empty());
@@ -260,7 +261,7 @@ async fn an_unreadable_task_folder_changes_nothing_and_is_listed_until_it_is_bac
 }
 
 #[tokio::test]
-async fn a_lost_root_removes_nothing_and_new_heads_are_found_when_it_is_back() {
+async fn lost_heads_folder_removes_nothing_and_recovers() {
     let builder = TestServer::builder().rescan(Duration::from_millis(50));
     heads::publish(builder.heads(), &heads::draft("part", 1.0));
     let (server, _control) = builder.start_fake().await;
@@ -273,7 +274,7 @@ async fn a_lost_root_removes_nothing_and_new_heads_are_found_when_it_is_back() {
     heads::publish(&aside, &heads::draft("part", 2.0));
     fs_err::rename(&aside, &server.heads).unwrap();
     server.wait_for_serving("part", 2).await;
-    // And events reach the folder that is back.
+    // File events work again in the restored folder.
     heads::publish(&server.heads, &heads::draft("part", 3.0));
     server.wait_for_serving("part", 3).await;
     eventually("the folder is no longer listed", async || server.list("part").await.len() == 1)
@@ -281,7 +282,7 @@ async fn a_lost_root_removes_nothing_and_new_heads_are_found_when_it_is_back() {
 }
 
 #[tokio::test]
-async fn a_removed_task_folder_removes_nothing_and_an_emptied_one_withdraws_the_task() {
+async fn task_is_withdrawn_by_an_emptied_folder_not_a_removed_one() {
     let server = serving_version_one().await;
     let (task, aside) = (server.heads.join("part"), server.folder().join("aside"));
     fs_err::rename(&task, &aside).unwrap();
@@ -298,7 +299,7 @@ async fn a_removed_task_folder_removes_nothing_and_an_emptied_one_withdraws_the_
 }
 
 #[tokio::test]
-async fn goes_back_to_the_older_version_when_the_newest_file_is_taken_away() {
+async fn older_version_serves_again_when_newest_is_removed() {
     let server = serving_version_one().await;
     heads::publish(&server.heads, &heads::draft("part", 2.0));
     server.wait_for_serving("part", 2).await;
@@ -308,8 +309,8 @@ async fn goes_back_to_the_older_version_when_the_newest_file_is_taken_away() {
 }
 
 #[tokio::test]
-async fn heads_are_found_by_rescan_where_file_events_do_not_reach() {
-    // The root is a link into a folder that is swapped: the watch stays with the old folder.
+async fn rescan_finds_heads_where_file_events_do_not_reach() {
+    // The root is a link that is swapped to another folder: the watch stays with the old one.
     let builder = TestServer::builder().rescan(Duration::from_millis(50));
     let root = builder.heads().to_owned();
     let old = root.with_file_name("old");

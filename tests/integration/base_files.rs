@@ -1,17 +1,17 @@
-//! Base files: made from checkpoints, checked when read.
+//! Base files: imported from checkpoints, checked when loaded.
 
 use std::path::Path;
 
 use turret::base::{Architecture, BaseWeights, BatchNormStatistics, WeightsError};
 
-fn seeded() -> BaseWeights {
+fn random_base() -> BaseWeights {
     BaseWeights::random(Architecture::ResNet18, 3, BatchNormStatistics::Random)
 }
 
-/// What becomes of a tensor's shape; `None` leaves the tensor out.
+/// Maps a tensor's name and shape to its new shape; `None` leaves the tensor out.
 type Change = dyn Fn(&str, Vec<usize>) -> Option<Vec<usize>>;
 
-/// A ResNet18 checkpoint of zeros, some of its tensors changed.
+/// Writes a ResNet18 checkpoint of zeros with some tensors changed.
 fn checkpoint(folder: &Path, change: &Change) -> std::path::PathBuf {
     let path = folder.join("checkpoint.safetensors");
     let parameters = Architecture::ResNet18.parameters();
@@ -32,21 +32,21 @@ fn checkpoint(folder: &Path, change: &Change) -> std::path::PathBuf {
 }
 
 #[test]
-fn reads_back_what_it_wrote_and_a_base_file_can_be_imported_too() {
+fn base_file_round_trips_and_imports_too() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("base.safetensors");
-    seeded().save(&path).unwrap();
+    random_base().save(&path).unwrap();
     let loaded = BaseWeights::load(&path).unwrap();
-    assert_eq!(loaded.identity(), seeded().identity());
-    assert_eq!(BaseWeights::import(&path).unwrap().identity(), seeded().identity());
-    assert!(matches!(seeded().save(&path), Err(WeightsError::Exists { .. })));
+    assert_eq!(loaded.identity(), random_base().identity());
+    assert_eq!(BaseWeights::import(&path).unwrap().identity(), random_base().identity());
+    assert!(matches!(random_base().save(&path), Err(WeightsError::Exists { .. })));
 }
 
 #[test]
-fn tells_a_damaged_file_by_its_digest() {
+fn damaged_base_file_is_told_by_its_digest() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("base.safetensors");
-    seeded().save(&path).unwrap();
+    random_base().save(&path).unwrap();
     let mut bytes = fs_err::read(&path).unwrap();
     let last = bytes.len() - 3;
     bytes[last] ^= 1;
@@ -57,7 +57,7 @@ fn tells_a_damaged_file_by_its_digest() {
 }
 
 #[test]
-fn import_names_what_is_missing_too_many_or_of_another_shape() {
+fn import_names_a_missing_or_misshapen_tensor() {
     let folder = tempfile::tempdir().unwrap();
     let import = |change: &Change| {
         BaseWeights::import(&checkpoint(folder.path(), change))
@@ -78,7 +78,7 @@ fn import_names_what_is_missing_too_many_or_of_another_shape() {
 }
 
 #[test]
-fn the_bundled_base_is_a_whole_resnet34_of_at_most_24_mib() {
+fn bundled_base_is_a_whole_resnet34_of_at_most_24_mib() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("assets/base-textures.safetensors");
     assert_eq!(BaseWeights::load(&path).unwrap().architecture(), Architecture::ResNet34);
     assert!(fs_err::metadata(&path).unwrap().len() <= 24 << 20);

@@ -1,4 +1,4 @@
-//! Requests and their answers.
+//! `Classify` and `ClassifyStream`: requests and their answers.
 
 use tokio_stream::StreamExt;
 use tonic::{Code, Status};
@@ -41,7 +41,7 @@ async fn refusal(server: &TestServer, request: proto::ClassifyRequest) -> (Code,
 }
 
 #[tokio::test]
-async fn a_verdict_carries_decision_scores_codes_version_digest_and_times() {
+async fn verdict_carries_decision_scores_version_digest_and_times() {
     let (server, _control) = server_of(&["part"]).await;
     let published = heads::publish(&server.heads, &heads::draft("part", 3.0));
     server.wait_for_serving("part", 2).await;
@@ -76,7 +76,7 @@ async fn a_verdict_carries_decision_scores_codes_version_digest_and_times() {
     assert_eq!(
         scores,
         [("bright", 1, None), ("dark", 2, None)],
-        "highest first, no extras unasked"
+        "highest first, no extras unless asked for"
     );
     assert!(verdict.embedding.is_empty() && verdict.novelty.is_none() && verdict.error.is_none());
     let times = response.times.unwrap();
@@ -84,7 +84,7 @@ async fn a_verdict_carries_decision_scores_codes_version_digest_and_times() {
 }
 
 #[tokio::test]
-async fn decides_pass_reject_or_review_by_class_and_threshold() {
+async fn decision_follows_from_class_and_threshold() {
     let (server, _control) = server_of(&["part"]).await;
     let decision = async |red| {
         let response = ask(&server, request(&["part"], plain(red))).await.unwrap();
@@ -100,7 +100,7 @@ async fn decides_pass_reject_or_review_by_class_and_threshold() {
 }
 
 #[tokio::test]
-async fn several_tasks_are_answered_in_order_by_one_forward_pass() {
+async fn several_tasks_are_answered_in_order_by_one_pass() {
     let (server, control) = server_of(&["a", "b", "c"]).await;
     let response = ask(&server, request(&["c", "a", "b"], plain(100))).await.unwrap();
     let tasks: Vec<_> = response.verdicts.iter().map(|verdict| verdict.task.as_str()).collect();
@@ -113,7 +113,7 @@ async fn several_tasks_are_answered_in_order_by_one_forward_pass() {
 }
 
 #[tokio::test]
-async fn tasks_with_different_preprocessing_get_images_of_their_own_in_one_request() {
+async fn tasks_with_different_preprocessing_get_separate_images() {
     let builder = TestServer::builder();
     let mut other = heads::draft("other", 0.0);
     other.preprocess =
@@ -141,7 +141,7 @@ async fn logits_and_embedding_come_when_asked_for() {
 }
 
 #[tokio::test]
-async fn a_required_head_must_be_the_one_that_serves() {
+async fn required_head_must_be_the_serving_one() {
     let (server, _control) = server_of(&["part"]).await;
     let digest = server.list("part").await[0].digest.clone();
     let requiring = |required: &str| {
@@ -159,7 +159,7 @@ async fn a_required_head_must_be_the_one_that_serves() {
 }
 
 #[tokio::test]
-async fn every_mistake_in_a_request_has_a_code_a_reason_and_a_field() {
+async fn every_request_mistake_has_code_reason_and_field() {
     let (server, control) = server_of(&["bracket-left", "bracket-right"]).await;
     type Break = fn(&mut proto::ClassifyRequest);
     let mistakes: [(Break, Code, &str, &str); 14] = [
@@ -241,7 +241,7 @@ async fn every_mistake_in_a_request_has_a_code_a_reason_and_a_field() {
 }
 
 #[tokio::test]
-async fn a_failing_or_panicking_base_is_our_fault_and_the_server_goes_on() {
+async fn failing_or_panicking_base_is_internal_and_server_goes_on() {
     let (server, control) = server_of(&["part"]).await;
     for behaviour in [Behaviour::Fail, Behaviour::Panic] {
         control.behave(behaviour);
@@ -254,7 +254,7 @@ async fn a_failing_or_panicking_base_is_our_fault_and_the_server_goes_on() {
 }
 
 #[tokio::test]
-async fn liveness_fails_when_the_device_is_lost_and_comes_back_with_it() {
+async fn liveness_fails_while_the_device_is_lost() {
     let (server, control) = server_of(&["part"]).await;
     control.behave(Behaviour::Fail);
     for _ in 0..3 {
@@ -267,7 +267,7 @@ async fn liveness_fails_when_the_device_is_lost_and_comes_back_with_it() {
 }
 
 #[tokio::test]
-async fn a_stream_answers_each_request_and_a_failed_one_does_not_end_it() {
+async fn stream_answers_each_request_and_survives_failed_ones() {
     let (server, _control) = server_of(&["part"]).await;
     let requests: Vec<_> = (0..100u8)
         .map(|number| {

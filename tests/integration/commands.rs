@@ -1,9 +1,9 @@
-//! The programs from the command line: what they refuse, and what needs no base.
+//! The command line: refused commands, and subcommands that need no running base.
 
 use crate::support::process::{failure, fine_tune, small_data_set, success, turret};
 
 #[test]
-fn a_wrong_command_says_everything_that_is_wrong_and_exits_with_two() {
+fn wrong_command_lists_every_mistake_and_exits_with_two() {
     let (code, told) = failure(turret().args([
         "serve",
         "--listen",
@@ -32,17 +32,17 @@ fn a_wrong_command_says_everything_that_is_wrong_and_exits_with_two() {
 }
 
 #[test]
-fn settings_come_from_a_file_and_unknown_keys_are_mistakes() {
+fn unknown_key_in_the_config_file_is_a_mistake() {
     let folder = tempfile::tempdir().unwrap();
     let config = folder.path().join("turret.toml");
     fs_err::write(&config, "listen = '127.0.0.1:0'\nmax_batch = 4\n").unwrap();
     let (code, told) = failure(turret().args(["serve", "--config"]).arg(&config));
     assert_eq!(code, 2);
-    assert!(told.contains("unknown key \"max_batch\", perhaps \"max-batch\""), "{told}");
+    assert!(told.contains("unknown key \"max_batch\", did you mean \"max-batch\""), "{told}");
 }
 
 #[test]
-fn a_server_that_is_not_there_is_named_in_one_line() {
+fn unreachable_server_is_named() {
     let folder = tempfile::tempdir().unwrap();
     let picture = folder.path().join("p.png");
     fs_err::write(&picture, b"x").unwrap();
@@ -54,7 +54,7 @@ fn a_server_that_is_not_there_is_named_in_one_line() {
 }
 
 #[test]
-fn inspect_tells_what_a_base_is() {
+fn inspect_describes_a_base_and_rejects_other_files() {
     let folder = tempfile::tempdir().unwrap();
     let base = folder.path().join("base.safetensors");
     success(turret().args(["base", "random", "resnet18", "-o"]).arg(&base));
@@ -66,5 +66,5 @@ fn inspect_tells_what_a_base_is() {
             .arg(small_data_set(folder.path(), 1).join("dark/000.png")),
     );
     assert_eq!(code, 1);
-    assert!(told.contains("is no base file"), "{told}");
+    assert!(told.contains("is not a Turret base file"), "{told}");
 }

@@ -15,10 +15,10 @@ use crate::support::{
 
 const SWAPS: u64 = 1000;
 const CLIENTS: usize = 4;
-/// What the one number of a branch of the fake base takes.
+/// Bytes of a fake-base branch, which is one number.
 const ONE_BRANCH: u64 = 4;
 
-/// The logits of each task for a picture that is all `red`.
+/// Returns the logits of each task for a plain picture of this red.
 async fn logits(server: &TestServer, tasks: &[&str], red: u8) -> Vec<Vec<f32>> {
     let mut request = request(tasks, plain(red));
     request.want = vec![proto::Extra::Logits.into()];
@@ -37,7 +37,7 @@ fn near(found: &[f32], expected: [f32; 2]) -> bool {
 }
 
 #[tokio::test]
-async fn every_head_of_a_mixed_request_reads_its_own_layers_features() {
+async fn heads_of_a_mixed_request_read_their_own_layers_features() {
     let builder = TestServer::builder();
     heads::publish(builder.heads(), &heads::draft("linear", 1.0));
     heads::publish(builder.heads(), &heads::deep_draft("twice", 1.0, 2.0));
@@ -47,7 +47,7 @@ async fn every_head_of_a_mixed_request_reads_its_own_layers_features() {
     for (logits, offset) in found.iter().zip([2.0, 1.0, 3.0]) {
         assert!(near(logits, [2.0 + offset, 5.0 + offset]), "{logits:?} for {offset}");
     }
-    // Alone, where nothing of the base's own is wanted.
+    // Alone, where the base's own features are not needed.
     assert!(near(&logits(&server, &["thrice"], 51).await[0], [5.0, 8.0]));
     let listed = server.list("").await;
     let branches: Vec<(&str, &str)> =
@@ -57,22 +57,22 @@ async fn every_head_of_a_mixed_request_reads_its_own_layers_features() {
 }
 
 #[tokio::test]
-async fn a_deep_head_beyond_the_budget_is_refused_and_serves_when_another_is_withdrawn() {
+async fn deep_head_beyond_the_budget_waits_until_another_is_withdrawn() {
     let builder = TestServer::builder()
         .engine(|engine| engine.deep_head_budget = ONE_BRANCH)
         .rescan(Duration::from_millis(20));
     heads::publish(builder.heads(), &heads::deep_draft("first", 1.0, 2.0));
     let (server, control) = builder.start_fake().await;
     heads::publish(&server.heads, &heads::deep_draft("second", 1.0, 3.0));
-    let refused = server.wait_for("second", 1, HeadState::Rejected).await;
+    let rejected = server.wait_for("second", 1, HeadState::Rejected).await;
     assert!(
-        refused.reason.contains("take 4 bytes") && refused.reason.contains("--deep-head-budget"),
+        rejected.reason.contains("take 4 bytes") && rejected.reason.contains("--deep-head-budget"),
         "{}",
-        refused.reason
+        rejected.reason
     );
     assert!(
         near(&logits(&server, &["first"], 51).await[0], [4.0, 7.0]),
-        "what serves goes on serving"
+        "the serving head goes on serving"
     );
     fs::remove_file(heads::path_of(&server.heads, "first", 1)).unwrap();
     server.wait_for_serving("second", 1).await;
@@ -82,7 +82,7 @@ async fn a_deep_head_beyond_the_budget_is_refused_and_serves_when_another_is_wit
 }
 
 #[tokio::test]
-async fn layers_that_the_base_does_not_take_are_refused_with_its_reason() {
+async fn layers_that_the_base_refuses_reject_the_head() {
     let builder = TestServer::builder();
     heads::publish(builder.heads(), &heads::draft("part", 1.0));
     let (server, control) = builder.start_fake().await;
@@ -90,15 +90,19 @@ async fn layers_that_the_base_does_not_take_are_refused_with_its_reason() {
     let tensors = [("layer4.other".to_owned(), BranchTensor { shape: vec![1], values: vec![1.0] })];
     draft.branch.as_mut().unwrap().tensors = tensors.into();
     heads::publish(&server.heads, &draft);
-    let refused = server.wait_for("part", 2, HeadState::Rejected).await;
-    assert!(refused.reason.contains("cannot run here"), "{}", refused.reason);
+    let rejected = server.wait_for("part", 2, HeadState::Rejected).await;
+    assert!(rejected.reason.contains("cannot run here"), "{}", rejected.reason);
     assert!(near(&logits(&server, &["part"], 51).await[0], [3.0, 6.0]));
     assert_eq!(control.branches(), (0, 0));
-    assert_eq!(server.metric("turret_deep_head_bytes").await, Some(0.0), "its room is free again");
+    assert_eq!(
+        server.metric("turret_deep_head_bytes").await,
+        Some(0.0),
+        "its memory is free again"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_thousand_swaps_of_a_deep_head_under_load_fail_nobody_and_leave_nothing() {
+async fn deep_head_swaps_under_load_fail_no_request_and_leak_nothing() {
     let builder = TestServer::builder().rescan(Duration::from_millis(20));
     let version = |version: u64| {
         let draft = heads::deep_draft("part", 1.0, version as f32);
@@ -107,7 +111,7 @@ async fn a_thousand_swaps_of_a_deep_head_under_load_fail_nobody_and_leave_nothin
     heads::put(builder.heads(), "part", 1, &version(1));
     let (server, control) = builder.start_fake().await;
     let clients: Vec<_> =
-        (0..CLIENTS).map(|_| tokio::spawn(ask_until_the_last_version(server.grpc))).collect();
+        (0..CLIENTS).map(|_| tokio::spawn(classify_until_the_last_version(server.grpc))).collect();
     for number in 2..=SWAPS {
         heads::put(&server.heads, "part", number, &version(number));
         tokio::task::yield_now().await;
@@ -124,7 +128,7 @@ async fn a_thousand_swaps_of_a_deep_head_under_load_fail_nobody_and_leave_nothin
     assert_eq!(server.metric("turret_head_reloads_total{result=\"refused\"}").await, Some(0.0));
 }
 
-async fn ask_until_the_last_version(address: std::net::SocketAddr) {
+async fn classify_until_the_last_version(address: std::net::SocketAddr) {
     let mut client =
         proto::classifier_client::ClassifierClient::connect(format!("http://{address}"))
             .await

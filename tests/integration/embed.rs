@@ -1,4 +1,4 @@
-//! Features over gRPC, for training on the server's device.
+//! `Embed`: features over gRPC, for training on the server's device.
 
 use turret::grpc::proto;
 
@@ -28,7 +28,7 @@ async fn answers(
 }
 
 #[tokio::test]
-async fn every_picture_gets_its_features_with_what_they_mean() {
+async fn every_picture_gets_features_with_base_and_arithmetic() {
     let (server, _control) = TestServer::builder().start_fake().await;
     let reds = [51, 102, 255];
     let requests = reds.map(|red| embed(&format!("{red:03}"), plain(red), ""));
@@ -51,7 +51,7 @@ async fn every_picture_gets_its_features_with_what_they_mean() {
 }
 
 #[tokio::test]
-async fn a_picture_that_cannot_be_read_is_answered_and_the_others_too() {
+async fn undecodable_picture_is_answered_and_so_are_the_others() {
     let (server, _control) = TestServer::builder().start_fake().await;
     let requests = vec![
         embed("a", b"no picture".to_vec(), ""),

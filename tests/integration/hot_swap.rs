@@ -1,4 +1,4 @@
-//! Heads are swapped while the server answers.
+//! Heads are swapped while the server answers requests.
 
 use std::{
     collections::HashMap,
@@ -17,7 +17,7 @@ const VERSIONS: u64 = 200;
 const CLIENTS: usize = 8;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn no_request_fails_and_no_answer_mixes_versions_while_two_hundred_are_published() {
+async fn swaps_fail_no_request_and_mix_no_versions() {
     let builder = TestServer::builder();
     // Every version has labels and logits of its own.
     let draft = |version: u64| {
@@ -37,12 +37,12 @@ async fn no_request_fails_and_no_answer_mixes_versions_while_two_hundred_are_pub
     let clients: Vec<_> = (0..CLIENTS)
         .map(|number| {
             let (address, digests) = (server.grpc, digests.clone());
-            tokio::spawn(ask_until_the_last_version(address, number as u8, digests))
+            tokio::spawn(classify_until_the_last_version(address, number as u8, digests))
         })
         .collect();
     for version in 2..=VERSIONS {
         record(heads::publish(&server.heads, &draft(version)));
-        // Answers come between versions, whatever the machine's speed.
+        // Lets answers come between versions, whatever the machine's speed.
         tokio::task::yield_now().await;
     }
     let mut answers = 0;
@@ -54,8 +54,8 @@ async fn no_request_fails_and_no_answer_mixes_versions_while_two_hundred_are_pub
     assert_eq!(server.metric("turret_heads_serving").await, Some(1.0));
 }
 
-/// Number of answers; panics on the first failure or mix.
-async fn ask_until_the_last_version(
+/// Returns the number of answers; panics on the first failure or mix of versions.
+async fn classify_until_the_last_version(
     address: std::net::SocketAddr,
     red: u8,
     digests: Arc<Mutex<HashMap<u64, String>>>,
@@ -73,7 +73,7 @@ async fn ask_until_the_last_version(
         let version = verdict.head_version;
         assert!(version >= newest_seen, "version {version} after {newest_seen}");
         newest_seen = version;
-        // The publisher may not have written down the newest yet.
+        // The publisher may not have recorded the newest yet.
         if let Some(digest) = digests.lock().unwrap().get(&version) {
             assert_eq!(verdict.head_digest, *digest);
         }
@@ -94,14 +94,14 @@ async fn ask_until_the_last_version(
 }
 
 #[tokio::test]
-async fn a_restarted_server_comes_up_with_what_its_peer_serves() {
+async fn restarted_server_serves_what_its_peer_serves() {
     let builder = TestServer::builder();
     let root = builder.heads().to_owned();
     heads::publish(&root, &heads::draft("part", 1.0));
     let (server, _control) = builder.start_fake().await;
     heads::publish(&root, &heads::draft("part", 2.0));
     server.wait_for_serving("part", 2).await;
-    // Moves a code: refused by the server that knows version 2.
+    // Moves a class code, so the server that knows version 2 rejects it.
     let mut moved = heads::content(&heads::draft("part", 3.0), 3);
     moved.classes[0].code = 2;
     moved.classes[1].code = 1;
@@ -134,7 +134,7 @@ fn copy_folder(from: &std::path::Path, to: &std::path::Path) {
 }
 
 #[tokio::test]
-async fn watchers_are_told_of_every_change_in_order() {
+async fn watchers_see_every_change_in_order() {
     let builder = TestServer::builder();
     heads::publish(builder.heads(), &heads::draft("part", 1.0));
     let (server, _control) = builder.start_fake().await;

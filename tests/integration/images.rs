@@ -1,4 +1,4 @@
-//! Pictures that harm, and pictures as cameras send them.
+//! Hostile pictures, and pictures as cameras send them.
 
 use std::io::Cursor;
 
@@ -30,7 +30,7 @@ fn as_file(picture: &RgbImage, format: ImageFormat) -> Vec<u8> {
     bytes.into_inner()
 }
 
-/// A PNG whose header promises more than memory holds; its checksums are right.
+/// Returns a PNG whose header promises more than memory holds, with valid checksums.
 fn bomb(width: u32, height: u32) -> Vec<u8> {
     let mut bytes = as_file(&RgbImage::new(1, 1), ImageFormat::Png);
     bytes[16..20].copy_from_slice(&width.to_be_bytes());
@@ -49,12 +49,12 @@ fn crc32(bytes: &[u8]) -> u32 {
 }
 
 #[tokio::test]
-async fn harmful_pictures_are_refused_and_the_server_goes_on() {
+async fn hostile_pictures_are_refused_and_the_server_goes_on() {
     let server = server().await;
     let mut client = server.classifier().await;
     let jpeg = include_bytes!("../data/baseline.jpg");
     let png = plain(9);
-    let harmful: [(&str, Vec<u8>); 8] = [
+    let hostile: [(&str, Vec<u8>); 8] = [
         ("a bomb", bomb(50_000, 50_000)),
         ("a larger bomb", bomb(2_147_483_647, 2_147_483_647)),
         ("nothing", Vec::new()),
@@ -64,7 +64,7 @@ async fn harmful_pictures_are_refused_and_the_server_goes_on() {
         ("a jpeg without its end", jpeg[..jpeg.len() - 8].to_vec()),
         ("a png cut in the middle", png[..png.len() / 2].to_vec()),
     ];
-    for (name, bytes) in harmful {
+    for (name, bytes) in hostile {
         let status = client.classify(encoded(&bytes)).await.expect_err(name);
         assert_eq!(status.code(), Code::InvalidArgument, "{name}: {status:?}");
         let field = status
@@ -77,7 +77,7 @@ async fn harmful_pictures_are_refused_and_the_server_goes_on() {
 }
 
 #[tokio::test]
-async fn every_format_is_told_by_its_content_and_gives_the_same_answer() {
+async fn formats_are_told_by_content_and_give_equal_answers() {
     let server = server().await;
     let mut client = server.classifier().await;
     let picture = RgbImage::from_pixel(32, 32, Rgb([200, 60, 30]));
@@ -113,7 +113,7 @@ async fn every_format_is_told_by_its_content_and_gives_the_same_answer() {
 }
 
 #[tokio::test]
-async fn a_five_megapixel_camera_frame_fits_a_message() {
+async fn five_megapixel_frame_fits_a_message() {
     let server = server().await;
     let (width, height, stride) = (2448u32, 2048u32, 2464u32);
     let pixels = vec![200u8; (stride * height) as usize].into();
@@ -129,7 +129,7 @@ async fn a_five_megapixel_camera_frame_fits_a_message() {
 }
 
 #[tokio::test]
-async fn a_message_over_the_limit_is_refused_with_both_numbers() {
+async fn message_over_the_limit_is_refused_naming_the_limit() {
     let server = server().await;
     let mut client = server.classifier().await;
     let status = client.classify(encoded(&vec![0; 65 << 20])).await.unwrap_err();
@@ -139,7 +139,7 @@ async fn a_message_over_the_limit_is_refused_with_both_numbers() {
 }
 
 #[tokio::test]
-async fn a_region_is_judged_as_if_it_were_the_picture() {
+async fn region_is_classified_as_if_it_were_the_picture() {
     let server = server().await;
     let mut picture = RgbImage::from_pixel(100, 80, Rgb([0, 0, 0]));
     for (x, y) in (60..90).flat_map(|x| (10..30).map(move |y| (x, y))) {

@@ -1,21 +1,32 @@
-//! Imports point down: the table of layers in `src/lib.rs`, kept true.
+//! Keeps the sources in shape: imports point down, as the table of layers in `src/lib.rs` says, and
+//! files and comments stay within their limits.
 
-use std::path::{Path, PathBuf};
+mod sources;
+
+use sources::{
+    all_files, files_below, files_of, library_modules, modules_used, names_crate, source,
+    without_tests,
+};
 
 const WORDS: &[&str] = &["ids", "error", "metrics", "tensor_file", "atomic_file"];
 
-/// A module, what it may use of ours beside the words, and the crates it must never name.
+/// A module, the modules it may use beside [`WORDS`], and the crates it must never name.
 struct Layer {
     module: &'static str,
     may_use: &'static [&'static str],
     never: &'static [&'static str],
 }
 
-/// Only this module names libtorch.
+/// The only module that names libtorch.
 const TORCH: &str = "torch";
 const LIBTORCH_CRATES: [&str; 2] = ["tch", "torch_sys"];
-/// Where else `torch` is used: private layers learn in libtorch.
+/// The only other place that uses `torch`: fine-tuning runs in libtorch.
 const USES_TORCH: &str = "train/deep";
+
+/// Longest file, in lines.
+const MAX_LINES: usize = 500;
+/// Widest comment, in columns, as `max_width` in rustfmt.toml.
+const MAX_COLUMNS: usize = 100;
 
 const ASYNC: &[&str] = &["tokio", "tonic", "notify"];
 
@@ -38,7 +49,7 @@ const LAYERS: &[Layer] = &[
         never: &["tonic"],
     },
     Layer { module: "train", may_use: &["image", "base", "head", "store"], never: ASYNC },
-    // The words of layer 1 that a request is parsed into, never their files or tensors.
+    // Requests are parsed into the words of layer 1, never into their files or tensors.
     Layer {
         module: "grpc",
         may_use: &["image", "base", "head", "registry", "engine"],
@@ -51,72 +62,12 @@ const LAYERS: &[Layer] = &[
     },
 ];
 
-fn source() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("src")
-}
-
-/// Every file of a module, tests inside it included, with its text.
-fn files_of(module: &str) -> Vec<(PathBuf, String)> {
-    let mut waiting = vec![source().join(format!("{module}.rs")), source().join(module)];
-    let mut files = Vec::new();
-    while let Some(path) = waiting.pop() {
-        if path.is_dir() {
-            waiting.extend(fs_err::read_dir(&path).unwrap().map(|entry| entry.unwrap().path()));
-        } else if path.exists() {
-            let text = fs_err::read_to_string(&path).unwrap();
-            files.push((path, text));
-        }
-    }
-    assert!(!files.is_empty(), "there is no module {module}");
-    files
-}
-
-/// The part of a file before its tests: those may use what they like.
-fn without_tests(text: &str) -> &str {
-    text.split("#[cfg(test)]\nmod tests {").next().unwrap_or(text)
-}
-
-/// The modules of ours that a text names after `crate::`, alone or in braces.
-fn modules_used(text: &str) -> Vec<String> {
-    let mut used = Vec::new();
-    for (start, _) in text.match_indices("crate::") {
-        let rest = &text[start + "crate::".len()..];
-        if let Some(list) = rest.strip_prefix('{') {
-            let mut depth = 0usize;
-            let mut word = String::new();
-            for character in list.chars() {
-                match character {
-                    '{' => depth += 1,
-                    '}' if depth == 0 => break,
-                    '}' => depth -= 1,
-                    ',' => word.clear(),
-                    ':' | ' ' | '\n' => {}
-                    letter if depth == 0 => word.push(letter),
-                    _ => {}
-                }
-                if depth == 0 && character == ':' && !word.is_empty() {
-                    used.push(std::mem::take(&mut word));
-                }
-            }
-        } else {
-            used.push(rest.chars().take_while(|c| c.is_ascii_lowercase() || *c == '_').collect());
-        }
-    }
-    used
-}
-
-/// Whether the text names this crate at the start of a path.
-fn names_crate(text: &str, name: &str) -> bool {
-    let path_start = format!("{name}::");
-    text.match_indices(&path_start).any(|(start, _)| {
-        !text[..start].ends_with(|c: char| c.is_alphanumeric() || c == '_' || c == ':')
-    })
-}
+/// Modules above all layers.
+const PROGRAM: [&str; 2] = ["config", "server"];
 
 #[test]
 fn imports_point_down_only() {
-    let all: Vec<&str> =
-        LAYERS.iter().map(|layer| layer.module).chain(["config", "server"]).collect();
+    let all: Vec<&str> = LAYERS.iter().map(|layer| layer.module).chain(PROGRAM).collect();
     for Layer { module, may_use, never } in LAYERS {
         for (path, text) in files_of(module) {
             if path.file_name().is_some_and(|name| name == "tests.rs") {
@@ -124,14 +75,14 @@ fn imports_point_down_only() {
             }
             let text = without_tests(&text);
             for used in modules_used(text).iter().map(String::as_str) {
-                let is_ours = all.contains(&used);
-                let learns = used == TORCH && path.starts_with(source().join(USES_TORCH));
-                let fine = !is_ours
+                let is_module = all.contains(&used);
+                let fine_tunes = used == TORCH && path.starts_with(source().join(USES_TORCH));
+                let allowed = !is_module
                     || used == *module
                     || WORDS.contains(&used)
                     || may_use.contains(&used)
-                    || learns;
-                assert!(fine, "{} uses {used}, which {module} may not", path.display());
+                    || fine_tunes;
+                assert!(allowed, "{} uses {used}, which {module} may not", path.display());
             }
             for forbidden in *never {
                 let uses = names_crate(text, forbidden);
@@ -143,62 +94,57 @@ fn imports_point_down_only() {
 
 #[test]
 fn only_the_torch_module_names_libtorch() {
-    let mut waiting = vec![source()];
-    while let Some(path) = waiting.pop() {
-        if path.is_dir() {
-            waiting.extend(fs_err::read_dir(&path).unwrap().map(|entry| entry.unwrap().path()));
-        } else if !path.starts_with(source().join(TORCH)) {
-            let text = fs_err::read_to_string(&path).unwrap();
-            let found = LIBTORCH_CRATES.iter().find(|name| names_crate(&text, name));
-            assert!(found.is_none(), "{} names {found:?}", path.display());
-        }
+    for (path, text) in files_below([source()]) {
+        let found = LIBTORCH_CRATES.iter().find(|name| names_crate(&text, name));
+        let allowed = found.is_none() || path.starts_with(source().join(TORCH));
+        assert!(allowed, "{} names {found:?}", path.display());
     }
 }
 
 #[test]
 fn every_module_has_a_layer() {
-    let library = fs_err::read_to_string(source().join("lib.rs")).unwrap();
-    for module in
-        library.lines().filter_map(|line| line.strip_prefix("pub mod ")?.strip_suffix(';'))
-    {
+    for module in library_modules() {
         let known = LAYERS.iter().any(|layer| layer.module == module);
-        assert!(known || ["config", "server"].contains(&module), "{module} has no layer");
+        assert!(known || PROGRAM.contains(&module.as_str()), "{module} has no layer");
     }
 }
 
 #[test]
-fn no_file_is_longer_than_five_hundred_lines() {
-    let mut waiting = ["src", "tests", "benches", "examples", "client", "tools"]
-        .map(|f| Path::new(env!("CARGO_MANIFEST_DIR")).join(f))
-        .to_vec();
-    while let Some(path) = waiting.pop() {
-        if path.is_dir() {
-            waiting.extend(fs_err::read_dir(&path).unwrap().map(|entry| entry.unwrap().path()));
-        } else if path.extension().is_some_and(|suffix| suffix == "rs") {
-            let lines = fs_err::read_to_string(&path).unwrap().lines().count();
-            assert!(lines <= 500, "{} has {lines} lines", path.display());
+fn files_are_at_most_five_hundred_lines_long() {
+    for (path, text) in all_files() {
+        let lines = text.lines().count();
+        assert!(lines <= MAX_LINES, "{} has {lines} lines", path.display());
+    }
+}
+
+#[test]
+fn comments_are_at_most_a_hundred_columns_wide() {
+    let mut wide = Vec::new();
+    for (path, text) in all_files() {
+        for (line, number) in text.lines().zip(1..) {
+            if line.trim_start().starts_with("//") && line.chars().count() > MAX_COLUMNS {
+                wide.push(format!("{}:{number}", path.display()));
+            }
         }
     }
+    assert!(wide.is_empty(), "comments wider than {MAX_COLUMNS} columns:\n{}", wide.join("\n"));
 }
 
 #[test]
-fn finds_what_a_file_uses() {
+fn modules_used_are_found_in_imports_and_paths() {
     let text = "use crate::{\n    base::{Base, x::Y},\n    head::Head,\n};\nfn f() { crate::store::scan() }";
     assert_eq!(modules_used(text), ["base", "head", "store"]);
 }
 
 #[test]
 fn metrics_are_named_in_their_module_only() {
-    let library = fs_err::read_to_string(source().join("lib.rs")).unwrap();
-    for module in
-        library.lines().filter_map(|line| line.strip_prefix("pub mod ")?.strip_suffix(';'))
-    {
-        for (path, text) in files_of(module) {
+    for module in library_modules() {
+        for (path, text) in files_of(&module) {
             let text = without_tests(&text);
-            // Behind a `b` it is a function's name in a library.
+            // After a `b` the string is the name of a function in a library.
             let is_metric = |(start, _): (usize, &str)| !text[..start].ends_with('b');
-            let names_one = text.match_indices("\"turret_").any(is_metric);
-            assert!(module == "metrics" || !names_one, "{} names a metric", path.display());
+            let names_metric = text.match_indices("\"turret_").any(is_metric);
+            assert!(module == "metrics" || !names_metric, "{} names a metric", path.display());
         }
     }
 }

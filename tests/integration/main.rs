@@ -1,6 +1,11 @@
-//! The server as its users see it: over gRPC and HTTP, with a base that the tests control, and as real processes.
+//! The server as its users see it: over gRPC and HTTP with a base that the tests control, and as
+//! real processes.
 
-#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on has failed")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test that cannot continue has failed"
+)]
 
 mod support;
 

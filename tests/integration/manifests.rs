@@ -1,4 +1,4 @@
-//! The Kubernetes manifests say what the binaries say: flags, ports, paths, mounts and times agree.
+//! The Kubernetes manifests agree with the binaries: flags, ports, paths, mounts and times.
 
 mod reading;
 
@@ -12,7 +12,7 @@ use serde_json::Value;
 use reading::{MANIFESTS, Pod, flags_known_to, list, selects, text};
 
 #[test]
-fn every_flag_is_one_that_the_binary_knows() {
+fn every_flag_is_known_to_its_binary() {
     let serve = flags_known_to(env!("CARGO_BIN_EXE_turret"), "serve");
     let train = flags_known_to(env!("CARGO_BIN_EXE_fine-tune"), "train");
     for manifests in &*MANIFESTS {
@@ -22,14 +22,18 @@ fn every_flag_is_one_that_the_binary_knows() {
         assert_eq!(job.arguments().words[0], "train");
         for (pod, known) in [(server, &serve), (job, &train)] {
             for flag in pod.arguments().flags.keys() {
-                assert!(known.contains(*flag), "{}: {flag} is none of {known:?}", manifests.origin);
+                assert!(
+                    known.contains(*flag),
+                    "{}: unknown flag {flag}, expected one of {known:?}",
+                    manifests.origin
+                );
             }
         }
     }
 }
 
 #[test]
-fn container_ports_are_those_the_server_listens_on() {
+fn container_ports_are_the_ones_listened_on() {
     for manifests in &*MANIFESTS {
         let server = manifests.server();
         let arguments = server.arguments();
@@ -42,7 +46,7 @@ fn container_ports_are_those_the_server_listens_on() {
 }
 
 #[test]
-fn probes_and_monitor_ask_the_admin_port_for_paths_it_serves() {
+fn probes_and_monitor_use_paths_of_the_admin_port() {
     for manifests in &*MANIFESTS {
         let server = manifests.server();
         let probes = [
@@ -70,7 +74,7 @@ fn probes_and_monitor_ask_the_admin_port_for_paths_it_serves() {
 }
 
 #[test]
-fn service_leads_to_the_grpc_port_of_each_ready_server() {
+fn service_leads_to_the_grpc_port_of_every_server() {
     for manifests in &*MANIFESTS {
         let (service, server) = (&manifests.only("Service")["spec"], manifests.server());
         assert_eq!(service["clusterIP"], "None", "clients balance, so each must see every server");
@@ -87,13 +91,13 @@ fn service_leads_to_the_grpc_port_of_each_ready_server() {
 }
 
 #[test]
-fn every_path_in_the_arguments_lies_on_a_mounted_volume() {
+fn every_path_argument_is_on_a_mounted_volume() {
     for manifests in &*MANIFESTS {
         for pod in manifests.pods() {
             for path in pod.arguments().paths() {
                 assert!(
                     pod.mount_holding(path).is_some(),
-                    "{}: {path} lies on no volume",
+                    "{}: {path} is on no volume",
                     manifests.origin
                 );
             }
@@ -126,7 +130,7 @@ fn every_mount_has_a_volume_and_every_claim_exists() {
 }
 
 #[test]
-fn heads_are_writable_for_fine_tune_alone_and_the_base_for_nobody() {
+fn only_fine_tune_writes_heads_and_nobody_the_base() {
     for manifests in &*MANIFESTS {
         let (server, job) = (manifests.server(), manifests.fine_tune_job());
         let (heads, base) = (server.arguments().flag("--heads"), server.arguments().flag("--base"));
@@ -161,7 +165,7 @@ fn grace_period_exceeds_the_pause_and_the_drain() {
 }
 
 #[test]
-fn update_keeps_every_server_until_its_successor_is_ready() {
+fn rolling_update_keeps_servers_until_successors_are_ready() {
     for manifests in &*MANIFESTS {
         let update = &manifests.only("Deployment")["spec"]["strategy"]["rollingUpdate"];
         assert_eq!(update["maxUnavailable"], 0, "{}", manifests.origin);
@@ -182,7 +186,7 @@ fn pods_run_without_privileges() {
             assert_eq!(pod["runAsNonRoot"], true, "{}", manifests.origin);
             assert_eq!(
                 pod["runAsUser"], 10001,
-                "{}: the user that the Dockerfile makes",
+                "{}: the user that the Dockerfile creates",
                 manifests.origin
             );
             assert_eq!(pod["seccompProfile"]["type"], "RuntimeDefault", "{}", manifests.origin);
@@ -200,7 +204,7 @@ fn pods_run_without_privileges() {
 }
 
 #[test]
-fn variables_of_the_cluster_cannot_pass_for_settings() {
+fn cluster_variables_are_never_read_as_settings() {
     for manifests in &*MANIFESTS {
         for pod in manifests.pods() {
             assert_eq!(pod.spec["enableServiceLinks"], false, "{}", manifests.origin);
@@ -209,7 +213,7 @@ fn variables_of_the_cluster_cannot_pass_for_settings() {
 }
 
 #[test]
-fn only_an_overlay_that_asks_for_a_gpu_names_one() {
+fn only_an_overlay_with_a_gpu_limit_names_a_cuda_device() {
     for manifests in &*MANIFESTS {
         let server = manifests.server();
         let gpus = server.container["resources"]["limits"]["nvidia.com/gpu"].as_u64();

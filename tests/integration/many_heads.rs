@@ -1,4 +1,4 @@
-//! Ten thousand heads. How long they take and what they weigh is measured by `make bench-heads`.
+//! Ten thousand heads; `make bench-heads` measures their load time and memory.
 
 use turret::{head::Linear, store::HeadDraft};
 
@@ -12,7 +12,7 @@ const CLASSES: usize = 10;
 const WIDTH: usize = 512;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn ten_thousand_heads_load_and_each_answers_for_itself() {
+async fn ten_thousand_heads_load_and_answer_as_themselves() {
     let builder = TestServer::builder();
     for number in 0..HEADS {
         let content = heads::content(&draft(number), 1);
@@ -46,7 +46,7 @@ fn task(number: usize) -> String {
     format!("task-{number:05}")
 }
 
-/// Says `class-<number modulo ten>` for every picture.
+/// Returns a head that answers `class-<number modulo ten>` for every picture.
 fn draft(number: usize) -> HeadDraft {
     let mut bias = vec![0.0; CLASSES];
     bias[number % CLASSES] = 9.0;

@@ -1,4 +1,4 @@
-//! What people and machines can see: metrics, health, reflection.
+//! Metrics, health and reflection.
 
 use tonic_health::pb::{
     HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
@@ -48,7 +48,7 @@ async fn requests_verdicts_heads_and_stages_are_counted() {
 }
 
 #[tokio::test]
-async fn counters_outlive_a_withdrawn_head_and_count_on_when_it_returns() {
+async fn counters_outlive_a_withdrawn_head() {
     let builder = TestServer::builder();
     heads::publish(builder.heads(), &heads::draft("part", 0.0));
     let (server, _control) = builder.start_fake().await;
@@ -63,7 +63,7 @@ async fn counters_outlive_a_withdrawn_head_and_count_on_when_it_returns() {
     classify().await;
     assert!(is_shown().await);
     fs_err::remove_file(heads::path_of(&server.heads, "part", 1)).unwrap();
-    eventually("the head is not shown any more", async || !is_shown().await).await;
+    eventually("the head is no longer shown", async || !is_shown().await).await;
     assert_eq!(server.metric("turret_heads_serving").await, Some(0.0));
     assert_eq!(verdicts().await, Some(1.0));
     let published = heads::publish(&server.heads, &heads::draft("part", 0.0));
@@ -73,7 +73,7 @@ async fn counters_outlive_a_withdrawn_head_and_count_on_when_it_returns() {
 }
 
 #[tokio::test]
-async fn a_head_has_no_counters_until_it_is_asked() {
+async fn head_has_no_counters_before_its_first_request() {
     let builder = TestServer::builder();
     for task in ["asked", "idle"] {
         heads::publish(builder.heads(), &heads::draft(task, 0.0));
@@ -86,7 +86,7 @@ async fn a_head_has_no_counters_until_it_is_asked() {
 }
 
 #[tokio::test]
-async fn it_is_ready_only_when_the_first_look_at_the_heads_is_installed() {
+async fn server_is_ready_once_the_first_scan_is_installed() {
     let builder = TestServer::builder().rescan(std::time::Duration::from_millis(20));
     let root = builder.heads().to_owned();
     let aside = root.with_file_name("aside");
@@ -95,13 +95,13 @@ async fn it_is_ready_only_when_the_first_look_at_the_heads_is_installed() {
     let (base, _control) = FakeBase::new();
     let starting = tokio::spawn(builder.base(base).start());
     tokio::task::yield_now().await;
-    assert!(!starting.is_finished(), "there is no folder to look at yet");
+    assert!(!starting.is_finished(), "there is no folder to scan yet");
     fs_err::rename(&aside, &root).unwrap();
     let server = starting.await.unwrap();
     assert_eq!(server.get("/readyz").await.0, 200);
     assert_eq!(server.list("").await.len(), 1, "ready means installed");
     let mut health = HealthClient::new(server.channel().await);
-    eventually("health says so too", async || {
+    eventually("health is SERVING too", async || {
         let request = HealthCheckRequest { service: "turret.v1.Classifier".to_owned() };
         health.clone().check(request).await.unwrap().into_inner().status() == ServingStatus::Serving
     })
@@ -112,7 +112,7 @@ async fn it_is_ready_only_when_the_first_look_at_the_heads_is_installed() {
 }
 
 #[tokio::test]
-async fn both_versions_of_reflection_list_the_services() {
+async fn both_reflection_versions_list_the_services() {
     use tonic_reflection::pb::{v1, v1alpha};
     let builder = TestServer::builder();
     let (server, _control) = builder.start_fake().await;

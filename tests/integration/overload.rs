@@ -1,4 +1,4 @@
-//! Too much, too late, or no longer wanted: refused early, and nothing is lost.
+//! Overload, late requests and cancelled ones: refused early, and nothing leaks.
 
 use std::{sync::Arc, time::Duration};
 
@@ -20,16 +20,16 @@ type Answer = Result<tonic::Response<proto::ClassifyResponse>, tonic::Status>;
 struct Busy {
     server: TestServer,
     control: Arc<Control>,
-    /// In the forward pass that is held.
+    /// The request in the held forward pass.
     first: tokio::task::JoinHandle<Answer>,
 }
 
-/// A server with room for `images`, one of which is in a forward pass that is held.
+/// Starts a server with room for `images`, one of which is in a held forward pass.
 async fn busy_server(images: usize) -> Busy {
     busy(TestServer::builder().engine(|engine| engine.max_queue_images = images)).await
 }
 
-/// One image of task `part` is in a forward pass that is held.
+/// Starts a server with one image of task `part` in a held forward pass.
 async fn busy(builder: Builder) -> Busy {
     heads::publish(builder.heads(), &heads::draft("part", 0.0));
     let (server, control) = builder.start_fake().await;
@@ -74,14 +74,14 @@ fn reason(status: &tonic::Status) -> Option<String> {
 }
 
 #[tokio::test]
-async fn a_full_queue_refuses_before_decoding_and_says_when_to_retry() {
+async fn full_queue_refuses_before_decoding_with_retry_info() {
     let Busy { server, control, first } = busy_server(2).await;
     let second = ask(&server, plain(2), None);
     eventually("two images are in the queue", async || images_in_queue(&server).await == 2.0).await;
-    // Would be INVALID_ARGUMENT if anybody looked at it.
+    // It would be INVALID_ARGUMENT if it were decoded.
     let status = ask(&server, b"no picture".to_vec(), None).await.unwrap().unwrap_err();
     assert_eq!(status.code(), Code::ResourceExhausted);
-    assert!(status.message().contains("2 of 2 images are waiting"), "{}", status.message());
+    assert!(status.message().contains("2 of 2 images are in use"), "{}", status.message());
     assert!(
         status.get_error_details().retry_info().is_some_and(|retry| retry.retry_delay.is_some())
     );
@@ -96,7 +96,7 @@ async fn a_full_queue_refuses_before_decoding_and_says_when_to_retry() {
 }
 
 #[tokio::test]
-async fn bytes_are_bounded_too() {
+async fn queue_bytes_are_bounded_too() {
     let builder = TestServer::builder().engine(|engine| engine.max_queue_bytes = 1000);
     heads::publish(builder.heads(), &heads::draft("part", 0.0));
     let (server, control) = builder.start_fake().await;
@@ -117,13 +117,13 @@ async fn bytes_are_bounded_too() {
 }
 
 #[tokio::test]
-async fn an_expired_request_is_told_so_and_never_reaches_the_base() {
+async fn expired_request_is_answered_and_never_reaches_the_base() {
     let Busy { server, control, first } = busy_server(8).await;
     let late = ask(&server, plain(66), Some(Duration::from_millis(60)));
     let patient = ask(&server, plain(77), None);
     let status = within_patience("the late answer", late).await.unwrap().unwrap_err();
     assert_eq!(status.code(), Code::DeadlineExceeded, "{status:?}");
-    eventually("its place is free", async || images_in_queue(&server).await == 2.0).await;
+    eventually("its reservation is released", async || images_in_queue(&server).await == 2.0).await;
     control.release();
     assert!(first.await.unwrap().is_ok());
     assert!(patient.await.unwrap().is_ok());
@@ -132,12 +132,12 @@ async fn an_expired_request_is_told_so_and_never_reaches_the_base() {
 }
 
 #[tokio::test]
-async fn a_cancelled_request_frees_its_place_while_the_base_is_busy() {
+async fn cancelled_request_releases_its_reservation_while_base_is_busy() {
     let Busy { server, control, first } = busy_server(2).await;
     let cancelled = ask(&server, plain(66), None);
     eventually("two images are in the queue", async || images_in_queue(&server).await == 2.0).await;
     cancelled.abort();
-    eventually("the place is free", async || images_in_queue(&server).await == 1.0).await;
+    eventually("the reservation is released", async || images_in_queue(&server).await == 1.0).await;
     let next = ask(&server, plain(77), None);
     eventually("the next is accepted", async || images_in_queue(&server).await == 2.0).await;
     control.release();
@@ -149,8 +149,8 @@ async fn a_cancelled_request_frees_its_place_while_the_base_is_busy() {
 }
 
 #[tokio::test]
-async fn what_waits_is_served_together() {
-    // With a delay the largest batch is formed, whatever the fake base's passes took.
+async fn waiting_images_share_batches_of_warmed_up_sizes() {
+    // With a delay the largest batch is formed, however long the fake base's passes take.
     let builder = TestServer::builder().engine(|engine| {
         engine.batch_sizes = BatchSizes::up_to(16);
         engine.max_delay = Duration::from_millis(1);
@@ -172,7 +172,7 @@ async fn what_waits_is_served_together() {
 }
 
 #[tokio::test]
-async fn a_hundred_images_of_a_loud_task_do_not_keep_a_quiet_one_from_the_next_batch() {
+async fn quiet_task_joins_the_next_batch_beside_a_loud_one() {
     let builder = TestServer::builder();
     heads::publish(builder.heads(), &heads::draft("quiet", 0.0));
     let Busy { server, control, first } = busy(builder).await;
@@ -192,7 +192,7 @@ async fn a_hundred_images_of_a_loud_task_do_not_keep_a_quiet_one_from_the_next_b
 }
 
 #[tokio::test]
-async fn a_quiet_task_is_admitted_while_a_loud_one_has_filled_its_share() {
+async fn quiet_task_is_admitted_when_loud_one_fills_its_share() {
     let builder = TestServer::builder().engine(|engine| engine.max_queue_images = 9);
     heads::publish(builder.heads(), &heads::draft("quiet", 0.0));
     let Busy { server, control, first } = busy(builder).await;
@@ -216,13 +216,13 @@ async fn a_quiet_task_is_admitted_while_a_loud_one_has_filled_its_share() {
 }
 
 #[tokio::test]
-async fn a_request_that_is_certain_to_miss_its_deadline_is_refused_on_arrival() {
+async fn request_certain_to_miss_its_deadline_is_refused_on_arrival() {
     let builder = TestServer::builder().engine(|engine| engine.batch_sizes = BatchSizes::up_to(1));
     heads::publish(builder.heads(), &heads::draft("part", 0.0));
     let (base, control) = FakeBase::new();
     let (server, control) =
         builder.start_with(base.with_passes_of(Duration::from_millis(300)), control).await;
-    // Would be INVALID_ARGUMENT if anybody looked at it.
+    // It would be INVALID_ARGUMENT if it were decoded.
     let no_picture = b"no picture".to_vec();
     let status =
         ask(&server, no_picture, Some(Duration::from_millis(200))).await.unwrap().unwrap_err();
@@ -235,7 +235,7 @@ async fn a_request_that_is_certain_to_miss_its_deadline_is_refused_on_arrival() 
     assert_eq!(control.passes(), [vec![77]]);
 }
 
-/// One image of a batch each, two batches in flight, the first of which is held with nothing behind it.
+/// Allows two batches of one image in flight, and holds the first with nothing behind it.
 async fn busy_with_two_in_flight() -> Busy {
     let builder = TestServer::builder().engine(|engine| engine.batch_sizes = BatchSizes::up_to(1));
     heads::publish(builder.heads(), &heads::draft("part", 0.0));
@@ -248,14 +248,14 @@ async fn busy_with_two_in_flight() -> Busy {
 }
 
 #[tokio::test]
-async fn the_next_batch_is_begun_while_one_is_in_flight_and_a_third_is_not() {
+async fn second_batch_starts_while_one_is_in_flight_third_waits() {
     let Busy { server, control, first } = busy_with_two_in_flight().await;
     let others: Vec<_> = (2..=4).map(|red| ask(&server, plain(red), None)).collect();
     eventually("all are decoded", async || images_decoded(&server).await == 4.0).await;
     assert_eq!(
         control.passes(),
         [vec![1]],
-        "nothing was ready when the device began to be waited for"
+        "no image was ready when the wait for the device began"
     );
     control.release_one();
     assert!(within_patience("the first", first).await.unwrap().is_ok());
@@ -270,7 +270,7 @@ async fn the_next_batch_is_begun_while_one_is_in_flight_and_a_third_is_not() {
 }
 
 #[tokio::test]
-async fn of_two_batches_in_flight_each_has_its_own_failure() {
+async fn batches_in_flight_fail_independently() {
     let Busy { server, control, first } = busy_with_two_in_flight().await;
     let others: Vec<_> = (2..=3).map(|red| ask(&server, plain(red), None)).collect();
     eventually("all are decoded", async || images_decoded(&server).await == 3.0).await;
@@ -295,12 +295,12 @@ async fn of_two_batches_in_flight_each_has_its_own_failure() {
     let later = ask(&server, plain(5), None);
     assert!(
         within_patience("a later one", later).await.unwrap().is_ok(),
-        "both lanes are free again"
+        "both streams are free again"
     );
 }
 
 #[tokio::test]
-async fn a_stream_whose_client_goes_away_frees_every_place() {
+async fn abandoned_stream_releases_every_reservation() {
     let Busy { server, control, first } = busy_server(64).await;
     let mut client = server.plain_classifier();
     let (requests, receiver) = tokio::sync::mpsc::channel(16);
@@ -314,7 +314,8 @@ async fn a_stream_whose_client_goes_away_frees_every_place() {
     })
     .await;
     drop((answers, requests, client));
-    eventually("their places are free", async || images_in_queue(&server).await == 1.0).await;
+    eventually("their reservations are released", async || images_in_queue(&server).await == 1.0)
+        .await;
     control.release();
     assert!(first.await.unwrap().is_ok());
     assert_eq!(control.passes().len(), 1);

@@ -1,11 +1,11 @@
-//! Our preprocessing against torchvision's, by the files that `make golden` wrote with torchvision itself.
+//! Turret's preprocessing against torchvision's, by the files that `make golden` wrote with it.
 
 use std::{io::Cursor, path::Path};
 
 use turret::image::{ImageLimits, ImageSource, Preprocess, Resize, decode};
 
 #[test]
-fn centre_crop_is_torchvisions() {
+fn centre_crop_equals_torchvisions() {
     for (stem, file, share) in [
         ("wide", "wide.png", 0.999),
         ("tall_grey", "tall_grey.png", 0.999),
@@ -26,6 +26,6 @@ fn centre_crop_is_torchvisions() {
         assert_eq!(found.len(), expected.len());
         let near = found.iter().zip(&expected).filter(|(a, b)| a.abs_diff(**b) <= 1).count();
         let near = near as f64 / found.len() as f64;
-        assert!(near >= share, "{file}: {near} of the bytes are at most one level off");
+        assert!(near >= share, "{file}: the share of bytes at most one level off is {near}");
     }
 }

@@ -1,4 +1,4 @@
-//! The end of a server.
+//! Shutdown: draining, its deadline, and what ends with the server.
 
 use std::{
     sync::{
@@ -28,7 +28,7 @@ async fn server(
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_stop_under_load_loses_no_accepted_request() {
+async fn stop_under_load_loses_no_accepted_request() {
     let (mut server, control) = server(TestServer::builder()).await;
     let stopped = Arc::new(AtomicBool::new(false));
     let clients: Vec<_> = (0..8u8)
@@ -56,7 +56,7 @@ async fn a_stop_under_load_loses_no_accepted_request() {
             })
         })
         .collect();
-    // Some answers first.
+    // Lets some answers come first.
     crate::support::eventually("requests are answered", async || control.passes().len() > 50).await;
     stopped.store(true, Ordering::SeqCst);
     let begun = Instant::now();
@@ -66,12 +66,12 @@ async fn a_stop_under_load_loses_no_accepted_request() {
     for client in clients {
         answered += within_patience("a client to end", client).await.unwrap();
     }
-    let judged: usize = control.passes().iter().map(Vec::len).sum();
-    assert_eq!(answered, judged as u64, "every image that was judged reached its caller");
+    let classified: usize = control.passes().iter().map(Vec::len).sum();
+    assert_eq!(answered, classified as u64, "every classified image was answered");
 }
 
 #[tokio::test]
-async fn from_the_stop_on_it_is_not_ready_refuses_new_requests_and_finishes_the_accepted() {
+async fn stopping_server_refuses_new_requests_and_finishes_accepted_ones() {
     let (mut server, control) = server(TestServer::builder()).await;
     let mut health = HealthClient::new(server.channel().await);
     let mut watching = HealthClient::new(server.channel().await)
@@ -79,7 +79,7 @@ async fn from_the_stop_on_it_is_not_ready_refuses_new_requests_and_finishes_the_
         .await
         .unwrap()
         .into_inner();
-    // Health follows readiness by a moment.
+    // Health follows readiness with a short delay.
     while watching.message().await.unwrap().unwrap().status() != ServingStatus::Serving {}
     for service in ["", "turret.v1.Classifier"] {
         let answer =
@@ -111,7 +111,7 @@ async fn from_the_stop_on_it_is_not_ready_refuses_new_requests_and_finishes_the_
 }
 
 #[tokio::test]
-async fn the_drain_deadline_ends_even_a_base_that_hangs() {
+async fn drain_deadline_ends_a_server_whose_base_hangs() {
     let (mut server, control) =
         server(TestServer::builder().drain(Duration::from_millis(200))).await;
     control.hold();
@@ -124,7 +124,7 @@ async fn the_drain_deadline_ends_even_a_base_that_hangs() {
 }
 
 #[tokio::test]
-async fn open_watches_do_not_hold_up_the_end() {
+async fn open_watches_do_not_delay_the_end() {
     let (mut server, _control) = server(TestServer::builder()).await;
     let mut heads = turret::grpc::proto::heads_client::HeadsClient::new(server.channel().await);
     let mut events =

@@ -1,4 +1,4 @@
-//! The programs where they were built without libtorch.
+//! The programs built without libtorch.
 
 use std::path::Path;
 
@@ -10,7 +10,7 @@ use crate::support::{
 };
 
 #[test]
-fn serving_and_local_training_answer_built_without_libtorch() {
+fn serve_and_local_training_answer_built_without_libtorch() {
     let folder = tempfile::tempdir().unwrap();
     let base = folder.path().join("base.safetensors");
     success(turret().args(["base", "random", "resnet18", "-o"]).arg(&base));
@@ -27,7 +27,7 @@ fn serving_and_local_training_answer_built_without_libtorch() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn training_on_a_servers_base_publishes_a_linear_head() {
+async fn training_on_a_servers_features_publishes_a_linear_head() {
     let builder = TestServer::builder();
     let (server, _control) = builder.start_fake().await;
     let folder = tempfile::tempdir().unwrap();

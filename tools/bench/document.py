@@ -1,7 +1,7 @@
-"""Fills docs/performance.md with what the benchmarks found, and draws its charts.
+"""Fills docs/performance.md with the results of the benchmarks, and draws its charts.
 
-In the document, what stands between `<!-- engine -->` and `<!-- end -->` comes from target/bench/engine.json, and so on;
-a part whose benchmark has not been run is left as it is.
+The text between `<!-- engine -->` and `<!-- end -->` comes from target/bench/engine.json, and so on; a part whose
+benchmark has not been run stays as it is.
 """
 
 import json
@@ -33,12 +33,12 @@ def section(found: dict) -> str:
         [bar["name"], bar["wanted"], figures(bar["found"]), "met" if bar["met"] else "**missed**"]
         for bar in found["bars"]
     ]
-    parts.append(markdown(["bar", "wanted", "found", ""], bars))
+    parts.append(markdown(["bar", "required", "found", ""], bars))
     return "\n\n".join(parts)
 
 
 def bars_chart(title: str, unit: str, groups: list[tuple[str, list[tuple[str, float]]]]) -> str:
-    """Horizontal bars in groups, as SVG."""
+    """Returns horizontal bars in groups, as SVG."""
     left, width, row, gap = 170, 420, 18, 14
     largest = max(value for _, bars in groups for _, value in bars)
     y, body = 44, []

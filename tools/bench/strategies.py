@@ -1,4 +1,4 @@
-"""What `fine-tune train` makes of data sets by itself: which strategy, with what gain, on pictures that it never saw.
+"""Measures the strategy that `fine-tune train` chooses for data sets, and its gain on held-out pictures.
 
 Prints a Markdown table.
 """
@@ -12,13 +12,13 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 RELEASE = ROOT / "target" / "release"
 BASE = ROOT / "assets" / "base-textures.safetensors"
-# Name, flags of the generator, pictures a class to learn.
+# Name, flags of the generator, training pictures per class.
 SETS = (("steel", ("--set", "steel"), 60), ("plates", ("--set", "stamps"), 150))
 HELD_OUT = 100
 
 
 def run(program: str, *arguments: str | Path) -> str:
-    """What the program writes to standard output; a failing one ends the benchmark with its own words."""
+    """Returns the program's standard output; exits if the program fails."""
     command = [str(RELEASE / program), *map(str, arguments)]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True)
     if done.returncode != 0:
@@ -27,7 +27,7 @@ def run(program: str, *arguments: str | Path) -> str:
 
 
 def trained(data: Path, folder: Path, strategy: str) -> dict[str, dict]:
-    """The last event of each kind."""
+    """Trains, and returns the last event of each kind."""
     lines = run(
         "fine-tune", "train", data, "--task", f"{data.name}-{strategy}", "--base", BASE, "--heads", folder / "heads",
         "--cache", folder / "cache", "--good", "ok", "--strategy", strategy, "--output", "json",
@@ -43,7 +43,7 @@ def main() -> None:
             data = folder / label
             run("surfaces", data / "train", *flags, "--per-class", str(per_class))
             run("surfaces", data / "val", *flags, "--per-class", str(HELD_OUT), "--start", "1000")
-            # The first also fills the cache.
+            # The first strategy also fills the cache.
             for strategy in ("feature-extraction", "auto"):
                 events = trained(data, folder, strategy)
                 choice, accuracy = events["strategy"], events["evaluated"]["accuracy"]

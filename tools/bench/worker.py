@@ -1,7 +1,7 @@
-"""Another engine with the same weights, which computes when it is told to: see benches/performance/worker.rs.
+"""Runs another engine with the same weights as a worker: see benches/performance/worker.rs.
 
-`make bench-engine` starts one for each engine and precision. The engines get what they like best, normalised float
-pictures that lie ready in memory, while Turret makes them from bytes within its measured time.
+`make bench-engine` starts one per engine and precision. These engines get their preferred input, normalised float
+pictures ready in memory, while Turret's measured time includes making them from bytes.
 """
 
 import argparse
@@ -16,18 +16,18 @@ SIDE = 224
 MEAN = np.array([0.485, 0.456, 0.406], np.float32)
 STD = np.array([0.229, 0.224, 0.225], np.float32)
 BATCHES = (1, 8, 32)
-MEASURED = 64  # pictures that batches are made of
-CALIBRATION = 300  # pictures, NNCF's own default
+MEASURED = 64  # pictures to form batches from
+CALIBRATION = 300  # pictures; NNCF's default
 
 
 def load_pictures(path: Path, most: int) -> np.ndarray:
-    """`[N, 3, 224, 224]`, normalised; N is at most `most`."""
+    """Loads `[N, 3, 224, 224]`, normalised; N is at most `most`."""
     pixels = np.fromfile(path, np.uint8).reshape(-1, SIDE, SIDE, 3)[:most].astype(np.float32)
     return np.ascontiguousarray(((pixels / 255 - MEAN) / STD).transpose(0, 3, 1, 2))
 
 
 def torch_network(weights: Path):
-    """torchvision's ResNet34 without its classifier, BatchNorm as ops of its own."""
+    """Returns torchvision's ResNet34 without its classifier; BatchNorm is not folded."""
     import torch
     import torchvision
     from safetensors.torch import load_file
@@ -88,7 +88,7 @@ def openvino(arguments):
     if arguments.precision == "int8":
         import nncf
 
-        # Post-training quantisation with NNCF's own defaults.
+        # Post-training quantisation with NNCF's defaults.
         pictures = load_pictures(arguments.pixels, CALIBRATION)
         model = nncf.quantize(model, nncf.Dataset([picture[None] for picture in pictures]))
     settings = {
@@ -121,7 +121,7 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, required=True)
     arguments = parser.parse_args()
 
-    # What libraries print must not mix with the answers.
+    # Output of libraries must not mix with the answers.
     answers, sys.stdout = sys.stdout, sys.stderr
     features = ENGINES[arguments.engine](arguments)
     pictures = load_pictures(arguments.pixels, MEASURED)
@@ -136,7 +136,7 @@ def main() -> None:
                 rows = [features(pictures[number : number + 1]) for number in range(int(count))]
                 print(json.dumps(np.concatenate(rows).ravel().tolist()), file=answers, flush=True)
             case _:
-                sys.exit(f"{line!r} is no question for a worker")
+                sys.exit(f"unknown question {line!r}, expected 'run' or 'features'")
 
 
 def run(features, pictures: np.ndarray, batch: int, seconds: float) -> tuple[int, float]:

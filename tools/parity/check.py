@@ -1,6 +1,6 @@
 """Compares Turret with torchvision: weights of three formats, features, prepared pixels, and the committed goldens.
 
-Prints one line for each figure with the bar it has to meet; exits 1 when any bar is missed.
+Prints a line per figure with its bar; exits with 1 if a bar is missed.
 """
 
 import argparse
@@ -24,12 +24,12 @@ import reference
 import seeded
 import write_golden
 
-FEATURE_BAR = 1e-4  # relative, fp32, from the same pixels
-GOLDEN_BAR = 1e-5  # torchvision against itself on another day or another processor
-JPEG_FEATURE_BAR = 0.01  # relative distance: decoders may differ by a level here and there
-PNG_PIXEL_BAR = 0.999  # part of the bytes that are at most one level off
+FEATURE_BAR = 1e-4  # relative error, fp32, equal pixels
+GOLDEN_BAR = 1e-5  # torchvision against itself on another processor
+JPEG_FEATURE_BAR = 0.01  # relative distance: decoders may differ by a level
+PNG_PIXEL_BAR = 0.999  # share of bytes at most one level off
 SIZES = ((61, 97), (97, 61), (223, 225), (257, 256), (333, 251), (641, 479), (777, 1001), (1499, 1123))
-# The channels of each stage, averages then maxima: the blocks of `pyramid` differ in scale a thousandfold.
+# Channels of each stage, averages then maxima: the blocks of `pyramid` differ in scale a thousandfold.
 RESNET_BLOCKS = np.cumsum((64, 64, 128, 128, 256, 256, 512))
 PYRAMID_BLOCKS = {1920: RESNET_BLOCKS, 2944: np.append(RESNET_BLOCKS, (1920, 2432))}
 
@@ -51,7 +51,7 @@ class Figure:
 
 
 def turret(binary: Path, *arguments: str | Path) -> str:
-    """What the command writes to standard output; a failing command ends the check with its own words."""
+    """Returns the command's standard output; exits if the command fails."""
     command = [str(binary), *map(str, arguments)]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True)
     if done.returncode != 0:
@@ -60,7 +60,7 @@ def turret(binary: Path, *arguments: str | Path) -> str:
 
 
 def save_pictures(folder: Path) -> list[Path]:
-    """PNG in all of `PNG_MODES` and JPEG, colour and grey, of odd sizes."""
+    """Saves PNGs in all `PNG_MODES` and JPEGs, colour and grey, of odd sizes."""
     paths = []
     for index, (width, height) in enumerate(SIZES):
         image = pictures.picture(100 + index, width, height, noise=4)
@@ -72,7 +72,7 @@ def save_pictures(folder: Path) -> list[Path]:
 
 
 def import_all_formats(binary: Path, architecture: str, folder: Path) -> tuple[Path, torch.nn.Module, Figure]:
-    """A random model, imported from three formats: one of the bases, the model, and how many digests there are."""
+    """Imports a random model from three formats; returns a base, the model, and the number of digests."""
     model = reference.random_model(architecture, seed=5)
     state = model.state_dict()
     sources = [folder / f"{architecture}_{name}" for name in ("zip.pth", "legacy.pth", "plain.safetensors")]
@@ -89,7 +89,7 @@ def import_all_formats(binary: Path, architecture: str, folder: Path) -> tuple[P
 
 
 def pyramid_error(found: list[float], expected: np.ndarray) -> float:
-    """The worst block's error: over the whole vector layer4 would drown mistakes in layer1."""
+    """Returns the worst block's error; over the whole vector, layer4 would hide errors in layer1."""
     if len(found) != len(expected):
         return float("inf")
     ends = PYRAMID_BLOCKS[len(expected)]
@@ -98,7 +98,7 @@ def pyramid_error(found: list[float], expected: np.ndarray) -> float:
 
 
 def check_base(binary: Path, architecture: str, images: list[Path], folder: Path) -> Iterator[Figure]:
-    """Weights, features from the very pixels Turret prepared, and features of JPEGs from file to end."""
+    """Checks weights, features of the pixels that Turret prepared, and features of JPEG files end to end."""
     base, model, formats = import_all_formats(binary, architecture, folder)
     yield formats
     prepared = folder / f"prepared_{architecture}"
@@ -109,7 +109,7 @@ def check_base(binary: Path, architecture: str, images: list[Path], folder: Path
     )  # fmt: skip
     rows = [json.loads(line) for line in lines.splitlines()]
     if [Path(row["path"]) for row in rows] != images:
-        sys.exit(f"{len(images)} pictures went in, and other ones or another order came out")
+        sys.exit(f"turret answered for other pictures than the {len(images)} given, or in another order")
     gap, pyramid, end_to_end = [], [], {"gap": [0.0], "pyramid": [0.0]}
     for row, path in zip(rows, images, strict=True):
         expected = reference.features(model, np.asarray(Image.open(prepared / f"{path.stem}.png")))
@@ -127,22 +127,22 @@ def check_base(binary: Path, architecture: str, images: list[Path], folder: Path
 
 
 def check_pixels(images: list[Path], prepared: Path) -> Iterator[Figure]:
-    """Prepared pixels against Pillow's decoder and torchvision's Resize and CenterCrop."""
+    """Checks prepared pixels against Pillow's decoder and torchvision's Resize and CenterCrop."""
     for path in images:
         expected = reference.centre_crop(Image.open(path)).astype(int)
         found = np.asarray(Image.open(prepared / f"{path.stem}.png")).astype(int)
         close = float((np.abs(found - expected) <= 1).mean()) if found.shape == expected.shape else 0.0
-        # A JPEG's bytes are the decoder's choice: its bar is on the features.
+        # JPEG decoders may differ, so the bar for JPEGs is on the features.
         bar = PNG_PIXEL_BAR if path.suffix == ".png" else 0
         yield Figure(f"{path.name}: bytes at most 1 level off", close, bar, at_least=True)
 
 
 def check_golden(folder: Path) -> Iterator[Figure]:
-    """The committed goldens are what torchvision answers today."""
+    """Checks that the committed goldens equal what torchvision computes now."""
     write_golden.write_golden(folder)
     names = {path.relative_to(folder) for path in folder.rglob("*") if path.is_file()}
     committed = {p.relative_to(write_golden.GOLDEN) for p in write_golden.GOLDEN.rglob("*") if p.is_file()}
-    yield Figure("tests/golden: files missing or too many", len(names ^ committed), 0)
+    yield Figure("tests/golden: missing or unexpected files", len(names ^ committed), 0)
     for name in sorted(names & committed):
         yield Figure(f"tests/golden/{name}", _difference(folder / name, write_golden.GOLDEN / name), GOLDEN_BAR)
 
@@ -153,13 +153,13 @@ def _difference(fresh: Path, committed: Path) -> float:
         if found.keys() != expected.keys():
             return float("inf")
         return float(np.max([reference.relative_error(found[name], expected[name]) for name in expected]))
-    if fresh.name == "legacy.pth":  # its storage keys are addresses, other ones in every run
+    if fresh.name == "legacy.pth":  # its storage keys are addresses, which differ in every run
         return float(str(torch.load(fresh, weights_only=True)) != str(torch.load(committed, weights_only=True)))
     return float(fresh.read_bytes() != committed.read_bytes())
 
 
 def check_generator() -> Iterator[Figure]:
-    """Published values: FNV-1a of "a", and the first SplitMix64 number for state 0."""
+    """Checks published values: FNV-1a of "a", and the first SplitMix64 number for state 0."""
     state_zero = -seeded.fnv1a_64("a") % 2**64
     right = seeded.fnv1a_64("a") == 0xAF63DC4C8601EC8C and seeded.stream(state_zero, "a", 1)[0] == 0xE220A8397B1DCDAF
     yield Figure("generator of the seeded weights", float(not right), 0)
@@ -180,7 +180,7 @@ def main() -> None:
     parser.add_argument("--turret", type=Path, default=root / "target" / "release" / "turret")
     binary = parser.parse_args().turret
     if not binary.is_file():
-        sys.exit(f"there is no {binary}: build it with `cargo build --release` or name another with --turret")
+        sys.exit(f"{binary} does not exist: build it with `cargo build --release` or name another with --turret")
     missed = 0
     with tempfile.TemporaryDirectory() as folder:
         for figure in check_all(binary, Path(folder)):

@@ -1,4 +1,4 @@
-"""Compares a fine-tuned head with torchvision's own network in which those layers are replaced."""
+"""Compares a deep head with torchvision's network whose layers are replaced by the head's."""
 
 import copy
 import json
@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 import reference
 
 ARCHITECTURE = "resnet34"
-FEATURE_BAR = 1e-4  # relative, as for the base itself
+FEATURE_BAR = 1e-4  # relative error, as for the base itself
 EPOCHS = 2
 Run = Callable[..., str]
 
@@ -23,7 +23,7 @@ def digest_of(base: Path) -> str:
 
 
 def figures(run: Run, folder: Path) -> Iterator[tuple[str, float, float, bool]]:
-    """Name, value, bar, and whether the value must be at least the bar."""
+    """Yields name, value, bar, and whether the value must be at least the bar."""
     model = reference.random_model(ARCHITECTURE, seed=5)
     checkpoint, base, data = folder / "torchvision.safetensors", folder / "deep-base.safetensors", folder / "deep-data"
     save_file(model.state_dict(), checkpoint)
@@ -48,7 +48,7 @@ def figures(run: Run, folder: Path) -> Iterator[tuple[str, float, float, bool]]:
         worst = max(float(reference.relative_error(found, expected)) for found, expected in pairs)
         convolutions = [name for name, value in own.items() if value.ndim == 4]
         yield f"{unfreeze}: tensors that torchvision does not know", len(unexpected), 0, False
-        yield f"{unfreeze}: convolutions that learned, part", len(learned) / len(convolutions), 1, True
+        yield f"{unfreeze}: convolutions that learned, share", len(learned) / len(convolutions), 1, True
         yield f"{unfreeze}: {feature_set} beside torchvision's, relative error", worst, FEATURE_BAR, False
-    run("turret", "base", "inspect", base)  # its digest is computed anew
+    run("turret", "base", "inspect", base)  # recomputes its digest
     yield "the base's digest: changed by training", float(digest_of(base) != before), 0, False

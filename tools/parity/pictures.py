@@ -1,4 +1,4 @@
-"""Photo-like pictures of any size: light that falls off, edges at all angles, fine texture, some sensor noise."""
+"""Photo-like pictures of any size: falling light, edges at all angles, fine texture, some sensor noise."""
 
 import numpy as np
 from PIL import Image
@@ -7,7 +7,7 @@ PNG_MODES = ("RGB", "L", "RGBA", "P")
 
 
 def picture(seed: int, width: int, height: int, noise: float) -> Image.Image:
-    """An RGB picture; `noise` is the standard deviation of the sensor noise in grey levels."""
+    """Draws an RGB picture; `noise` is the standard deviation of the sensor noise in grey levels."""
     rng = np.random.default_rng(seed)
     y, x = np.mgrid[0:height, 0:width]
     u, v = x / width, y / height
@@ -24,7 +24,7 @@ def picture(seed: int, width: int, height: int, noise: float) -> Image.Image:
 
 
 def _shape(rng: np.random.Generator, u: np.ndarray, v: np.ndarray) -> np.ndarray:
-    """Mask of a disc, a tilted band or a rectangle somewhere in the unit square."""
+    """Draws the mask of a disc, a tilted band or a rectangle in the unit square."""
     a, b = rng.uniform(0.1, 0.9, size=2)
     size = rng.uniform(0.03, 0.15)
     match rng.integers(3):
@@ -38,7 +38,7 @@ def _shape(rng: np.random.Generator, u: np.ndarray, v: np.ndarray) -> np.ndarray
 
 
 def in_mode(image: Image.Image, mode: str) -> Image.Image:
-    """The same picture in another of Pillow's modes; RGBA gets a transparency that varies."""
+    """Converts a picture to one of Pillow's modes; RGBA gets varying transparency."""
     if mode == "RGBA":
         image = image.copy()
         image.putalpha(Image.linear_gradient("L").resize(image.size))

@@ -1,4 +1,4 @@
-"""What torchvision itself answers: the side everything of ours is compared with."""
+"""Features and pixels as torchvision computes them: the reference for Turret."""
 
 import numpy as np
 import numpy.typing as npt
@@ -24,7 +24,7 @@ def bare_model(architecture: str) -> Model:
 
 
 def seeded_model(architecture: str, seed: int) -> Model:
-    """torchvision's model with the weights of `seeded.py`; the classifier is zero."""
+    """Returns torchvision's model with the weights of `seeded.py` and a zero classifier."""
     model = bare_model(architecture)
     shapes = {name: tuple(value.shape) for name, value in model.state_dict().items()}
     weights = {name: torch.from_numpy(value) for name, value in seeded.base_tensors(seed, shapes).items()}
@@ -37,7 +37,7 @@ def seeded_model(architecture: str, seed: int) -> Model:
 
 
 def random_model(architecture: str, seed: int) -> Model:
-    """torchvision's own initialisation, and BatchNorm with statistics and scales as a trained network could have."""
+    """Returns torchvision's initialisation with plausible BatchNorm statistics and scales."""
     generator = torch.Generator().manual_seed(seed)
     torch.manual_seed(seed)
     model = bare_model(architecture)
@@ -61,10 +61,10 @@ def _stages(model: Model) -> list[torch.nn.Module]:
 
 @torch.inference_mode()
 def features(model: Model, pixels: Pixels) -> Features:
-    """`gap` [512] and `pyramid` [1920 for ResNets, 2944 for VGG16] of one [224, 224, 3] picture, ImageNet normalisation.
+    """Returns `gap` [512] and `pyramid` [1920 for ResNets, 2944 for VGG16] of a [224, 224, 3] picture.
 
-    `pyramid` is, for each stage in turn, the average of each channel followed by the maximum of each channel. A ResNet's
-    stages are layer1 to layer4, VGG16's end with its five poolings.
+    Pixels are normalised as for ImageNet. `pyramid` holds, stage by stage, the average of each channel and then the
+    maximum of each channel. A ResNet's stages are layer1 to layer4; VGG16's end with its five poolings.
     """
     mean, std = torch.tensor(IMAGENET_MEAN), torch.tensor(IMAGENET_STD)
     image = ((torch.from_numpy(pixels.astype(np.float32)) / 255 - mean) / std).permute(2, 0, 1)[None]
@@ -74,7 +74,7 @@ def features(model: Model, pixels: Pixels) -> Features:
         pyramid += [image.mean(dim=(2, 3)), image.amax(dim=(2, 3))]
     gap = pyramid[-2]
     if isinstance(model, torchvision.models.ResNet):
-        pyramid = pyramid[2:]  # the stem is no layer
+        pyramid = pyramid[2:]  # the stem is not a stage
         gap = torch.flatten(model.avgpool(image), 1)
     return {"gap": gap[0].numpy(), "pyramid": torch.cat(pyramid, dim=1)[0].numpy()}
 
@@ -83,17 +83,17 @@ _CENTRE_CROP = v2.Compose([v2.Resize(256, antialias=True), v2.CenterCrop(224)])
 
 
 def centre_crop(image: Image.Image) -> Pixels:
-    """The pixels torchvision's classification preset prepares from a decoded picture: [224, 224, 3]."""
+    """Returns the pixels of torchvision's classification preset for a decoded picture: [224, 224, 3]."""
     return np.asarray(_CENTRE_CROP(image.convert("RGB")))
 
 
 def relative_error(found: npt.ArrayLike, expected: npt.ArrayLike) -> float:
-    """The largest difference, as a part of the largest value."""
+    """Returns the largest difference relative to the largest expected value."""
     found, expected = np.asarray(found, np.float64), np.asarray(expected, np.float64)
     return float(np.abs(found - expected).max() / np.abs(expected).max())
 
 
 def relative_distance(found: npt.ArrayLike, expected: npt.ArrayLike) -> float:
-    """The Euclidean distance, as a part of the expected vector's length."""
+    """Returns the Euclidean distance relative to the expected vector's length."""
     found, expected = np.asarray(found, np.float64), np.asarray(expected, np.float64)
     return float(np.linalg.norm(found - expected) / np.linalg.norm(expected))

@@ -1,7 +1,7 @@
-"""Numbers that Turret (`src/base/seeded.rs`) and this folder produce bit for bit alike.
+"""Numbers that Turret (`src/base/random_weights.rs`) and this folder compute bit for bit alike.
 
 A stream is SplitMix64 (Steele, Lea, Flood: Fast Splittable Pseudorandom Number Generators, 2014) started at
-`seed + FNV-1a-64(name)`: every tensor and every picture has its own, so neither order nor size of the others matters.
+`seed + FNV-1a-64(name)`: every tensor and every picture has its own, independent of order and size of the others.
 """
 
 import math
@@ -14,7 +14,7 @@ GAMMA = np.uint64(0x9E3779B97F4A7C15)
 
 
 def fnv1a_64(text: str) -> int:
-    """FNV-1a of the text's UTF-8 bytes."""
+    """Returns FNV-1a of the text's UTF-8 bytes."""
     value = 0xCBF29CE484222325
     for byte in text.encode():
         value = ((value ^ byte) * 0x100000001B3) % 2**64
@@ -22,7 +22,7 @@ def fnv1a_64(text: str) -> int:
 
 
 def stream(seed: int, name: str, length: int) -> npt.NDArray[np.uint64]:
-    """The first `length` numbers of SplitMix64 for this seed and name."""
+    """Returns the first `length` numbers of SplitMix64 for this seed and name."""
     start = np.uint64((seed + fnv1a_64(name)) % 2**64)
     z = start + np.arange(1, length + 1, dtype=np.uint64) * GAMMA
     z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
@@ -31,15 +31,15 @@ def stream(seed: int, name: str, length: int) -> npt.NDArray[np.uint64]:
 
 
 def uniform(seed: int, name: str, length: int) -> npt.NDArray[np.float32]:
-    """Uniform in [0, 1): the upper 24 bits, exact in f32."""
+    """Returns uniform numbers in [0, 1): the upper 24 bits, exact in f32."""
     return (stream(seed, name, length) >> np.uint64(40)).astype(np.float32) * np.float32(2**-24)
 
 
 def tensor(seed: int, name: str, shape: tuple[int, ...]) -> npt.NDArray[np.float32]:
-    """The parameter of that (torchvision) name.
+    """Returns the parameter of this (torchvision) name.
 
-    Convolutions are Kaiming-uniform for ReLU (He et al. 2015), computed in f64. BatchNorm has statistics that differ
-    from channel to channel, so that a mistake in folding them cannot hide.
+    Convolutions are Kaiming-uniform for ReLU (He et al. 2015), computed in f64. BatchNorm statistics differ between
+    channels, so that an error in folding them shows.
     """
     u = uniform(seed, name, math.prod(shape))
     if len(shape) == 4:
@@ -55,7 +55,7 @@ def tensor(seed: int, name: str, shape: tuple[int, ...]) -> npt.NDArray[np.float
 
 
 def base_tensors(seed: int, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, npt.NDArray[np.float32]]:
-    """All parameters of a base: of the given shapes, those that are neither the classifier's nor counters."""
+    """Returns a base's parameters: all of the given shapes but the classifier's and counters."""
     return {
         name: tensor(seed, name, shape)
         for name, shape in shapes.items()
@@ -64,12 +64,12 @@ def base_tensors(seed: int, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, 
 
 
 def noise_image(seed: int, index: int) -> npt.NDArray[np.uint8]:
-    """[224, 224, 3]: every byte for itself, the highest frequencies there are."""
+    """Returns [224, 224, 3] independent bytes: the highest frequencies possible."""
     return _bytes(seed, index, 224)
 
 
 def smooth_image(seed: int, index: int) -> npt.NDArray[np.uint8]:
-    """[224, 224, 3]: squares of 16 x 16 equal pixels."""
+    """Returns [224, 224, 3] in squares of 16 x 16 equal pixels."""
     return _bytes(seed, index, 14).repeat(16, axis=0).repeat(16, axis=1)
 
 

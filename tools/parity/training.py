@@ -1,8 +1,7 @@
-"""Compares `fine-tune train` with scikit-learn's LogisticRegression on the very features that fine-tune has cached, and a
-fine-tuned head with torchvision.
+"""Compares `fine-tune train` with scikit-learn's LogisticRegression on equal features, and a deep head with torchvision.
 
 Both minimise the same function: scikit-learn's `C` is `1 / (l2 * sum of the weights)`, and the weights sum to the number of
-pictures. Prints one line for each figure with the bar it has to meet; exits 1 when any bar is missed.
+pictures. Prints a line per figure with its bar; exits with 1 if a bar is missed.
 """
 
 import argparse
@@ -25,9 +24,9 @@ import deep
 ROOT = Path(__file__).resolve().parents[2]
 RELEASE = ROOT / "target" / "release"
 BASE = ROOT / "assets" / "base-textures.safetensors"
-AGREEMENT_BAR = 0.995  # part of the held-out rows that get the same answer
-PROBABILITY_BAR = 1e-3  # largest difference of a probability: heads are kept in single precision
-LEAST_DEVIATION = 1e-6  # fine-tune's: a feature that varies less is not scaled
+AGREEMENT_BAR = 0.995  # share of held-out rows with the same answer
+PROBABILITY_BAR = 1e-3  # largest difference of a probability: heads are stored in fp32
+LEAST_DEVIATION = 1e-6  # as in fine-tune: a feature that varies less is not scaled
 TASK = "parity"
 
 
@@ -40,7 +39,7 @@ class Rows:
 
 
 def run(program: str, *arguments: str | Path) -> str:
-    """What the program writes to standard output; a failing one ends the check with its own words."""
+    """Returns the program's standard output; exits if the program fails."""
     command = [str(RELEASE / program), *map(str, arguments)]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True)
     if done.returncode != 0:
@@ -49,7 +48,7 @@ def run(program: str, *arguments: str | Path) -> str:
 
 
 def cached_rows(pictures: Path, cache: Path, feature_set: str) -> Rows:
-    """The rows of a folder of class folders, out of fine-tune's cache, which is named by content."""
+    """Reads the rows of a folder of class folders from fine-tune's cache, which is keyed by content."""
     entries = {path.stem: path for path in cache.rglob("*.safetensors")}
     paths = sorted(pictures.glob("*/*"))
     digests = [hashlib.sha256(path.read_bytes()).hexdigest() for path in paths]
@@ -63,7 +62,7 @@ def softmax(logits: np.ndarray) -> np.ndarray:
 
 
 def trained(data: Path, folder: Path, feature_set: str, l2: float) -> dict[str, np.ndarray]:
-    """Weight and bias of a head that was trained, published and exported."""
+    """Trains, publishes and exports a head; returns its weight and bias."""
     heads = folder / f"heads-{feature_set}-{l2}"
     lines = run(
         "fine-tune", "train", data, "--task", TASK, "--base", BASE, "--heads", heads, "--cache", folder / "cache",
@@ -76,12 +75,12 @@ def trained(data: Path, folder: Path, feature_set: str, l2: float) -> dict[str, 
 
 
 def probabilities(linear: dict[str, np.ndarray], rows: Rows) -> np.ndarray:
-    """[pictures, classes]; classes are in the order of their names, as scikit-learn's are."""
+    """Returns [pictures, classes]; classes are sorted by name, as in scikit-learn."""
     return softmax(rows.features @ linear["weight"].T.astype(np.float64) + linear["bias"])
 
 
 def theirs(train: Rows, held_out: Rows, l2: float) -> np.ndarray:
-    """Probabilities [pictures, classes] of scikit-learn's minimum."""
+    """Returns the probabilities [pictures, classes] of scikit-learn's minimum."""
     mean, deviation = train.features.mean(axis=0), train.features.std(axis=0)
     deviation[deviation < LEAST_DEVIATION] = 1
     model = LogisticRegression(
@@ -92,14 +91,14 @@ def theirs(train: Rows, held_out: Rows, l2: float) -> np.ndarray:
 
 
 def figures(folder: Path, per_class: int) -> Iterator[tuple[str, float, float, bool]]:
-    """Name, value, bar, and whether the value must be at least the bar."""
+    """Yields name, value, bar, and whether the value must be at least the bar."""
     data = folder / "data"
     run("surfaces", data / "train", "--per-class", str(per_class))
     run("surfaces", data / "val", "--per-class", str(per_class), "--start", "1000")
     cache = folder / "cache"
     for feature_set in ("gap", "pyramid"):
         for l2 in (1.0, 0.01):
-            # The first run fills the cache that the rows come from.
+            # The first run fills the cache that rows are read from.
             linear = trained(data, folder, feature_set, l2)
             train = cached_rows(data / "train", cache, feature_set)
             held_out = cached_rows(data / "val", cache, feature_set)
@@ -107,7 +106,7 @@ def figures(folder: Path, per_class: int) -> Iterator[tuple[str, float, float, b
             expected = theirs(train, held_out, l2)
             agreement = float((found.argmax(axis=1) == expected.argmax(axis=1)).mean())
             name = f"{feature_set}, L2 {l2:g}"
-            yield f"{name}: same answer, part of {len(held_out.labels)} rows", agreement, AGREEMENT_BAR, True
+            yield f"{name}: same answer, share of {len(held_out.labels)} rows", agreement, AGREEMENT_BAR, True
             yield f"{name}: largest difference of a probability", float(np.abs(found - expected).max()), PROBABILITY_BAR, False
 
 

@@ -1,4 +1,4 @@
-"""Writes tests/golden: what torchvision answers, small enough to be committed, for the tests that have no Python."""
+"""Writes tests/golden: small files of what torchvision computes, for the tests that run without Python."""
 
 import argparse
 import os
@@ -20,14 +20,14 @@ GOLDEN = Path(__file__).resolve().parents[2] / "tests" / "golden"
 
 
 class RunsACommand:
-    """Once unpickled the careless way, this leaves a file in the working directory."""
+    """Leaves a file in the working directory when it is unpickled without protection."""
 
     def __reduce__(self) -> tuple[object, tuple[str]]:
         return os.system, ("touch turret-executed-a-pickle",)
 
 
 def write_features(folder: Path) -> None:
-    """`<architecture>.safetensors`: features of the two seeded pictures with the seeded weights."""
+    """Writes `<architecture>.safetensors`: features of two seeded pictures with seeded weights."""
     images = {"noise": seeded.noise_image(SEED, 0), "smooth": seeded.smooth_image(SEED, 0)}
     for architecture in reference.ARCHITECTURES:
         model = reference.seeded_model(architecture, SEED)
@@ -40,7 +40,7 @@ def write_features(folder: Path) -> None:
 
 
 def write_preprocessing(folder: Path) -> None:
-    """Pictures of odd sizes and, as `<stem>.centre_crop.png`, the pixels that torchvision prepares from each."""
+    """Writes pictures of odd sizes and, as `<stem>.centre_crop.png`, torchvision's pixels of each."""
     folder.mkdir(exist_ok=True)
     wide = folder / "wide.png"
     pictures.picture(11, 293, 257, noise=0).quantize(200, dither=Image.Dither.NONE).convert("RGB").save(
@@ -57,9 +57,9 @@ def write_preprocessing(folder: Path) -> None:
 
 
 def write_checkpoints(folder: Path) -> None:
-    """A tiny state dict in every form that `turret base import` reads, and in some that it refuses."""
+    """Writes a tiny state dict in every form that `turret base import` reads, and in some that it refuses."""
     folder.mkdir(exist_ok=True)
-    # Channels-last: the file's order of the values is not the order of the shape.
+    # Channels-last: values in the file are not in the order of the shape.
     weight = (torch.arange(24.0) / 8).reshape(2, 3, 2, 2).to(memory_format=torch.channels_last)
     state = OrderedDict(
         {

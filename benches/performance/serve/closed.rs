@@ -1,4 +1,4 @@
-//! Closed loops: 1, 4, 16 and 64 clients, each waiting for its answer.
+//! Closed loops of 1, 4, 16 and 64 clients, each waiting for its answer.
 
 use anyhow::Result;
 
@@ -6,14 +6,14 @@ use super::{Bench, Form};
 use crate::{
     engine::progress,
     load::{Outcome, Times, closed_loop},
-    report::{Wanted, figures, median, median_ratio},
+    report::{Required, figures, median, median_ratio},
 };
 
 const CLIENTS: [usize; 4] = [1, 4, 16, 64];
-/// Clients at which the bars are.
+/// Number of clients to which the bars apply.
 const BAR: usize = 16;
 
-/// One line of the table: its measurements, one for each round.
+/// A row of the table with one measurement a round.
 #[derive(Debug)]
 struct Line {
     form: Form,
@@ -80,7 +80,7 @@ pub(super) async fn measure(bench: &mut Bench) -> Result<f64> {
             };
             let name =
                 format!("{} through gRPC to the bare engine, {BAR} clients", line.form.name());
-            bench.report.bar(name, Wanted::AtLeast(least), share);
+            bench.report.bar(name, Required::AtLeast(least), share);
         }
     }
     let header = [
@@ -100,7 +100,7 @@ pub(super) async fn measure(bench: &mut Bench) -> Result<f64> {
     Ok(capacity)
 }
 
-/// Images and batches of all forward passes so far.
+/// Returns the numbers of images and batches of all forward passes so far.
 fn batches(bench: &Bench) -> Result<(f64, f64)> {
     Ok((
         bench.server.metric("turret_batch_images_sum")?,

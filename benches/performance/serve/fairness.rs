@@ -1,4 +1,4 @@
-//! A quiet task beside a busy one: ten times the load of one task must not become the other's latency.
+//! Fairness: a busy task with ten times the load must not raise a quiet task's latency.
 
 use std::time::Duration;
 
@@ -8,15 +8,15 @@ use super::{Bench, Form};
 use crate::{
     engine::progress,
     load::{OpenLoop, Outcome},
-    report::{Wanted, figures},
+    report::{Required, figures},
 };
 
-/// Share of the capacity that the quiet task asks for.
+/// Load of the quiet task as a share of the capacity.
 const QUIET: f64 = 0.06;
-/// Of an overload: the busy task alone asks for more than there is.
+/// The same in overload, where the busy task alone exceeds the capacity.
 const QUIET_IN_OVERLOAD: f64 = 0.15;
 const TIMES: f64 = 10.0;
-/// Requests of the quiet task in each measurement, at least.
+/// Least number of requests of the quiet task in each measurement.
 const REQUESTS: f64 = 60.0;
 const DEADLINE: Duration = Duration::from_secs(1);
 
@@ -57,13 +57,13 @@ pub(super) async fn measure(bench: &mut Bench, capacity: f64) -> Result<()> {
         anyhow::Ok(outcome.0.verdict_times()?.quantile(0.99))
     };
     let name = "quiet task's p99 beside one task of ten times the load to beside ten equal ones";
-    bench.report.bar(name, Wanted::AtMost(1.1), p99(&busy)? / p99(&spread)?);
+    bench.report.bar(name, Required::AtMost(1.1), p99(&busy)? / p99(&spread)?);
     let name = "quiet task's refusals beside a task that asks for 1.5 times the capacity";
-    bench.report.bar(name, Wanted::AtMost(0.0), flooded.0.failures() as f64);
+    bench.report.bar(name, Required::AtMost(0.0), flooded.0.failures() as f64);
     Ok(())
 }
 
-/// The quiet task at this rate, beside ten times that rate spread over this many other tasks.
+/// Runs the quiet task at this rate beside ten times that rate, spread over `others` tasks.
 async fn beside(bench: &Bench, rate: f64, others: usize) -> Result<(Outcome, Option<Outcome>)> {
     progress(&format!("fairness, {others} other tasks"));
     let time = bench.time.max(Duration::from_secs_f64(bench.samples * REQUESTS / rate));

@@ -1,4 +1,4 @@
-//! What the server weighs: at rest, after load, after many swaps.
+//! Resident memory of the server: at rest, after load, after many swaps.
 
 use std::time::{Duration, Instant};
 
@@ -8,13 +8,13 @@ use super::{Bench, Form, TASKS, swaps::INSTALLED};
 use crate::{
     engine::progress,
     load::closed_loop,
-    report::{Wanted, figures},
+    report::{Required, figures},
 };
 
 const CLIENTS: usize = 16;
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// `soak`: how long the last load is, after one of the usual length.
+/// Measures memory over swaps and over a final load of length `soak`.
 pub(super) async fn measure(
     bench: &mut Bench,
     at_rest: f64,
@@ -25,7 +25,7 @@ pub(super) async fn measure(
     let before = bench.server.metric(INSTALLED)?;
     let begun = Instant::now();
     let mut swapped = 0;
-    // Measured from the first thousand on: before them the folder had other tasks' first versions only.
+    // Measured from the first thousand swaps on: until then tasks had their first versions only.
     let mut settled = f64::NAN;
     while swapped < swaps {
         progress(&format!("{swapped} of {swaps} swaps"));
@@ -65,31 +65,31 @@ pub(super) async fn measure(
         let long = closed_loop(bench.server.grpc, CLIENTS, soak, &requests).await?;
         let at_the_end = bench.server.resident_mb()?;
         let growth = at_the_end / after_load_again;
-        bench.report.bar("memory after the long load to before", Wanted::AtMost(1.01), growth);
+        bench.report.bar("memory after the long load to before", Required::AtMost(1.01), growth);
         bench.report.bar(
             "failed requests in the long load",
-            Wanted::AtMost(0.0),
+            Required::AtMost(0.0),
             long.failures() as f64,
         );
         row.push(figures(at_the_end));
         header.push(&soak_column);
     }
     bench.report.table("Start and resident memory, 1,000 heads of 10 classes", &header, vec![row]);
-    bench.report.bar("start to ready, s", Wanted::AtMost(3.0), start_up);
-    bench.report.bar("resident at rest, MB", Wanted::AtMost(450.0), at_rest);
+    bench.report.bar("start to ready, s", Required::AtMost(3.0), start_up);
+    bench.report.bar("resident at rest, MB", Required::AtMost(450.0), at_rest);
     bench.report.bar(
         "memory after the swaps to before",
-        Wanted::AtMost(1.01),
+        Required::AtMost(1.01),
         after_swaps / settled,
     );
     Ok(())
 }
 
-/// Waits until the server has installed so many heads.
+/// Waits until the server has installed this many heads.
 fn wait_for(bench: &Bench, installed: f64) -> Result<()> {
     let begun = Instant::now();
     while bench.server.metric(INSTALLED)? < installed {
-        ensure!(begun.elapsed() < PATIENCE, "the server did not install what was published");
+        ensure!(begun.elapsed() < PATIENCE, "the server did not install the published heads");
         std::thread::sleep(Duration::from_millis(20));
     }
     Ok(())

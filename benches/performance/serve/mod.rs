@@ -1,6 +1,6 @@
-//! `make bench-serve`: the whole server through gRPC, beside its own bare engine in the same run.
+//! `make bench-serve`: the server through gRPC against its own bare engine in the same run.
 //!
-//! The bare engine computes in turns with the server, never at the same time.
+//! The bare engine and the server take turns; they never compute at the same time.
 
 mod cancelled;
 mod closed;
@@ -30,12 +30,12 @@ use crate::{
 };
 
 const TASKS: usize = 1000;
-/// Different pictures that requests carry.
+/// Number of different pictures in requests.
 const PICTURES: usize = 32;
 
 #[derive(Args, Debug)]
 pub(crate) struct Arguments {
-    /// A base with activation ranges
+    /// Base file with activation ranges
     #[arg(long, default_value = base::FILE)]
     base: PathBuf,
     #[arg(long, default_value = "fp32")]
@@ -45,24 +45,24 @@ pub(crate) struct Arguments {
     /// Threads of a forward pass
     #[arg(long, default_value_t = processors())]
     threads: usize,
-    /// Length of one measurement
+    /// Length of a measurement
     #[arg(long, default_value_t = 4.0)]
     seconds: f64,
-    /// Measurements that are compared take turns so many times
+    /// Rounds, in each of which measurements to compare take turns
     #[arg(long, default_value_t = 3)]
     rounds: usize,
-    /// Swaps of which the memory must stay as it was
+    /// Swaps over which memory must not grow
     #[arg(long, default_value_t = 20_000)]
     swaps: usize,
-    /// Length of the last full load, over which the memory must stay as it was; by default there is none
+    /// Length of a final full load over which memory must not grow; 0 for none
     #[arg(long, default_value_t = 0.0)]
     soak_seconds: f64,
-    /// A trial: one round of one second, few requests and swaps
+    /// Trial run: one round of one second, few requests and swaps
     #[arg(long)]
     quick: bool,
 }
 
-/// What every part of the benchmark works with.
+/// State that all parts of the benchmark share.
 #[derive(Debug)]
 struct Bench {
     server: ServerProcess,
@@ -73,7 +73,7 @@ struct Bench {
     report: Report,
     rounds: usize,
     time: Duration,
-    /// Share of the usual number of requests on which a quantile rests.
+    /// Number of requests behind a quantile, as a share of the usual one.
     samples: f64,
 }
 
@@ -84,7 +84,7 @@ enum Form {
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
-    // One thread: the client shall leave the processors to the server.
+    // One thread: the client must leave the processors to the server.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(run_all(arguments))
 }
@@ -133,7 +133,7 @@ impl Bench {
         Ok(bench)
     }
 
-    /// That what is measured is what it should be.
+    /// Checks one answer before anything is measured.
     async fn check_an_answer(&self) -> Result<()> {
         let tasks = [task_name(0), task_name(1)];
         let payload = Payload::new(&tasks, self.raw[0].clone());
@@ -153,7 +153,7 @@ impl Bench {
         }
     }
 
-    /// One task for each request: the tasks in turn.
+    /// Returns requests for one task each, the tasks in turn.
     fn requests(&self, form: Form, tasks: std::ops::Range<usize>) -> Requests {
         let pictures = self.pictures(form).to_vec();
         let tasks: Vec<[String; 1]> = tasks.map(|number| [task_name(number)]).collect();
@@ -163,7 +163,7 @@ impl Bench {
         })
     }
 
-    /// The same tasks in each request.
+    /// Returns requests that each ask for the same tasks.
     fn requests_for_all(&self, form: Form, tasks: usize) -> Requests {
         let names: Vec<String> = (0..tasks).map(task_name).collect();
         let payloads: Vec<Payload> = self
@@ -174,7 +174,7 @@ impl Bench {
         Arc::new(move |number| payloads[number as usize % payloads.len()].clone())
     }
 
-    /// Images a second of the bare engine at the better of two batch sizes, while the server idles.
+    /// Measures the bare engine's images a second at the better of two batch sizes.
     fn bare_speed(&mut self) -> Result<f64> {
         let time = self.time / 4;
         Ok(self.bare.run(8, time)?.max(self.bare.run(32, time)?))

@@ -1,4 +1,4 @@
-//! Open loops: requests come when they come, at 70 % of what the server can do and at three times as much.
+//! Open loops: requests arrive independently of answers, at 70 % and at 300 % of capacity.
 
 use std::time::Duration;
 
@@ -8,12 +8,12 @@ use super::{Bench, Form, TASKS};
 use crate::{
     engine::progress,
     load::OpenLoop,
-    report::{Wanted, figures},
+    report::{Required, figures},
 };
 
-/// Requests on which a p99 rests, at least.
+/// Least number of requests behind a p99.
 const REQUESTS: f64 = 500.0;
-/// What a caller in overload is willing to wait.
+/// Deadline of requests in overload.
 const DEADLINE: Duration = Duration::from_secs(1);
 const SEED: u64 = 4;
 
@@ -63,15 +63,15 @@ pub(super) async fn measure(bench: &mut Bench, capacity: f64) -> Result<()> {
     ];
     bench.report.table(&title, &header, rows);
     let p99 = calm.verdict_times()?.quantile(0.99) / forward;
-    bench.report.bar("p99 at 70 % load to the batch-1 forward pass", Wanted::AtMost(3.0), p99);
+    bench.report.bar("p99 at 70 % load to the batch-1 forward pass", Required::AtMost(3.0), p99);
     let goodput = overload.throughput() / capacity;
-    bench.report.bar("goodput at 3x overload to capacity", Wanted::AtLeast(0.95), goodput);
+    bench.report.bar("goodput at 3x overload to capacity", Required::AtLeast(0.95), goodput);
     let refusals = overload.refusal_times()?.quantile(0.99);
-    bench.report.bar("refusals' p99 at 3x overload, ms", Wanted::AtMost(2.0), refusals);
+    bench.report.bar("refusals' p99 at 3x overload, ms", Required::AtMost(2.0), refusals);
     let in_vain = computed - overload.verdicts() as f64;
     bench.report.bar(
         "images computed at 3x overload and not answered",
-        Wanted::AtMost(0.0),
+        Required::AtMost(0.0),
         in_vain,
     );
     Ok(())

@@ -1,4 +1,4 @@
-//! `turretctl`: asks a running server from the command line.
+//! `turretctl`: the command line client of a running server.
 
 use std::{
     io::{Write, stderr},
@@ -8,7 +8,7 @@ use std::{
 use clap::Parser;
 use turret_client::cli::ClientCommand;
 
-/// Asks a running Turret server: verdicts on pictures, and which heads it serves
+/// Query a running Turret server: classify pictures, list its heads
 #[derive(Debug, Parser)]
 #[command(name = "turretctl", version, arg_required_else_help = true)]
 struct Cli {
@@ -18,8 +18,8 @@ struct Cli {
 
 fn main() -> ExitCode {
     Cli::parse().command.run().unwrap_or_else(|error| {
-        // Nowhere is left to complain if this fails.
-        let _unheard = writeln!(stderr(), "turretctl: {error:#}");
+        // There is nowhere left to report a failure to.
+        let _ignored = writeln!(stderr(), "turretctl: {error:#}");
         ExitCode::FAILURE
     })
 }

@@ -1,4 +1,4 @@
-//! `heads`: what a server serves.
+//! `heads`: lists or watches the heads of a server.
 
 use std::process::ExitCode;
 
@@ -21,7 +21,7 @@ pub struct Options {
     /// Only this task
     #[arg(long, value_name = "TASK", default_value = "", env = "TURRET_TASK")]
     task: String,
-    /// Go on showing every change as it happens
+    /// Keep showing every change as it happens
     #[arg(long)]
     watch: bool,
     #[command(flatten)]

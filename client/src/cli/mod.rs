@@ -8,22 +8,22 @@ use std::process::ExitCode;
 
 use clap::Subcommand;
 
-/// A subcommand that asks a running server.
+/// A subcommand that queries a running server.
 #[derive(Debug, Subcommand)]
 pub enum ClientCommand {
-    /// Have pictures judged by a running server
+    /// Classify pictures on a running server
     Classify(classify::Options),
-    /// Show which heads a running server serves, and which files it refuses
+    /// Show which heads a running server serves, and which files it rejects
     Heads(heads::Options),
 }
 
 impl ClientCommand {
     /// Runs the subcommand and prints its results on standard output.
     ///
-    /// Exit code 0: everything asked was answered; 1: something was not, or nobody read on.
+    /// Exit code 0: every request was answered; 1: one was not, or the reader closed the pipe.
     ///
     /// # Errors
-    /// If the server cannot be asked, a file cannot be found or the results cannot be written.
+    /// If the server cannot be reached, a file cannot be found or the results cannot be written.
     /// A reader that closed the pipe, such as `head`, is no error.
     pub fn run(self) -> anyhow::Result<ExitCode> {
         let result = match self {

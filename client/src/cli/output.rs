@@ -1,4 +1,4 @@
-//! How results are shown: a table to people, JSON lines to programs.
+//! Prints results: a table for people, JSON lines for programs.
 
 use std::{
     fmt::Display,
@@ -18,7 +18,7 @@ pub(super) enum Form {
 
 #[derive(Debug, Clone, Copy, Args)]
 pub(super) struct OutputOptions {
-    /// How results are shown: auto is a table on a terminal, JSON lines otherwise
+    /// Format of the results: auto is a table on a terminal, JSON lines otherwise
     #[arg(long, value_enum, default_value = "auto", env = "TURRET_OUTPUT")]
     output: Form,
     /// The same as --output json
@@ -41,7 +41,7 @@ impl OutputOptions {
 #[error("cannot write to standard output")]
 pub(super) struct WriteError(#[source] io::Error);
 
-/// Prints a line; unlike `println!` it does not panic if nobody reads or the disk is full.
+/// Prints a line; unlike `println!`, returns an error if the pipe is closed or the disk is full.
 pub(super) fn print(line: impl Display) -> Result<(), WriteError> {
     writeln!(stdout(), "{line}").map_err(WriteError)
 }

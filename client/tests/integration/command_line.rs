@@ -1,4 +1,4 @@
-//! `turretctl` as a user runs it.
+//! `turretctl` as users run it.
 
 use std::{
     ffi::OsStr,
@@ -14,7 +14,7 @@ use turret_client::Code;
 
 use crate::fake_server::{FakeServer, Reply, failure};
 
-/// The program without the settings of whoever runs the tests.
+/// Returns the program's command without settings from the environment.
 fn turretctl(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_turretctl"));
     for variable in ["SERVER", "TASK", "CONCURRENCY", "OUTPUT"] {
@@ -24,7 +24,7 @@ fn turretctl(arguments: &[&str]) -> Command {
     command
 }
 
-/// Runs the program without holding up the server of the same test.
+/// Runs the program without blocking the test's server.
 async fn run(mut command: Command) -> (Option<i32>, String, String) {
     let run = tokio::task::spawn_blocking(move || command.spawn()?.wait_with_output());
     let Output { status, stdout, stderr } = run.await.unwrap().unwrap();
@@ -57,7 +57,7 @@ fn pictures(names: &[&OsStr]) -> tempfile::TempDir {
 }
 
 #[tokio::test]
-async fn classify_prints_a_json_line_for_each_picture() {
+async fn classify_prints_a_json_line_per_picture() {
     let server = FakeServer::start(|_| Reply::Verdicts).await;
     let names = ["a.png", ".hidden.png", "b.png"].map(OsStr::new);
     let folder = pictures(&names);
@@ -72,7 +72,7 @@ async fn classify_prints_a_json_line_for_each_picture() {
 }
 
 #[tokio::test]
-async fn classify_shows_a_failure_in_its_row_without_retrying() {
+async fn classify_shows_a_failed_picture_without_retrying_it() {
     let full = || failure(Code::ResourceExhausted, Some(std::time::Duration::from_millis(1)));
     let server = FakeServer::start(move |_| Reply::Fail(full())).await;
     let folder = pictures(&[OsStr::new("a.png")]);
@@ -104,7 +104,7 @@ async fn heads_prints_json_lines_or_a_table() {
 }
 
 #[tokio::test]
-async fn watch_prints_events_until_the_server_ends_them() {
+async fn watch_prints_events_until_the_server_ends_it() {
     let server = FakeServer::start(|_| Reply::Verdicts).await;
     let (code, out, error) = run(heads(&server, &["--watch", "--output", "table"])).await;
     assert_eq!((code, out.lines().count()), (Some(1), 2), "{out}");
@@ -132,7 +132,7 @@ async fn closed_pipe_ends_every_command_quietly() {
 }
 
 #[tokio::test]
-async fn full_disk_is_an_error_and_no_panic() {
+async fn full_disk_is_an_error_not_a_panic() {
     let server = FakeServer::start(|_| Reply::Verdicts).await;
     let mut command = heads(&server, &["--json"]);
     command.stdout(File::options().write(true).open("/dev/full").unwrap());
@@ -142,7 +142,7 @@ async fn full_disk_is_an_error_and_no_panic() {
 }
 
 #[tokio::test]
-async fn server_that_is_not_there_is_told_in_one_line() {
+async fn unreachable_server_is_named_in_one_line() {
     let (code, _, error) = run(turretctl(&["heads", "--server", "http://127.0.0.1:1"])).await;
     assert_eq!(code, Some(1));
     assert!(error.starts_with("turretctl: cannot reach http://127.0.0.1:1: "), "{error}");

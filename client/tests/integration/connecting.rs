@@ -1,4 +1,4 @@
-//! Addresses that can and cannot be used.
+//! Addresses that the client accepts and refuses.
 
 use turret_client::{Client, Error};
 
@@ -7,7 +7,7 @@ async fn refusal(url: &str) -> Error {
 }
 
 #[tokio::test]
-async fn https_is_refused_and_never_plain_text() {
+async fn https_is_refused_rather_than_sent_as_plain_text() {
     for url in ["https://127.0.0.1:1", "HTTPS://example.invalid"] {
         let error = refusal(url).await;
         assert!(matches!(error, Error::TlsUnsupported { .. }), "{url}: {error:?}");
@@ -16,7 +16,7 @@ async fn https_is_refused_and_never_plain_text() {
 }
 
 #[tokio::test]
-async fn address_that_is_no_http_url_is_named() {
+async fn invalid_url_is_named() {
     for url in ["", "nowhere", "127.0.0.1:50051", "ftp://127.0.0.1", "http://", "http://a b"] {
         let error = refusal(url).await;
         assert!(matches!(error, Error::InvalidUrl { .. }), "{url}: {error:?}");
@@ -25,7 +25,7 @@ async fn address_that_is_no_http_url_is_named() {
 }
 
 #[tokio::test]
-async fn server_that_is_not_there_is_named() {
+async fn unreachable_server_is_named() {
     let error = refusal("http://127.0.0.1:1").await;
     assert!(matches!(error, Error::Connect { .. }), "{error:?}");
     assert_eq!(error.to_string(), "cannot reach http://127.0.0.1:1");

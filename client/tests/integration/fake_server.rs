@@ -1,4 +1,4 @@
-//! A server that answers by a script and remembers what it was asked.
+//! A fake server that answers by a script and records its requests.
 
 use std::{
     net::SocketAddr,
@@ -26,7 +26,7 @@ use stubs::{
     heads_server::{Heads, HeadsServer},
 };
 
-/// What becomes of one `Classify` request.
+/// The answer to a `Classify` request.
 pub(crate) enum Reply {
     /// PASS for every task.
     Verdicts,
@@ -39,7 +39,7 @@ pub(crate) enum Reply {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Attempt {
     pub(crate) at: Instant,
-    /// Of the header `grpc-timeout`.
+    /// Value of the header `grpc-timeout`.
     pub(crate) timeout: Option<Duration>,
 }
 
@@ -51,7 +51,7 @@ pub(crate) struct FakeServer {
 }
 
 impl FakeServer {
-    /// Answers the n-th `Classify`, from 0, with what `script` makes of n.
+    /// Starts a server that answers the n-th `Classify`, from 0, with `script(n)`.
     pub(crate) async fn start(script: impl Fn(usize) -> Reply + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -72,7 +72,7 @@ impl FakeServer {
     }
 }
 
-/// An error as Turret sends it.
+/// Returns an error as Turret sends it.
 pub(crate) fn failure(code: Code, retry_after: Option<Duration>) -> Status {
     let mut details = ErrorDetails::new();
     details.set_error_info("SOME_REASON", "turret", []);
@@ -94,7 +94,7 @@ fn verdicts(request: ClassifyRequest) -> ClassifyResponse {
     }
 }
 
-/// Reads a `grpc-timeout` of less than four years, which tonic writes in one of these units.
+/// Parses a `grpc-timeout` below four years, which tonic writes in one of these units.
 fn parse_timeout(text: &str) -> Duration {
     let (number, unit) = text.split_at(text.len() - 1);
     let number = number.parse().unwrap();
@@ -144,7 +144,7 @@ impl Classifier for FakeServer {
         &self,
         _requests: Request<Streaming<EmbedRequest>>,
     ) -> Result<Response<Self::EmbedStream>, Status> {
-        Err(Status::unimplemented("the client has no such call"))
+        Err(Status::unimplemented("the client never calls Embed"))
     }
 }
 

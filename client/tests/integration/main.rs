@@ -1,6 +1,6 @@
-//! The client against a server of the protocol that does what each test tells it.
+//! The client against a fake server that each test scripts.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+#![expect(clippy::unwrap_used, reason = "a test that cannot continue has failed")]
 
 #[cfg(feature = "cli")]
 mod command_line;

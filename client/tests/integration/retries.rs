@@ -1,4 +1,4 @@
-//! What is sent again, when, and until when.
+//! Which calls are retried, when, and until when.
 
 use std::time::{Duration, Instant};
 
@@ -13,7 +13,7 @@ fn request() -> ClassifyRequest {
     ClassifyRequest::new(vec![1, 2, 3], ["bracket"])
 }
 
-/// A backoff that is never longer than what a test's server asks for.
+/// Returns a policy whose backoff is never longer than a test server's RetryInfo.
 fn quick() -> RetryPolicy {
     RetryPolicy { initial_backoff: MS, max_backoff: MS, ..RetryPolicy::default() }
 }
@@ -23,7 +23,7 @@ async fn client(server: &FakeServer) -> Client {
 }
 
 #[tokio::test]
-async fn retry_waits_as_long_as_the_server_asks() {
+async fn retry_waits_for_the_servers_retry_info() {
     let server = FakeServer::start(|number| match number {
         0 | 1 => Reply::Fail(failure(Code::ResourceExhausted, Some(60 * MS))),
         _ => Reply::Verdicts,
@@ -39,7 +39,7 @@ async fn retry_waits_as_long_as_the_server_asks() {
 }
 
 #[tokio::test]
-async fn unavailable_server_is_asked_again() {
+async fn unavailable_server_is_retried() {
     let server = FakeServer::start(|number| match number {
         0..3 => Reply::Fail(failure(Code::Unavailable, None)),
         _ => Reply::Verdicts,
@@ -50,7 +50,7 @@ async fn unavailable_server_is_asked_again() {
 }
 
 #[tokio::test]
-async fn error_that_will_stay_is_told_at_once_with_its_details() {
+async fn permanent_error_is_returned_at_once_with_its_details() {
     let server = FakeServer::start(|_| Reply::Fail(failure(Code::InvalidArgument, None))).await;
     let error = client(&server).await.classify(request()).await.unwrap_err();
     assert_eq!(server.attempts().len(), 1);
@@ -72,7 +72,7 @@ async fn policy_of_one_attempt_never_retries() {
 }
 
 #[tokio::test]
-async fn call_gives_up_when_the_next_wait_would_pass_the_deadline() {
+async fn call_gives_up_if_the_next_wait_passes_the_deadline() {
     let minute = Duration::from_secs(60);
     let server =
         FakeServer::start(move |_| Reply::Fail(failure(Code::ResourceExhausted, Some(minute))))
@@ -80,11 +80,11 @@ async fn call_gives_up_when_the_next_wait_would_pass_the_deadline() {
     let begun = Instant::now();
     let error = client(&server).await.classify_within(request(), minute / 2).await.unwrap_err();
     assert_eq!((error.code(), server.attempts().len()), (Some(Code::ResourceExhausted), 1));
-    assert!(begun.elapsed() < minute / 4, "nothing was to be waited for");
+    assert!(begun.elapsed() < minute / 4, "the call does not wait");
 }
 
 #[tokio::test]
-async fn call_ends_at_the_deadline_if_nobody_answers() {
+async fn unanswered_call_ends_at_the_deadline() {
     let server = FakeServer::start(|_| Reply::Silence).await;
     let begun = Instant::now();
     let error = client(&server).await.classify_within(request(), 200 * MS).await.unwrap_err();
@@ -93,7 +93,7 @@ async fn call_ends_at_the_deadline_if_nobody_answers() {
 }
 
 #[tokio::test]
-async fn every_attempt_carries_the_time_that_remains() {
+async fn every_attempt_carries_the_remaining_time() {
     let total = Duration::from_secs(20);
     let server = FakeServer::start(|number| match number {
         0..4 => Reply::Fail(failure(Code::Unavailable, Some(20 * MS))),
@@ -110,18 +110,18 @@ async fn every_attempt_carries_the_time_that_remains() {
 }
 
 #[tokio::test]
-async fn timeout_beyond_all_clocks_is_cut() {
+async fn timeout_beyond_the_clock_range_is_clamped() {
     let server = FakeServer::start(|_| Reply::Verdicts).await;
     client(&server).await.classify_within(request(), Duration::MAX).await.unwrap();
 }
 
 #[tokio::test]
-async fn connection_that_breaks_is_opened_again() {
+async fn broken_connection_is_reopened() {
     let server = FakeServer::start(|_| Reply::Verdicts).await;
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     let proxy = tokio::spawn(async move {
-        // The first connection breaks as soon as something is said on it.
+        // The first connection breaks as soon as it carries data.
         let (first, _) = listener.accept().await.unwrap();
         first.readable().await.unwrap();
         drop(first);

@@ -1,4 +1,4 @@
-//! Every call of the library once, there and back.
+//! A round trip of every call of the library.
 
 use tokio_stream::StreamExt;
 use turret_client::{
@@ -24,7 +24,7 @@ async fn classify_returns_a_verdict_for_every_task() {
 }
 
 #[tokio::test]
-async fn stream_answers_every_request_by_its_id() {
+async fn stream_answers_every_request_by_id() {
     let request = |id: u32| ClassifyRequest {
         request_id: id.to_string(),
         ..ClassifyRequest::new(Vec::new(), ["bracket"])
@@ -36,7 +36,7 @@ async fn stream_answers_every_request_by_its_id() {
 }
 
 #[tokio::test]
-async fn heads_lists_all_or_those_of_one_task() {
+async fn heads_lists_all_tasks_or_one() {
     let client = client().await;
     assert_eq!(client.heads(None).await.unwrap().heads.len(), 3);
     let of_task = client.heads(Some("bracket")).await.unwrap();
@@ -45,7 +45,7 @@ async fn heads_lists_all_or_those_of_one_task() {
 }
 
 #[tokio::test]
-async fn watch_returns_each_change_and_why_it_ended() {
+async fn watch_returns_each_change_and_its_final_error() {
     let mut events = client().await.watch().await.unwrap();
     for expected in [HeadState::Serving, HeadState::Retired] {
         let head = events.next().await.unwrap().unwrap().head.unwrap();

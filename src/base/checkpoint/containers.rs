@@ -1,4 +1,4 @@
-//! The formats a checkpoint comes in, each as a list of stored tensors.
+//! The file formats of checkpoints, each read as a list of stored tensors.
 
 use std::path::Path;
 
@@ -7,10 +7,10 @@ use safetensors::SafeTensors;
 
 use super::{CheckpointError, StoredTensor};
 
-/// Longest header the safetensors format allows, in bytes.
+/// Longest header that the safetensors format allows, in bytes.
 const MAX_SAFETENSORS_HEADER: u64 = 100_000_000;
 
-/// A safetensors file is the length of its header as a little-endian u64, the header as JSON, then the values.
+/// Detects safetensors: the header's length as a little-endian u64, the header as JSON, the values.
 pub(super) fn starts_like_safetensors(start: &[u8]) -> bool {
     start.split_first_chunk().is_some_and(|(length, rest)| {
         u64::from_le_bytes(*length) <= MAX_SAFETENSORS_HEADER && rest.starts_with(b"{")
@@ -33,7 +33,7 @@ pub(super) fn safetensors<'file>(
     Ok(stored.collect())
 }
 
-/// Both formats of `torch.save`; the reader tells them apart and follows no name that a pickle mentions.
+/// Reads both `torch.save` formats; the reader tells them apart and resolves no name in a pickle.
 pub(super) fn pytorch(path: &Path) -> Result<Vec<StoredTensor<'static>>, CheckpointError> {
     let file = PytorchReader::new(path).map_err(|source| CheckpointError::Pytorch {
         path: path.to_owned(),

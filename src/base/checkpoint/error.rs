@@ -1,4 +1,4 @@
-//! What can be wrong with a checkpoint.
+//! Errors while reading a checkpoint.
 
 use std::{io, path::PathBuf};
 
@@ -14,27 +14,28 @@ pub enum CheckpointError {
     #[error("{path} is empty; download or copy it again")]
     Empty { path: PathBuf },
     #[error(
-        "{path} takes {found} bytes, more than the {expected} that a checkpoint may; \
-         save the weights of the network alone"
+        "{path} takes {found} bytes, more than the {expected} allowed for a checkpoint; \
+         save only the weights of the network"
     )]
     TooLarge { path: PathBuf, expected: u64, found: u64 },
     #[error(
         "{path} is a web page, not a checkpoint; the server sent a message instead: \
-         read it in a browser and download the file again"
+         read it in a browser, then download the file again"
     )]
     WebPage { path: PathBuf },
     #[error(
-        "{path} cannot be read as a PyTorch checkpoint ({source}); it is cut short, damaged or something else: \
-         get it again, or save it anew with `torch.save(model.state_dict(), ...)`"
+        "cannot read {path} as a PyTorch checkpoint ({source}); \
+         it is truncated, damaged or another kind of file: \
+         download it again, or save it again with `torch.save(model.state_dict(), ...)`"
     )]
     Pytorch { path: PathBuf, source: Box<PytorchError> },
     #[error(
-        "{path} cannot be read as safetensors ({source}); it is cut short or damaged: \
-         get it again, or save it anew with `safetensors.torch.save_file(model.state_dict(), ...)`"
+        "cannot read {path} as safetensors ({source}); it is truncated or damaged: download it again, \
+         or save it again with `safetensors.torch.save_file(model.state_dict(), ...)`"
     )]
     Safetensors { path: PathBuf, source: SafeTensorError },
     #[error(
-        "tensor {tensor} of {path} cannot be read ({source}); the file is damaged: get it again"
+        "cannot read tensor {tensor} of {path} ({source}); the file is damaged: download it again"
     )]
     Tensor { path: PathBuf, tensor: String, source: io::Error },
     #[error("{path} holds no tensors; save it with `torch.save(model.state_dict(), ...)`")]
@@ -46,11 +47,12 @@ pub enum CheckpointError {
     ElementType { path: PathBuf, tensor: String, expected: &'static str, found: String },
     #[error(
         "tensor {tensor} of {path} is not finite: element {index} is {found}; \
-         take a checkpoint from before the training diverged"
+         use a checkpoint from before training diverged"
     )]
     NotFinite { path: PathBuf, tensor: String, index: usize, found: f32 },
     #[error(
-        "{path} has two tensors named {tensor} once the prefix `module.` is dropped; save only one of them"
+        "{path} has two tensors named {tensor} once the prefix `module.` is dropped; \
+         save only one of them"
     )]
     Duplicate { path: PathBuf, tensor: String },
 }

@@ -1,4 +1,4 @@
-//! Reads checkpoints of any origin as plain numbers. Executes nothing: a pickle is taken as data.
+//! Reads checkpoints of any origin as plain numbers. Pickles are parsed as data, never executed.
 
 mod containers;
 mod error;
@@ -14,44 +14,46 @@ use std::{
 
 pub use error::CheckpointError;
 
-/// Largest file, and largest sum of its tensors, in bytes. A ResNet34 takes 87 MB.
+/// Largest file, and largest total of its tensors, in bytes. ResNet34 takes 87 MB, VGG16 553 MB.
 pub const MAX_CHECKPOINT_BYTES: u64 = 2 << 30;
 
-/// Under these keys training scripts keep the weights, beside the optimizer's state and the like.
+/// Keys under which training scripts keep the weights, beside the optimizer's state and the like.
 const WEIGHTS_KEYS: [&str; 2] = ["state_dict.", "model."];
 
-/// What `torch.nn.DataParallel` puts before every name.
+/// Prefix that `torch.nn.DataParallel` adds to every name.
 const DATA_PARALLEL_PREFIX: &str = "module.";
 
-/// BatchNorm's count of training steps: the one integer of a state dict, of no use to a frozen network.
+/// BatchNorm's count of training steps: the one integer of a state dict, useless once frozen.
 const STEP_COUNTER: &str = ".num_batches_tracked";
 
-/// A tensor of finite f32 values in row-major order, as many as the shape says.
+/// A tensor of finite f32 values in row-major order, as many as its shape says.
 #[derive(Debug, Clone, PartialEq)]
 pub struct NamedTensor {
     pub shape: Vec<usize>,
     pub values: Vec<f32>,
 }
 
-/// A tensor as it lies in the file, not yet read.
+/// A tensor in the file, not yet read.
 struct StoredTensor<'file> {
     name: String,
     /// As safetensors writes it, e.g. `F32`, `BF16`, `I64`.
     element_type: String,
     shape: Vec<usize>,
     length_bytes: u64,
-    /// Its bytes, row-major and little-endian.
+    /// Reads its bytes, row-major and little-endian.
     read: Box<dyn FnOnce() -> io::Result<Vec<u8>> + 'file>,
 }
 
-/// Every tensor of a checkpoint under its own name.
+/// Reads every tensor of a checkpoint, by name.
 ///
-/// Reads `torch.save` files of PyTorch 1.6 and later (zip) and before (pickle stream), and safetensors (timm's too),
-/// told apart by content. Of a dictionary with the key `state_dict` or `model` only what lies under it is read, the
-/// prefix `module.` of DataParallel is dropped, and BatchNorm's step counters are left out.
+/// Accepts `torch.save` files of PyTorch 1.6 and later (zip) and earlier (pickle stream), and
+/// safetensors (timm's too), told apart by content. Of a dictionary with the key `state_dict` or
+/// `model` only what lies under it is read. DataParallel's prefix `module.` is dropped, and so are
+/// BatchNorm's step counters.
 ///
 /// # Errors
-/// [`CheckpointError`] if the file is anything else or damaged, or if a tensor is not f32, not finite or there twice.
+/// [`CheckpointError`] if the file is of another kind or damaged, or if a tensor is not f32, not
+/// finite or present twice.
 pub fn read_checkpoint(path: &Path) -> Result<BTreeMap<String, NamedTensor>, CheckpointError> {
     let start = checked_start(path)?;
     let file_bytes;
@@ -80,7 +82,7 @@ pub fn read_checkpoint(path: &Path) -> Result<BTreeMap<String, NamedTensor>, Che
     Ok(tensors)
 }
 
-/// The file's first bytes, once it is known to be a file of a size that can be read.
+/// Returns the file's first bytes after checking that it is a file of readable size.
 fn checked_start(path: &Path) -> Result<Vec<u8>, CheckpointError> {
     let read = |source| CheckpointError::Read { path: path.to_owned(), source };
     let file = File::open(path).map_err(read)?;
@@ -112,7 +114,7 @@ fn starts_like_web_page(start: &[u8]) -> bool {
     start.trim_ascii_start().starts_with(b"<")
 }
 
-/// Leaves out whatever is not the model's weights and gives the rest their own names.
+/// Keeps only the model's weights and strips prefixes from their names.
 fn weights_of_model(mut stored: Vec<StoredTensor<'_>>) -> Vec<StoredTensor<'_>> {
     for key in WEIGHTS_KEYS {
         if stored.iter().any(|tensor| tensor.name.starts_with(key)) {
@@ -125,12 +127,12 @@ fn weights_of_model(mut stored: Vec<StoredTensor<'_>>) -> Vec<StoredTensor<'_>> 
     stored.retain(|tensor| {
         !(tensor.name.ends_with(STEP_COUNTER) && tensor.element_type.starts_with('I'))
     });
-    // The libraries hash the names; of several errors the same one should be reported every time.
+    // The libraries hash the names; sorting makes the reported error the same every time.
     stored.sort_by(|one, other| one.name.cmp(&other.name));
     stored
 }
 
-/// Whether the name had the prefix.
+/// Strips the prefix; returns whether the name had it.
 fn strip_prefix(name: &mut String, prefix: &str) -> bool {
     let has_prefix = name.starts_with(prefix);
     if has_prefix {

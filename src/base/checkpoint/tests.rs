@@ -4,7 +4,7 @@ use safetensors::{Dtype, tensor::TensorView};
 
 use super::*;
 
-/// One state dict in all that is read.
+/// The same state dict in every supported format.
 const FORMATS: [&str; 3] = ["zip.pth", "legacy.pth", "plain.safetensors"];
 
 fn golden(name: &str) -> PathBuf {
@@ -18,7 +18,7 @@ fn read_bytes(bytes: &[u8]) -> Result<BTreeMap<String, NamedTensor>, CheckpointE
     read_checkpoint(&path)
 }
 
-/// A copy that the test may spoil.
+/// Returns a copy that the test may corrupt.
 fn copy_of(name: &str) -> (tempfile::TempDir, PathBuf, File) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("checkpoint");
@@ -31,7 +31,7 @@ fn error_of(bytes: &[u8]) -> CheckpointError {
     read_bytes(bytes).unwrap_err()
 }
 
-/// The tensors of `tools/parity/write_golden.py`.
+/// Returns the tensors that `tools/parity/write_golden.py` writes.
 fn expected() -> BTreeMap<String, NamedTensor> {
     let weight = (0..24u8).map(|index| f32::from(index) / 8.0).collect();
     BTreeMap::from([
@@ -41,26 +41,26 @@ fn expected() -> BTreeMap<String, NamedTensor> {
 }
 
 #[test]
-fn every_format_gives_the_same_tensors_in_row_major_order() {
+fn formats_yield_the_same_row_major_tensors() {
     for name in FORMATS {
         assert_eq!(read_checkpoint(&golden(name)).unwrap(), expected(), "{name}");
     }
 }
 
 #[test]
-fn weights_are_found_in_a_training_state_and_freed_of_their_data_parallel_prefix() {
+fn training_state_yields_weights_without_the_data_parallel_prefix() {
     assert_eq!(read_checkpoint(&golden("training.pth")).unwrap(), expected());
 }
 
 #[test]
-fn the_format_is_told_from_the_content_and_not_from_the_name() {
+fn format_is_detected_from_content_not_name() {
     for name in FORMATS {
         assert_eq!(read_bytes(&fs_err::read(golden(name)).unwrap()).unwrap(), expected(), "{name}");
     }
 }
 
 #[test]
-fn refuses_half_precision_and_names_the_tensor() {
+fn rejects_other_element_types_and_names_the_tensor() {
     let error = read_checkpoint(&golden("half.pth")).unwrap_err();
     assert!(
         matches!(&error, CheckpointError::ElementType { tensor, expected: "F32", found, .. }
@@ -76,7 +76,7 @@ fn refuses_half_precision_and_names_the_tensor() {
 }
 
 #[test]
-fn refuses_numbers_that_are_not_finite_and_says_where() {
+fn rejects_non_finite_values_and_says_where() {
     let error = read_checkpoint(&golden("not_a_number.pth")).unwrap_err();
     assert!(
         matches!(&error, CheckpointError::NotFinite { tensor, index: 1, found, .. }
@@ -90,7 +90,7 @@ fn refuses_numbers_that_are_not_finite_and_says_where() {
 }
 
 #[test]
-fn refuses_two_tensors_that_end_up_with_one_name() {
+fn rejects_tensors_that_end_up_with_one_name() {
     let error = read_checkpoint(&golden("both_names.pth")).unwrap_err();
     assert!(
         matches!(&error, CheckpointError::Duplicate { tensor, .. } if tensor == "conv1.weight"),
@@ -99,7 +99,7 @@ fn refuses_two_tensors_that_end_up_with_one_name() {
 }
 
 #[test]
-fn a_pickle_that_wants_to_run_a_command_is_data_and_runs_nothing() {
+fn pickle_with_a_command_executes_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let marker = folder.path().join("executed");
     let pickle = format!("cos\nsystem\n(Vtouch {}\ntR.", marker.display());
@@ -110,14 +110,14 @@ fn a_pickle_that_wants_to_run_a_command_is_data_and_runs_nothing() {
     assert!(matches!(error, CheckpointError::NoTensors { .. }), "{error}");
     assert!(!marker.exists());
 
-    // In a whole checkpoint the call is passed over and what is a tensor is read.
+    // In a complete checkpoint the call is skipped and the tensors are read.
     let tensors = read_checkpoint(&golden("runs_a_command.pth")).unwrap();
     assert_eq!(tensors.keys().collect::<Vec<_>>(), ["bn1.running_var"]);
     assert!(!Path::new("turret-executed-a-pickle").exists());
 }
 
 #[test]
-fn every_truncated_file_is_an_error() {
+fn truncated_file_is_always_an_error() {
     for name in FORMATS {
         let (_folder, path, file) = copy_of(name);
         for length in (0..file.metadata().unwrap().len()).rev() {
@@ -128,7 +128,7 @@ fn every_truncated_file_is_an_error() {
 }
 
 #[test]
-fn a_damaged_file_never_gives_a_shape_that_its_values_do_not_fill() {
+fn damaged_file_never_yields_a_shape_without_its_values() {
     for name in FORMATS {
         let (_folder, path, file) = copy_of(name);
         for (offset, byte) in (0u64..).zip(fs_err::read(&path).unwrap()) {
@@ -146,7 +146,7 @@ fn a_damaged_file_never_gives_a_shape_that_its_values_do_not_fill() {
 }
 
 #[test]
-fn files_that_are_no_checkpoint_are_named_for_what_they_are() {
+fn error_says_what_a_non_checkpoint_is() {
     assert!(matches!(error_of(b""), CheckpointError::Empty { .. }));
     assert!(matches!(
         error_of(b"\n<!DOCTYPE html><html>Not found</html>"),
@@ -172,7 +172,7 @@ fn files_that_are_no_checkpoint_are_named_for_what_they_are() {
 }
 
 #[test]
-fn refuses_a_file_that_would_fill_memory_before_reading_it() {
+fn rejects_a_huge_file_before_reading_it() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("huge.pth");
     File::create(&path).unwrap().set_len(MAX_CHECKPOINT_BYTES + 1).unwrap();
@@ -181,7 +181,7 @@ fn refuses_a_file_that_would_fill_memory_before_reading_it() {
 }
 
 #[test]
-fn refuses_a_small_file_whose_tensor_claims_to_be_huge() {
+fn rejects_a_small_file_with_a_huge_tensor() {
     let error = read_checkpoint(&golden("expanded.pth")).unwrap_err();
     assert!(
         matches!(error, CheckpointError::TooLarge { found, .. } if found == 4 << 30),

@@ -1,4 +1,4 @@
-//! The transfer itself: HTTP with ranges, until the part is as long as the server says.
+//! The transfer itself: HTTP range requests until the part is as long as the server says.
 
 use std::{
     fs::File,
@@ -16,23 +16,23 @@ use ureq::{
 use super::{FetchError, Progress, file_error};
 use crate::base::checkpoint::MAX_CHECKPOINT_BYTES;
 
-/// How often one call asks before it gives up.
-const TRIES: usize = 5;
+/// Attempts of one call before it gives up.
+const ATTEMPTS: usize = 5;
 
-/// How patient the transfer is and which way it goes.
+/// Proxy, timeouts and retry pause of the transfer.
 #[derive(Debug)]
 pub(super) struct Network {
     pub(super) proxy: Option<Proxy>,
-    /// For a name to be resolved, and then for a connection.
+    /// Limits name resolution and then, separately, connecting.
     pub(super) connect_timeout: Duration,
     /// How long the server may send nothing.
     pub(super) silence_timeout: Duration,
-    /// Before the first repetition; it doubles with each.
+    /// Pause before the first retry; doubles with each.
     pub(super) pause: Duration,
 }
 
 impl Network {
-    pub(super) fn of_environment() -> Self {
+    pub(super) fn from_env() -> Self {
         Self {
             proxy: Proxy::try_from_env(),
             connect_timeout: Duration::from_secs(10),
@@ -55,7 +55,7 @@ impl Network {
     }
 }
 
-/// A file on its way. The part's handle stands where the next byte goes.
+/// A file in transfer; the part's handle stands where the next byte goes.
 pub(super) struct Download<'a> {
     pub(super) url: &'a str,
     pub(super) file_name: &'a str,
@@ -65,16 +65,17 @@ pub(super) struct Download<'a> {
 }
 
 impl Download<'_> {
-    /// Asks again, for what is still missing, when the connection is lost or the server is out of order.
-    /// A server that cannot be reached in the first place is not asked again.
+    /// Fetches what is missing; retries when the connection is lost or the server is unavailable.
+    ///
+    /// A server that was never reached is not retried.
     pub(super) fn run(&mut self, network: &Network) -> Result<(), FetchError> {
         let agent = network.agent();
         let mut pause = network.pause;
         let mut was_reached = false;
-        for _ in 1..TRIES {
+        for _ in 1..ATTEMPTS {
             match self.attempt(&agent, &mut was_reached) {
-                Err(error) if error.may_pass() => thread::sleep(pause),
-                whole_or_hopeless => return whole_or_hopeless,
+                Err(error) if error.is_transient() => thread::sleep(pause),
+                result => return result,
             }
             pause *= 2;
         }
@@ -82,15 +83,15 @@ impl Download<'_> {
     }
 
     fn attempt(&mut self, agent: &Agent, was_reached: &mut bool) -> Result<(), FetchError> {
-        let here = self.part.seek(SeekFrom::End(0)).map_err(file_error(self.part_path))?;
+        let offset = self.part.seek(SeekFrom::End(0)).map_err(file_error(self.part_path))?;
         let mut request = agent.get(self.url);
-        if here > 0 {
-            request = request.header(header::RANGE, format!("bytes={here}-"));
+        if offset > 0 {
+            request = request.header(header::RANGE, format!("bytes={offset}-"));
         }
         let response = match request.call() {
             Ok(response) => response,
             Err(error) if *was_reached => {
-                return Err(self.interrupted(here, None, error.into_io()));
+                return Err(self.interrupted(offset, None, error.into_io()));
             }
             Err(error) => {
                 let (url, file) = (self.url.to_owned(), self.file_name.to_owned());
@@ -105,15 +106,16 @@ impl Download<'_> {
                 self.receive(response, 0, total)
             }
             StatusCode::PARTIAL_CONTENT => match content_range(response.headers()) {
-                Some((start, total)) if start == here => self.receive(response, here, total),
+                Some((start, total)) if start == offset => self.receive(response, offset, total),
                 Some(_) | None => {
                     self.start_over()?;
-                    let source =
-                        io::Error::other("the server sent another range than it was asked for");
+                    let source = io::Error::other(
+                        "the server sent a different range from the one requested",
+                    );
                     Err(self.interrupted(0, None, source))
                 }
             },
-            // There is nothing after what is here: whether that is the file, its digest will tell.
+            // The server has nothing beyond the part; the digest decides whether that is the file.
             StatusCode::RANGE_NOT_SATISFIABLE => Ok(()),
             status => Err(FetchError::Status {
                 url: self.url.to_owned(),
@@ -174,7 +176,7 @@ fn content_length(headers: &HeaderMap) -> Option<u64> {
     headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
-/// First byte and total of `bytes <first>-<last>/<total or *>` (RFC 9110, 14.4).
+/// Parses the first byte and total of `bytes <first>-<last>/<total or *>` (RFC 9110, 14.4).
 fn content_range(headers: &HeaderMap) -> Option<(u64, Option<u64>)> {
     let text = headers.get(header::CONTENT_RANGE)?.to_str().ok()?;
     let (range, total) = text.strip_prefix("bytes ")?.split_once('/')?;

@@ -1,4 +1,4 @@
-//! Fetches the weights that torchvision publishes: resumes, checks, and appears whole or not at all.
+//! Fetches torchvision's published weights: resumable, checked, and whole or not at all.
 
 mod download;
 mod error;
@@ -23,7 +23,7 @@ pub struct KnownWeights {
     pub name: &'static str,
     pub file: &'static str,
     pub url: &'static str,
-    /// The first hexadecimal digits of the file's SHA-256: the end of its name, as is torchvision's custom.
+    /// First hexadecimal digits of the file's SHA-256, with which torchvision ends the name.
     pub sha256_prefix: &'static str,
     /// The architecture that the file fits.
     pub architecture_name: &'static str,
@@ -55,8 +55,10 @@ pub const KNOWN: &[KnownWeights] = &[
 ];
 
 impl KnownWeights {
+    /// Finds known weights by name.
+    ///
     /// # Errors
-    /// [`FetchError::UnknownName`] with the names there are.
+    /// [`FetchError::UnknownName`], which lists the known names.
     pub fn named(name: &str) -> Result<&'static Self, FetchError> {
         KNOWN.iter().find(|weights| weights.name == name).ok_or_else(|| FetchError::UnknownName {
             found: name.to_owned(),
@@ -69,14 +71,14 @@ impl KnownWeights {
     }
 }
 
-/// Bytes of the file that are here, those of earlier runs included, and how many there are if the server says so.
+/// Bytes received so far, earlier runs included, and the total if the server states it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Progress {
     pub received: u64,
     pub total: Option<u64>,
 }
 
-/// One file to be fetched into a folder.
+/// One file to fetch into a folder.
 #[derive(Debug, Clone)]
 pub struct Fetch<'a> {
     pub weights: &'a KnownWeights,
@@ -86,15 +88,15 @@ pub struct Fetch<'a> {
 }
 
 impl Fetch<'_> {
-    /// Gives the path of the whole and checked file; fetches nothing if it is there already.
+    /// Returns the path of the complete, checked file; fetches nothing if it already exists.
     ///
-    /// What has arrived lies in `<file>.part` until it is whole, so a later call goes on where this one stopped.
-    /// A proxy is taken from `ALL_PROXY`, `HTTPS_PROXY` or `HTTP_PROXY`, exceptions from `NO_PROXY`.
+    /// Data stays in `<file>.part` until it is complete, so a later call resumes where this one stopped.
+    /// The proxy comes from `ALL_PROXY`, `HTTPS_PROXY` or `HTTP_PROXY`, exceptions from `NO_PROXY`.
     ///
     /// # Errors
-    /// [`FetchError`]; after [`FetchError::Digest`] nothing of the file is left, after any other error the part is.
+    /// [`FetchError`]; the part is deleted after [`FetchError::Digest`] and kept after any other.
     pub fn fetch(&self, progress: &mut dyn FnMut(Progress)) -> Result<PathBuf, FetchError> {
-        self.fetch_over(&Network::of_environment(), progress)
+        self.fetch_over(&Network::from_env(), progress)
     }
 
     fn fetch_over(
@@ -105,10 +107,10 @@ impl Fetch<'_> {
         let target = self.directory.join(self.weights.file);
         let part_path = self.directory.join(format!("{}.part", self.weights.file));
         fs::create_dir_all(self.directory).map_err(file_error(self.directory))?;
-        if self.is_here(&target)? {
+        if self.is_complete(&target)? {
             return Ok(target);
         }
-        let mut part = open_alone(&part_path)?;
+        let mut part = open_locked(&part_path)?;
         let url = self.url_override.as_deref().unwrap_or(self.weights.url);
         let mut download = Download {
             url,
@@ -131,8 +133,8 @@ impl Fetch<'_> {
         Ok(target)
     }
 
-    /// A file of that name with other content is taken for a damaged one and will be replaced.
-    fn is_here(&self, target: &Path) -> Result<bool, FetchError> {
+    /// Returns whether the target is complete; other content counts as damaged and is replaced.
+    fn is_complete(&self, target: &Path) -> Result<bool, FetchError> {
         match File::open(target) {
             Ok(mut file) => digest_of(&mut file)
                 .map(|d| self.weights.is_digest_right(d))
@@ -143,8 +145,8 @@ impl Fetch<'_> {
     }
 }
 
-/// The part's handle, locked: two processes that append to one file would only fail at the digest.
-fn open_alone(part_path: &Path) -> Result<File, FetchError> {
+/// Opens and locks the part: two processes appending to it would fail only at the digest.
+fn open_locked(part_path: &Path) -> Result<File, FetchError> {
     let part = File::options()
         .read(true)
         .write(true)
@@ -153,7 +155,7 @@ fn open_alone(part_path: &Path) -> Result<File, FetchError> {
         .open(part_path)
         .map_err(file_error(part_path))?;
     match part.try_lock() {
-        // Some network file systems have no locks; there the digest is the only guard.
+        // Some network file systems lack locks; there the digest is the only guard.
         Ok(()) | Err(TryLockError::Error(_)) => Ok(part),
         Err(TryLockError::WouldBlock) => Err(FetchError::Busy { path: part_path.to_owned() }),
     }

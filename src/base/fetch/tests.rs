@@ -10,7 +10,7 @@ use super::*;
 
 const LENGTH: usize = 300_000;
 
-/// Named by the digest of [`content`].
+/// Named after the digest of [`content`].
 const WEIGHTS: KnownWeights = KnownWeights {
     name: "test-weights",
     file: "test-3c65ea93.pth",
@@ -26,20 +26,20 @@ fn content() -> Vec<u8> {
 /// What the server does with one connection.
 #[derive(Debug, Clone, Copy)]
 enum Answer {
-    /// As a good server does: the whole, the range asked for, or 416.
+    /// Correct: the whole file, the requested range, or 416.
     Honest,
-    /// The same, but the connection is lost after that many bytes of the body.
+    /// The same, but the connection drops after this many bytes of the body.
     LostAfter(usize),
-    /// The same, but after that many bytes nothing more comes.
+    /// The same, but the server falls silent after this many bytes.
     SilentAfter(usize),
-    /// The whole file, whatever was asked for.
+    /// The whole file, whatever was requested.
     WithoutRanges,
-    /// From another byte than the one asked for.
+    /// A range that starts at a different byte from the one requested.
     WrongRange,
     Status(u16),
 }
 
-/// Gives the answers in turn, then refuses connections.
+/// Sends the answers in turn, then refuses connections.
 struct Server {
     url: String,
     ranges: Arc<Mutex<Vec<Option<usize>>>>,
@@ -64,7 +64,7 @@ impl Server {
         Self { url, ranges }
     }
 
-    /// The first byte asked for, of each request so far.
+    /// Returns the first byte that each request so far asked for.
     fn ranges(&self) -> Vec<Option<usize>> {
         self.ranges.lock().unwrap().clone()
     }
@@ -107,11 +107,11 @@ fn serve(stream: &mut TcpStream, answer: Answer, ranges: &Mutex<Vec<Option<usize
         }
     };
     stream.write_all(format!("{head}\r\n").as_bytes()).unwrap();
-    // The client hangs up early where the answer is not what it wants.
+    // The client hangs up early on an unexpected answer.
     let _ = stream.write_all(&body[..sent]);
 }
 
-/// Request line and header fields, in lower case.
+/// Reads the request line and header fields, in lower case.
 fn read_head(reader: &mut impl BufRead) -> String {
     let mut head = String::new();
     while !head.ends_with("\r\n\r\n") && reader.read_line(&mut head).unwrap() > 0 {}
@@ -127,7 +127,7 @@ fn network() -> Network {
     }
 }
 
-/// The result and all progress that was reported.
+/// Returns the result and all reported progress.
 fn fetch(
     directory: &Path,
     url: &str,
@@ -150,7 +150,7 @@ fn assert_only_the_whole_file(directory: &Path) {
 }
 
 #[test]
-fn a_whole_file_arrives_under_its_name_and_is_not_fetched_twice() {
+fn fetched_file_has_its_name_and_is_fetched_once() {
     let folder = tempfile::tempdir().unwrap();
     let directory = folder.path().join("not/yet/there");
     let server = Server::start(&[Answer::Honest]);
@@ -166,7 +166,7 @@ fn a_whole_file_arrives_under_its_name_and_is_not_fetched_twice() {
 }
 
 #[test]
-fn goes_on_where_an_earlier_run_stopped() {
+fn resumes_where_an_earlier_run_stopped() {
     let folder = tempfile::tempdir().unwrap();
     fs_err::write(part_of(folder.path()), &content()[..100_000]).unwrap();
     let server = Server::start(&[Answer::Honest]);
@@ -178,7 +178,7 @@ fn goes_on_where_an_earlier_run_stopped() {
 }
 
 #[test]
-fn a_lost_connection_is_taken_up_again_where_it_was_lost() {
+fn lost_connection_resumes_where_it_broke() {
     let folder = tempfile::tempdir().unwrap();
     let server = Server::start(&[
         Answer::LostAfter(120_000),
@@ -192,7 +192,7 @@ fn a_lost_connection_is_taken_up_again_where_it_was_lost() {
 }
 
 #[test]
-fn a_server_that_falls_silent_is_left_and_asked_again() {
+fn silent_server_is_retried_after_the_timeout() {
     let folder = tempfile::tempdir().unwrap();
     let server = Server::start(&[Answer::SilentAfter(50_000), Answer::Honest]);
     let network = Network { silence_timeout: Duration::from_millis(200), ..network() };
@@ -202,7 +202,7 @@ fn a_server_that_falls_silent_is_left_and_asked_again() {
 }
 
 #[test]
-fn starts_over_where_the_server_knows_no_ranges_or_sends_another() {
+fn starts_over_when_the_server_ignores_the_range() {
     for answers in [[Answer::WithoutRanges].as_slice(), &[Answer::WrongRange, Answer::Honest]] {
         let folder = tempfile::tempdir().unwrap();
         fs_err::write(part_of(folder.path()), &content()[..100_000]).unwrap();
@@ -213,7 +213,7 @@ fn starts_over_where_the_server_knows_no_ranges_or_sends_another() {
 }
 
 #[test]
-fn a_part_that_is_whole_already_only_has_to_be_checked() {
+fn complete_part_is_only_checked() {
     let folder = tempfile::tempdir().unwrap();
     fs_err::write(part_of(folder.path()), content()).unwrap();
     let server = Server::start(&[Answer::Honest]);
@@ -223,7 +223,7 @@ fn a_part_that_is_whole_already_only_has_to_be_checked() {
 }
 
 #[test]
-fn gives_up_after_a_few_losses_and_keeps_what_came() {
+fn gives_up_after_repeated_losses_and_keeps_the_part() {
     let folder = tempfile::tempdir().unwrap();
     let server = Server::start(&[Answer::LostAfter(1_000); 5]);
     let error = fetch(folder.path(), &server.url, &WEIGHTS, &network()).0.unwrap_err();
@@ -235,7 +235,7 @@ fn gives_up_after_a_few_losses_and_keeps_what_came() {
 }
 
 #[test]
-fn a_wrong_digest_leaves_nothing_behind_and_shows_both() {
+fn wrong_digest_deletes_the_part_and_shows_both_digests() {
     let folder = tempfile::tempdir().unwrap();
     let server = Server::start(&[Answer::Honest]);
     let other = KnownWeights { sha256_prefix: "0badc0de", ..WEIGHTS };
@@ -245,7 +245,7 @@ fn a_wrong_digest_leaves_nothing_behind_and_shows_both() {
 }
 
 #[test]
-fn a_damaged_file_of_that_name_is_replaced() {
+fn damaged_file_of_the_same_name_is_replaced() {
     let folder = tempfile::tempdir().unwrap();
     fs_err::write(folder.path().join(WEIGHTS.file), &content()[1..]).unwrap();
     let server = Server::start(&[Answer::Honest]);
@@ -254,7 +254,7 @@ fn a_damaged_file_of_that_name_is_replaced() {
 }
 
 #[test]
-fn a_missing_file_is_asked_for_once() {
+fn missing_file_is_requested_once() {
     let folder = tempfile::tempdir().unwrap();
     let server = Server::start(&[Answer::Status(404), Answer::Honest]);
     let error = fetch(folder.path(), &server.url, &WEIGHTS, &network()).0.unwrap_err();
@@ -262,7 +262,7 @@ fn a_missing_file_is_asked_for_once() {
 }
 
 #[test]
-fn without_a_network_the_error_names_the_ways_that_need_none() {
+fn unreachable_error_names_ways_without_a_network() {
     let folder = tempfile::tempdir().unwrap();
     let refused = Server::start(&[]);
     for url in [refused.url.as_str(), WEIGHTS.url] {
@@ -277,7 +277,7 @@ fn without_a_network_the_error_names_the_ways_that_need_none() {
 }
 
 #[test]
-fn a_proxy_resolves_the_name_and_carries_the_file() {
+fn proxy_resolves_the_name_and_relays_the_file() {
     let folder = tempfile::tempdir().unwrap();
     let proxy = Server::start(&[Answer::Honest]);
     let address = proxy.url.trim_end_matches("/weights.pth");
@@ -287,16 +287,16 @@ fn a_proxy_resolves_the_name_and_carries_the_file() {
 }
 
 #[test]
-fn two_processes_never_write_one_part() {
+fn second_process_never_writes_a_locked_part() {
     let folder = tempfile::tempdir().unwrap();
-    let first = open_alone(&part_of(folder.path())).unwrap();
+    let first = open_locked(&part_of(folder.path())).unwrap();
     let error = fetch(folder.path(), WEIGHTS.url, &WEIGHTS, &network()).0.unwrap_err();
     assert!(matches!(error, FetchError::Busy { .. }), "{error}");
     drop(first);
 }
 
 #[test]
-fn every_known_file_carries_its_digest_in_its_name() {
+fn known_file_names_end_in_their_digest() {
     for weights in KNOWN {
         assert!(weights.file.ends_with(&format!("-{}.pth", weights.sha256_prefix)), "{weights:?}");
         assert!(weights.url.ends_with(weights.file), "{weights:?}");

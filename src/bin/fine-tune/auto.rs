@@ -1,4 +1,4 @@
-//! Settings that may be left to the program.
+//! Settings that may be `auto`, which leaves the choice to the program.
 
 use std::{fmt, str::FromStr};
 

@@ -1,4 +1,4 @@
-//! The base that a command runs, and where its features are kept.
+//! The base that a command runs, and the cache of its features.
 
 use std::path::{Path, PathBuf};
 
@@ -20,26 +20,29 @@ pub(crate) const BASE: Setting =
 pub(crate) const SERVER: Setting = Setting::new(
     "server",
     "URL",
-    "instead of --base: a running server whose base computes the features, such as http://127.0.0.1:50051",
+    "instead of --base: a running server whose base computes the features, such as \
+     http://127.0.0.1:50051",
 );
 pub(crate) const CACHE: Setting = Setting::new(
     "cache",
     "DIR",
     "folder of the feature cache [default: turret in the user's cache folder]",
 );
-pub(crate) const NO_CACHE: Setting = Setting::switch("no-cache", "keep no features between runs");
+pub(crate) const NO_CACHE: Setting =
+    Setting::switch("no-cache", "do not keep features between runs");
 pub(crate) const DEVICE: Setting =
     Setting::new("device", "DEVICE", "where the base runs: auto, cpu or cuda:N").default("auto");
 pub(crate) const PRECISION: Setting = Setting::new(
     "precision",
     "NAME",
-    "arithmetic of the base, best the server's: auto, fp32, bf16, fp16 or int8",
+    "arithmetic of the base, preferably the server's: auto, fp32, bf16, fp16 or int8",
 )
 .default("auto");
 pub(crate) const THREADS: Setting =
-    Setting::new("threads", "N", "threads of the base on the CPU; auto: one a processor")
+    Setting::new("threads", "N", "threads of the base on the CPU; auto: one per processor")
         .default("auto");
 
+/// Which base to run, and how.
 #[derive(Debug)]
 #[cfg_attr(not(feature = "torch"), expect(dead_code, reason = "only a local base needs them"))]
 pub(crate) struct BaseRun {
@@ -55,10 +58,10 @@ enum BaseSource {
     Server(String),
 }
 
-/// A base to train with.
+/// A base that is ready to run.
 pub(crate) struct LoadedBase {
     pub(crate) base: Box<dyn Base>,
-    /// Of a file alone.
+    /// `None` for the base of a server.
     pub(crate) weights: Option<BaseWeights>,
     pub(crate) origin: String,
 }
@@ -78,7 +81,7 @@ impl BaseRun {
         Some(Self { source: source?, device: device?, precision: precision?, threads: threads?.0 })
     }
 
-    /// The base, ready to run.
+    /// Loads the base file, or connects to the server.
     pub(crate) fn load(&self) -> anyhow::Result<LoadedBase> {
         match &self.source {
             BaseSource::File(path) => self.load_file(path),
@@ -94,7 +97,7 @@ impl BaseRun {
         turret::torch::set_cpu_threads(self.threads);
         let weights = BaseWeights::load(path)?;
         let base = turret::torch::Network::new(&weights, self.device, self.precision)
-            .with_context(|| format!("cannot run {} here", path.display()))?;
+            .with_context(|| format!("cannot run {}", path.display()))?;
         let origin = weights.origin().to_owned();
         Ok(LoadedBase { base: Box::new(base), weights: Some(weights), origin })
     }
@@ -102,7 +105,7 @@ impl BaseRun {
     #[cfg(not(feature = "torch"))]
     fn load_file(&self, path: &Path) -> anyhow::Result<LoadedBase> {
         Err(BuiltWithoutLibtorch).with_context(|| {
-            format!("cannot run {} here (with --server a running server computes)", path.display())
+            format!("cannot run {} (use --server to compute on a running server)", path.display())
         })
     }
 }
@@ -113,7 +116,9 @@ pub(crate) fn cache(reader: &mut SettingsReader) -> Option<PathBuf> {
     if reader.switch("no-cache") { None } else { cache }
 }
 
-/// `$XDG_CACHE_HOME/turret`, else `~/.cache/turret` (XDG Base Directory Specification); `None` without a home.
+/// Returns the cache folder of the XDG Base Directory Specification.
+///
+/// `$XDG_CACHE_HOME/turret`, else `~/.cache/turret`; `None` without a home folder.
 fn default_cache() -> Option<PathBuf> {
     let named =
         std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from).filter(|path| path.is_absolute());

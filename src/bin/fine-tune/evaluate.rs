@@ -1,4 +1,4 @@
-//! `fine-tune evaluate`: how a head does on labelled pictures.
+//! `fine-tune evaluate`: evaluates a head on labelled pictures.
 
 use std::path::PathBuf;
 
@@ -23,7 +23,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
     Setting::new(
         "split",
         "PART",
-        "judge only these pictures of the data: train, val or test; auto: all",
+        "evaluate only on this part of the pictures: train, val or test; auto: all",
     )
     .default("auto"),
     CACHE,
@@ -82,8 +82,8 @@ impl EvaluateRun {
     }
 }
 
-/// A whole and valid head file.
+/// Reads and validates a head file.
 pub(crate) fn read_head(path: &PathBuf) -> anyhow::Result<HeadContent> {
     let bytes = fs_err::read(path)?;
-    HeadContent::from_bytes(&bytes).with_context(|| format!("{} is no head", path.display()))
+    HeadContent::from_bytes(&bytes).with_context(|| format!("{} is not a head", path.display()))
 }

@@ -25,18 +25,19 @@ pub(crate) const EXPORT_SETTINGS: &[Setting] = &[Setting::new(
 )];
 
 pub(crate) const IMPORT_SETTINGS: &[Setting] = &[
-    Setting::new("task", "NAME", "task that the head answers"),
+    Setting::new("task", "NAME", "task of the head"),
     BASE,
     Setting::new("heads", "DIR", "folder of heads to publish into"),
-    Setting::new("labels", "LABEL", "label of each row of the weight, in their order").repeatable(),
-    Setting::new("features", "SET", "what it was trained on: gap or pyramid"),
+    Setting::new("labels", "LABEL", "label of each row of the weight, in order").repeatable(),
+    Setting::new("features", "SET", "features it was trained on: gap or pyramid"),
     Setting::new(
         "preprocess",
         "WAY",
-        "how its pictures became squares: letterbox, centre_crop or stretch",
+        "how its pictures were made square: letterbox, centre_crop or stretch",
     ),
     Setting::new("good", "LABEL", "label that may pass").repeatable(),
-    Setting::new("threshold", "P", "probability below which a person should look").default("0.5"),
+    Setting::new("threshold", "P", "probability below which a person should review the picture")
+        .default("0.5"),
 ];
 
 pub(crate) struct ExportRun {
@@ -80,13 +81,13 @@ impl ImportRun {
         let heads = reader.get("heads");
         let labels: Vec<String> = reader.list("labels");
         if labels.len() < 2 {
-            reader.refuse("labels", "at least two are wanted, one for each row of the weight");
+            reader.refuse("labels", "expected at least two, one for each row of the weight");
         }
         let features = reader.get("features");
         let resize = reader.get("preprocess");
         let good: Vec<String> = reader.list("good");
         if let Some(unknown) = good.iter().find(|good| !labels.contains(good)) {
-            reader.refuse("good", format!("{unknown:?} is none of --labels"));
+            reader.refuse("good", format!("unknown label {unknown:?}, expected one of --labels"));
         }
         let in_unit = |value: &f32| (0.0..=1.0).contains(value);
         let threshold = reader.get_where("threshold", "a probability from 0 to 1", in_unit);
@@ -117,7 +118,7 @@ impl ImportRun {
                 .iter()
                 .map(|label| (label.clone(), self.good.contains(label)))
                 .collect(),
-            // It was trained elsewhere: nothing was measured here.
+            // Trained elsewhere, so nothing was measured here.
             evidence: json!({}),
             provenance: json!({
                 "program": concat!("fine-tune ", env!("CARGO_PKG_VERSION")),
@@ -127,7 +128,7 @@ impl ImportRun {
             }),
             linear,
             branch: None,
-            // PyTorch's; no pictures came along that could prove anything.
+            // PyTorch's; without reference pictures it cannot be verified.
             arithmetic: "fp32".to_owned(),
             reference: ReferenceSet::default(),
         };

@@ -1,7 +1,11 @@
 //! `fine-tune`: trains heads and publishes them for `turret serve`.
 //!
-//! Exit code 0: done; 1: failed, nothing was published; 2: the settings must be mended; 3: the head is worse than the one
-//! that serves and was not published.
+//! | exit code | meaning |
+//! |---|---|
+//! | 0 | success |
+//! | 1 | failure, nothing was published |
+//! | 2 | invalid settings |
+//! | 3 | the head is worse than the serving one and was not published |
 
 mod auto;
 mod base;
@@ -27,7 +31,7 @@ use self::{
 };
 
 const FAILED: u8 = 1;
-const SETTINGS_MISTAKEN: u8 = 2;
+const INVALID_SETTINGS: u8 = 2;
 const WORSE_THAN_SERVING: u8 = 3;
 
 fn command() -> Command {
@@ -42,19 +46,22 @@ fn command() -> Command {
         path(
             "data",
             "DATA",
-            "pictures: DATA/<class>/*, DATA/{train,val,test}/<class>/*, MVTec's folders, or a .csv or .jsonl file",
+            "pictures: DATA/<class>/*, DATA/{train,val,test}/<class>/*, MVTec's layout, or a .csv \
+             or .jsonl file",
         )
     };
     let head = || path("head", "HEAD", "head file");
     let train = Command::new("train").about("Train a head and publish it").arg(data());
     let evaluate = Command::new("evaluate")
-        .about("Count how a head does on labelled pictures")
+        .about("Evaluate a head on labelled pictures")
         .arg(head())
         .arg(data());
     let export = Command::new("export").about("Write a head's classifier for PyTorch").arg(head());
-    let import = Command::new("import")
-        .about("Publish a classifier that was trained in PyTorch")
-        .arg(path("file", "FILE", "safetensors file with weight and bias of a torch.nn.Linear"));
+    let import = Command::new("import").about("Publish a classifier trained in PyTorch").arg(path(
+        "file",
+        "FILE",
+        "safetensors file with weight and bias of a torch.nn.Linear",
+    ));
     Command::new("fine-tune")
         .version(env!("CARGO_PKG_VERSION"))
         .about("Trains heads and publishes them for `turret serve`")
@@ -73,16 +80,16 @@ fn main() -> ExitCode {
         .init();
     let matches = command().get_matches();
     let Some((name, matches)) = matches.subcommand() else {
-        return ExitCode::from(SETTINGS_MISTAKEN);
+        return ExitCode::from(INVALID_SETTINGS);
     };
-    let done = match run(name, matches) {
-        Ok(done) => done,
+    let result = match run(name, matches) {
+        Ok(result) => result,
         Err(mistakes) => {
             eprintln!("error: {mistakes}");
-            return ExitCode::from(SETTINGS_MISTAKEN);
+            return ExitCode::from(INVALID_SETTINGS);
         }
     };
-    match done {
+    match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {error:#}");
@@ -94,7 +101,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Mistakes of the settings, or how the command went.
+/// Runs a subcommand; the outer error is for invalid settings.
 fn run(name: &str, matches: &ArgMatches) -> Result<anyhow::Result<()>, ConfigMistakes> {
     let path = |name: &str| matches.get_one::<PathBuf>(name).cloned().unwrap_or_default();
     Ok(match name {
@@ -110,7 +117,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_command_line_is_whole_and_reads_its_defaults() {
+    fn command_line_is_valid_and_reads_its_defaults() {
         command().debug_assert();
         let arguments = [
             "fine-tune",
@@ -136,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn every_mistake_of_the_settings_is_told_at_once() {
+    fn all_invalid_settings_are_reported_at_once() {
         let arguments = [
             "fine-tune",
             "train",
@@ -152,7 +159,7 @@ mod tests {
         ];
         let matches = command().try_get_matches_from(arguments).unwrap();
         let (_, matches) = matches.subcommand().unwrap();
-        let told = TrainRun::read("d".into(), matches).unwrap_err().to_string();
+        let error = TrainRun::read("d".into(), matches).unwrap_err().to_string();
         for part in [
             "--task \"No Task\"",
             "--base: give either --base FILE or --server URL",
@@ -161,7 +168,7 @@ mod tests {
             "\"all\"",
             "--threads",
         ] {
-            assert!(told.contains(part), "{part:?} is not in {told}");
+            assert!(error.contains(part), "{part:?} is not in {error}");
         }
     }
 }

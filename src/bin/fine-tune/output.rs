@@ -1,4 +1,4 @@
-//! What a run says while it goes on: bars and lines for people, JSON lines for programs.
+//! Output during a run: progress bars and text for people, JSON lines for programs.
 
 use std::{
     io::{self, IsTerminal, Write},
@@ -16,13 +16,14 @@ use crate::report;
 
 const REDRAW: Duration = Duration::from_millis(250);
 
+/// The form of output asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum OutputKind {
     /// Text on a terminal, JSON lines otherwise.
     Auto,
     Text,
     Json,
-    /// Warnings alone.
+    /// Only warnings.
     Quiet,
 }
 
@@ -43,14 +44,14 @@ pub(crate) enum Output {
     Json,
     Quiet,
     Text {
-        /// Hidden by itself where the error stream is no terminal.
+        /// Hides itself if standard error is not a terminal.
         bar: ProgressBar,
         stage: Stage,
         warnings: usize,
     },
 }
 
-/// What the bar counts at the moment.
+/// What the bar counts.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Stage {
     None,
@@ -88,7 +89,7 @@ impl Output {
                         print_line(&format!("{pictures} pictures of {} classes", classes.len()));
                     }
                     Event::Good { classes, by_name } => {
-                        let why = if *by_name { " (by name; --good says otherwise)" } else { "" };
+                        let why = if *by_name { " (by name; use --good to change)" } else { "" };
                         print_line(&format!("pass: {}{why}", classes.join(", ")));
                     }
                     Event::Features { done, total, cached } => {
@@ -105,7 +106,7 @@ impl Output {
                             bar.set_prefix("epochs");
                         }
                         bar.set_message(format!(
-                            "validation loss {:.4}, {:.1} % right",
+                            "validation loss {:.4}, accuracy {:.1} %",
                             epoch.validation_loss,
                             100.0 * epoch.validation_accuracy
                         ));
@@ -128,7 +129,7 @@ impl Output {
                         *warnings += 1;
                         bar.suspend(|| eprintln!("warning: {warning}"));
                     }
-                    // The report at the end has them all.
+                    // These are in the final report.
                     Event::Choice(_)
                     | Event::Strategy(_)
                     | Event::Evaluated(_)
@@ -139,7 +140,7 @@ impl Output {
         }
     }
 
-    /// Ends the bars and counts the warnings, whether the run went well or not.
+    /// Ends the bars and prints the number of warnings, whether or not the run succeeded.
     pub(crate) fn end(&self) {
         let Self::Text { bar, warnings, .. } = self else { return };
         bar.abandon();
@@ -155,7 +156,7 @@ impl Output {
     }
 }
 
-/// Shows how many of all are done, and how many of those needed no forward pass.
+/// Shows how many of `total` are done, and how many of those came from the cache.
 fn count(
     bar: &mut ProgressBar,
     stage: &mut Stage,
@@ -168,7 +169,7 @@ fn count(
         *bar = new_bar(total);
         bar.set_prefix(name);
     }
-    bar.set_message(format!("{cached} of them kept from before"));
+    bar.set_message(format!("{cached} from the cache"));
     bar.set_position(done as u64);
 }
 
@@ -180,7 +181,7 @@ fn new_bar(length: usize) -> ProgressBar {
     bar
 }
 
-/// A warning also carries its text.
+/// Returns an event as a line of JSON; a warning also carries its text.
 fn json_line(event: &Event<'_>) -> String {
     let mut line = serde_json::json!(event);
     if let (Event::Warning(warning), Some(fields)) = (event, line.as_object_mut()) {
@@ -189,10 +190,10 @@ fn json_line(event: &Event<'_>) -> String {
     line.to_string()
 }
 
-/// Whoever reads may have gone away; the head is worth finishing all the same.
+/// Prints a line and ignores errors: the head is worth finishing even if the reader is gone.
 pub(crate) fn print_line(line: &str) {
     let mut stdout = io::stdout().lock();
-    let _gone = writeln!(stdout, "{line}").and_then(|()| stdout.flush());
+    let _ignored = writeln!(stdout, "{line}").and_then(|()| stdout.flush());
 }
 
 #[cfg(test)]
@@ -202,18 +203,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_warning_says_its_kind_its_file_and_its_text() {
+    fn warning_line_has_kind_path_and_message() {
         let warning =
-            Warning::NoPicture { path: "ok/a.txt".into(), reason: "it is text".to_owned() };
+            Warning::NoPicture { path: "ok/a.txt".into(), reason: "not an image".to_owned() };
         let line: serde_json::Value =
             serde_json::from_str(&json_line(&Event::Warning(warning))).unwrap();
         assert_eq!(line["event"], "warning");
         assert_eq!((&line["kind"], &line["path"]), (&"no_picture".into(), &"ok/a.txt".into()));
-        assert_eq!(line["message"], "ok/a.txt was left out: it is text");
+        assert_eq!(line["message"], "skipped ok/a.txt: not an image");
     }
 
     #[test]
-    fn reads_the_ways_to_print_and_refuses_others() {
+    fn unknown_output_kind_is_rejected() {
         assert_eq!("json".parse::<OutputKind>().ok(), Some(OutputKind::Json));
         assert!(
             "JSON".parse::<OutputKind>().unwrap_err().to_string().contains("auto, text or json")

@@ -1,5 +1,7 @@
-//! `--server`: the base of a running server, asked over gRPC. What is trained fits its arithmetic exactly, and the machine
-//! that trains needs neither the base file nor a device.
+//! `--server`: the base of a running server, called over gRPC.
+//!
+//! The head then fits the server's arithmetic exactly, and the training machine needs neither the
+//! base file nor a device.
 
 use anyhow::Context;
 use tokio::runtime::Runtime;
@@ -10,11 +12,12 @@ use turret::{
     image::{PreparedImage, Preprocess, Resize},
 };
 
-/// The smallest picture that every base takes.
+/// Side of the smallest image that every base takes.
 const PROBE_SIDE: u32 = 32;
-/// Room for what a server may answer.
-const LARGEST_MESSAGE: usize = 64 << 20;
+/// Maximum size of a response, in bytes.
+const MAX_MESSAGE: usize = 64 << 20;
 
+/// A base that runs in a server.
 #[derive(Debug)]
 pub(crate) struct RemoteBase {
     runtime: Runtime,
@@ -25,31 +28,32 @@ pub(crate) struct RemoteBase {
 }
 
 impl RemoteBase {
-    /// Asks the server which base it has, by a picture.
+    /// Connects, and learns the server's base from the response to a probe image.
     pub(crate) fn connect(url: &str) -> anyhow::Result<Self> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let client = runtime
             .block_on(ClassifierClient::connect(url.to_owned()))
             .with_context(|| format!("cannot reach {url}"))?
-            .max_decoding_message_size(LARGEST_MESSAGE);
+            .max_decoding_message_size(MAX_MESSAGE);
         let Preprocess { mean, std, .. } = Preprocess::default();
         let pixels = vec![127; (PROBE_SIDE * PROBE_SIDE * 3) as usize].into();
         let probe = request(0, &PreparedImage { side: PROBE_SIDE, pixels, mean, std });
-        let mut answers = runtime
-            .block_on(ask(client.clone(), vec![probe]))
-            .with_context(|| format!("{url} gives no features"))?;
-        let answer = answers.pop().context("the server gave no answer")?;
-        let digest = answer.base_digest.parse().context("the server's base has no digest")?;
-        let identity = BaseIdentity { architecture: answer.architecture, digest };
+        let mut responses = runtime
+            .block_on(embed(client.clone(), vec![probe]))
+            .with_context(|| format!("{url} returned no features"))?;
+        let response = responses.pop().context("server returned no response")?;
+        let digest = response.base_digest.parse().context("server returned no base digest")?;
+        let identity = BaseIdentity { architecture: response.architecture, digest };
         let widths =
-            FeatureWidths { gap: answer.gap_width as usize, pyramid: answer.embedding.len() };
+            FeatureWidths { gap: response.gap_width as usize, pyramid: response.embedding.len() };
         anyhow::ensure!(
             widths.gap > 0 && widths.pyramid / 2 >= widths.gap,
-            "{url} gives {} features with {} in the last stage, which cannot be; is it a turret of another version?",
+            "{url} returned {} features with {} in the last stage, which is impossible; does it run \
+             another version of turret?",
             widths.pyramid,
             widths.gap
         );
-        Ok(Self { runtime, client, identity, widths, arithmetic: answer.arithmetic })
+        Ok(Self { runtime, client, identity, widths, arithmetic: response.arithmetic })
     }
 }
 
@@ -74,35 +78,33 @@ impl Base for RemoteBase {
         let device = |detail: String| BaseError::Device { detail };
         let requests =
             images.iter().enumerate().map(|(number, image)| request(number, image)).collect();
-        let answers = self.runtime.block_on(ask(self.client.clone(), requests));
-        let answers = answers.map_err(|error| device(format!("{error:#}")))?;
+        let responses = self.runtime.block_on(embed(self.client.clone(), requests));
+        let responses = responses.map_err(|error| device(format!("{error:#}")))?;
         let FeatureWidths { gap, pyramid } = self.widths;
         let mut batch = FeatureBatch::default();
-        for answer in answers {
-            if answer.base_digest != self.identity.digest.to_string()
-                || answer.arithmetic != self.arithmetic
+        for response in responses {
+            if response.base_digest != self.identity.digest.to_string()
+                || response.arithmetic != self.arithmetic
             {
-                return Err(device(
-                    "the server has another base than before; train again".to_owned(),
-                ));
+                return Err(device("server changed its base meanwhile; train again".to_owned()));
             }
-            if answer.embedding.len() != pyramid {
+            if response.embedding.len() != pyramid {
                 return Err(device(format!(
-                    "{} features came, expected {pyramid}",
-                    answer.embedding.len()
+                    "server returned {} features, expected {pyramid}",
+                    response.embedding.len()
                 )));
             }
             // The last stage: averages, then maxima.
-            batch.gap.extend(&answer.embedding[pyramid - 2 * gap..pyramid - gap]);
+            batch.gap.extend(&response.embedding[pyramid - 2 * gap..pyramid - gap]);
             if outputs.pyramid {
-                batch.pyramid.extend(answer.embedding);
+                batch.pyramid.extend(response.embedding);
             }
         }
         Ok(batch)
     }
 }
 
-/// The pixels as they are: the server finds the square that it would make.
+/// Returns a request with the prepared pixels, which the server's preprocessing leaves unchanged.
 fn request(number: usize, image: &PreparedImage) -> proto::EmbedRequest {
     let (mean, std) = (image.mean, image.std);
     let preprocess = Preprocess {
@@ -126,24 +128,24 @@ fn request(number: usize, image: &PreparedImage) -> proto::EmbedRequest {
     }
 }
 
-/// An answer for each request, in their order.
-async fn ask(
+/// Returns a response for each request, in order.
+async fn embed(
     mut client: ClassifierClient<Channel>,
     requests: Vec<proto::EmbedRequest>,
 ) -> anyhow::Result<Vec<proto::EmbedResponse>> {
-    let outputs = requests.len();
+    let count = requests.len();
     let mut stream = client.embed(tokio_stream::iter(requests)).await?.into_inner();
-    let mut answers: Vec<Option<proto::EmbedResponse>> = vec![None; outputs];
-    while let Some(answer) = stream.message().await? {
-        if let Some(error) = answer.error {
+    let mut responses: Vec<Option<proto::EmbedResponse>> = vec![None; count];
+    while let Some(response) = stream.message().await? {
+        if let Some(error) = response.error {
             anyhow::bail!("{}: {}", error.reason, error.message);
         }
-        let place =
-            answer.request_id.parse().ok().and_then(|number: usize| answers.get_mut(number));
-        *place.context("the server answered something else")? = Some(answer);
+        let slot =
+            response.request_id.parse().ok().and_then(|number: usize| responses.get_mut(number));
+        *slot.context("server answered a request that was not sent")? = Some(response);
     }
-    answers
+    responses
         .into_iter()
         .collect::<Option<Vec<_>>>()
-        .context("the server ended before it had answered all")
+        .context("server closed the stream before it answered every request")
 }

@@ -1,4 +1,4 @@
-//! The report at the end of a run, for people.
+//! The final report of a run, for people.
 
 use comfy_table::{CellAlignment, Table, presets::UTF8_BORDERS_ONLY};
 use turret::train::{
@@ -11,25 +11,31 @@ pub(crate) fn text(options: &TrainOptions, outcome: &Outcome) -> String {
     [
         chosen(choice),
         strategy_taken(options, strategy),
-        format!("\nOn the {} pictures kept back:", evaluation.pictures),
+        format!("\nOn the {} validation pictures:", evaluation.pictures),
         evaluated(evaluation),
         how_fitted(options, fitted),
         compared(gate),
-        format!("\nPublished {} version {}: {}", options.task, published.version, published.path.display()),
+        format!(
+            "\nPublished {} version {}: {}",
+            options.task,
+            published.version,
+            published.path.display()
+        ),
         format!("Digest {}", published.digest),
         format!(
-            "`turret serve --base FILE --heads {heads}` serves it; a server already running takes it over."
+            "Serve it with `turret serve --base FILE --heads {heads}`; a running server installs it \
+             by itself."
         ),
     ]
     .join("\n")
 }
 
-/// The tables and the accuracy.
+/// Returns the tables and the accuracy.
 pub(crate) fn evaluated(evaluation: &Evaluation) -> String {
     let [low, high] = evaluation.accuracy_interval.map(|share| 100.0 * share);
     format!(
-        "{}\n\nWhat was answered (across) for what was true (down):\n{}\n\nAccuracy {:.1} % ({} of {}); with 95 % \
-         confidence from {low:.1} to {high:.1} %.",
+        "{}\n\nConfusion matrix, true class (down) by answered class (across):\n{}\n\n\
+         Accuracy {:.1} % ({} of {}), 95 % interval {low:.1} to {high:.1} %.",
         class_table(evaluation),
         confusion_table(evaluation),
         100.0 * evaluation.accuracy,
@@ -38,39 +44,44 @@ pub(crate) fn evaluated(evaluation: &Evaluation) -> String {
     )
 }
 
-/// What the cross-validation found.
+/// Describes the result of the cross-validation.
 fn chosen(choice: &Choice) -> String {
     let Choice { features, l2, folds, candidates } = choice;
     if candidates.is_empty() {
-        return format!("\nFeatures {features}, L2 strength {l2}; nothing was tried.");
+        return format!("\nFeatures {features}, L2 strength {l2}; no alternatives were tried.");
     }
-    let header = ["features", "L2", "log-loss", "right"].map(str::to_owned);
+    let header = ["features", "L2", "log-loss", "accuracy"].map(str::to_owned);
     let rows = candidates.iter().map(|candidate| {
         let score = candidate.score;
-        let (loss, right) = (format!("{:.4}", score.log_loss), percent(Some(score.accuracy)));
-        vec![candidate.features.to_string(), format!("{:.2e}", score.l2), loss, right]
+        let (loss, accuracy) = (format!("{:.4}", score.log_loss), percent(Some(score.accuracy)));
+        vec![candidate.features.to_string(), format!("{:.2e}", score.l2), loss, accuracy]
     });
     format!(
-        "\nCross-validation in {folds} parts of the other pictures:\n{}\nChosen: {features} with L2 {l2:.2e}.",
+        "\nCross-validation on the training pictures, {folds} folds:\n{}\nChosen: {features} with \
+         L2 {l2:.2e}.",
         table(header.into(), rows)
     )
 }
 
-/// Feature extraction or fine-tuning, why, and at which cost.
+/// Describes the strategy, why it was chosen, and its cost in the server.
 fn strategy_taken(options: &TrainOptions, choice: &StrategyChoice) -> String {
     let StrategyChoice { branch, because, gain, serving_cost } = choice;
     let tried = gain.map(|gain| {
         let [low, high] = gain.interval.map(|share| 100.0 * share);
         format!(
-            "\nFine-tuning beside feature extraction, in cross-validation on {} pictures: right alone on {}, wrong alone on {}; \
-             a gain of {:.1} points, with 95 % confidence from {low:.1} to {high:.1}.",
-            gain.pictures, gain.only_deep_right, gain.only_linear_right, 100.0 * gain.gain
+            "\nFine-tuning against feature extraction, cross-validated on {} pictures: only right \
+             on {}, only wrong on {}; gain {:.1} points, 95 % interval {low:.1} to {high:.1}.",
+            gain.pictures,
+            gain.only_deep_right,
+            gain.only_linear_right,
+            100.0 * gain.gain
         )
     });
     let taken = match branch {
         Some(branch) => format!(
-            "Strategy fine-tuning from {branch} on, because {because}. In the server a picture costs {:.0} % of a forward pass \
-             more for this head where it shares a batch with others.",
+            "Strategy fine-tuning from {branch} on, because {because}. In the server, an image for \
+             this head costs another {:.0} % of a forward pass where its batch is shared with other \
+             heads.",
             100.0 * serving_cost.unwrap_or_default()
         ),
         None if options.strategy == Strategy::FeatureExtraction => {
@@ -88,13 +99,14 @@ fn how_fitted(options: &TrainOptions, fitted: &Fitted) -> String {
         }
         Fitted::FineTuned { branch, l2, epochs } => {
             format!(
-                "Fitted to the minimum for L2 {l2:.2e}, then together with the layers from {branch} on in {epochs} epochs."
+                "Fitted to the minimum for L2 {l2:.2e}, then for {epochs} epochs together with the \
+                 layers from {branch} on."
             )
         }
         Fitted::Adam { best_epoch, epochs } => {
             let still_better = best_epoch.epoch == options.adam.epochs;
             let more =
-                if still_better { " It was still getting better: try more --epochs." } else { "" };
+                if still_better { " It was still improving: try more --epochs." } else { "" };
             format!(
                 "Fitted in {epochs} epochs of Adam; the best was epoch {}.{more}",
                 best_epoch.epoch
@@ -105,8 +117,7 @@ fn how_fitted(options: &TrainOptions, fitted: &Fitted) -> String {
 
 fn compared(gate: &Gate) -> String {
     let Some(found) = gate.comparison else {
-        return "No head of this base serves the task yet, so there is nothing to compare with."
-            .to_owned();
+        return "No head for this base serves the task yet: nothing to compare with.".to_owned();
     };
     let verdict = match gate.decision {
         GateDecision::NothingToCompare | GateDecision::Passed => {
@@ -121,7 +132,8 @@ fn compared(gate: &Gate) -> String {
         }
     };
     format!(
-        "Against version {} on the same pictures: right alone on {}, wrong alone on {} (p = {:.2}): {verdict}.",
+        "Against version {} on the same pictures: only right on {}, only wrong on {} (p = {:.2}): \
+         {verdict}.",
         found.version, found.only_new_right, found.only_serving_right, found.p_worse
     )
 }
@@ -144,7 +156,7 @@ fn confusion_table(evaluation: &Evaluation) -> Table {
     table(header, rows)
 }
 
-/// All columns but the first stand to the right: they are numbers.
+/// Returns a table whose columns except the first are numbers, aligned right.
 fn table(header: Vec<String>, rows: impl Iterator<Item = Vec<String>>) -> Table {
     let mut table = Table::new();
     table.load_style(UTF8_BORDERS_ONLY).set_header(header);
@@ -165,7 +177,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn tables_have_a_row_a_class_and_a_dash_where_nothing_was_answered() {
+    fn tables_have_a_row_per_class_and_a_dash_for_undefined_shares() {
         let labels = ["ok", "rust"].map(str::to_owned);
         let evaluation = Evaluation::new(&labels, [(0, 0), (0, 0), (1, 0)]);
         let rows =

@@ -1,4 +1,4 @@
-//! `fine-tune train`: its settings, and the training.
+//! `fine-tune train`: trains a head and publishes it.
 
 use std::{path::PathBuf, sync::Arc, time::SystemTime};
 
@@ -18,39 +18,102 @@ use crate::{
 };
 
 pub(crate) const SETTINGS: &[Setting] = &[
-    Setting::new("task", "NAME", "task that the head answers"),
+    Setting::new("task", "NAME", "task of the head"),
     BASE,
     SERVER,
     Setting::new("heads", "DIR", "folder of heads to publish into"),
-    Setting::new("strategy", "WAY", "feature-extraction: a linear head on the frozen base; fine-tune: its last layers learn too, privately; auto: what cross-validation finds better")
-        .default("auto"),
-    Setting::new("unfreeze", "LAYERS", "with fine-tuning: the first layers that learn, such as layer4 or layer4.2; auto: layer4")
-        .default("auto"),
-    Setting::new("fine-tune-epochs", "N", "with fine-tuning: passes over the training pictures").default("10"),
-    Setting::new("fine-tune-rate", "RATE", "with fine-tuning: step size of the layers, from which it falls to 0").default("0.0003"),
-    Setting::new("map-limit", "SIZE", "with fine-tuning: most bytes of the trunk's maps in the cache; the oldest make room")
-        .default("8GiB"),
-    Setting::new("features", "SET", "what the head reads: gap, pyramid, or auto: what cross-validation finds better")
-        .default("auto"),
-    Setting::new("preprocess", "WAY", "how pictures become squares: letterbox, centre_crop or stretch")
-        .default("letterbox"),
-    Setting::new("group", "BY", "pictures of one part stand together: stem (of the file name) or a column's name; auto: the column group")
-        .default("auto"),
-    Setting::new("augment", "WAY", "also learn slightly changed views of each picture: none or light").default("none"),
-    Setting::new("good", "CLASS", "class that may pass; without any, those named ok or good").repeatable(),
-    Setting::new("threshold", "P", "probability below which a person should look").default("0.5"),
-    Setting::new("val-share", "SHARE", "share of the pictures kept back to judge the head").default("0.2"),
-    Setting::new("seed", "N", "seed of the split, the folds and the order of training").default("0"),
-    Setting::new("solver", "WAY", "lbfgs: to the minimum of a convex loss; adam: in steps, stopped early").default("lbfgs"),
-    Setting::new("l2", "STRENGTH", "penalty on the weights, above 0; auto: what cross-validation finds best").default("auto"),
-    Setting::new("epochs", "N", "with adam: most passes over the training pictures").default("300"),
-    Setting::new("patience", "N", "with adam: stop after so many epochs without a lower validation loss").default("20"),
-    Setting::new("batch-size", "N", "with adam: pictures in one step").default("32"),
+    Setting::new(
+        "strategy",
+        "WAY",
+        "feature-extraction: a linear head on the frozen base; fine-tune: also train private copies \
+         of the base's last layers; auto: the better one in cross-validation",
+    )
+    .default("auto"),
+    Setting::new(
+        "unfreeze",
+        "LAYERS",
+        "with fine-tuning: first layers to train, such as layer4 or layer4.2; auto: layer4",
+    )
+    .default("auto"),
+    Setting::new("fine-tune-epochs", "N", "with fine-tuning: passes over the training pictures")
+        .default("10"),
+    Setting::new(
+        "fine-tune-rate",
+        "RATE",
+        "with fine-tuning: initial step size of the layers, decaying to 0",
+    )
+    .default("0.0003"),
+    Setting::new(
+        "map-limit",
+        "SIZE",
+        "with fine-tuning: maximum bytes of trunk feature maps in the cache; the oldest are removed",
+    )
+    .default("8GiB"),
+    Setting::new(
+        "features",
+        "SET",
+        "features that the head reads: gap, pyramid, or auto: the better one in cross-validation",
+    )
+    .default("auto"),
+    Setting::new(
+        "preprocess",
+        "WAY",
+        "how pictures are made square: letterbox, centre_crop or stretch",
+    )
+    .default("letterbox"),
+    Setting::new(
+        "group",
+        "BY",
+        "pictures of one group stay on one side of the split: stem (of the file name) or a column \
+         name; auto: the column group",
+    )
+    .default("auto"),
+    Setting::new(
+        "augment",
+        "WAY",
+        "also train on slightly changed views of each picture: none or light",
+    )
+    .default("none"),
+    Setting::new("good", "CLASS", "class that may pass; if absent, those named ok or good")
+        .repeatable(),
+    Setting::new("threshold", "P", "probability below which a person should review the picture")
+        .default("0.5"),
+    Setting::new("val-share", "SHARE", "share of the pictures used for validation").default("0.2"),
+    Setting::new("seed", "N", "seed of the split, the folds and the order of training")
+        .default("0"),
+    Setting::new(
+        "solver",
+        "WAY",
+        "lbfgs: minimum of a convex loss; adam: mini-batches with early stopping",
+    )
+    .default("lbfgs"),
+    Setting::new(
+        "l2",
+        "STRENGTH",
+        "penalty on the weights, above 0; auto: the best one in cross-validation",
+    )
+    .default("auto"),
+    Setting::new("epochs", "N", "with adam: maximum passes over the training pictures")
+        .default("300"),
+    Setting::new(
+        "patience",
+        "N",
+        "with adam: epochs without a lower validation loss after which training stops",
+    )
+    .default("20"),
+    Setting::new("batch-size", "N", "with adam: pictures per step").default("32"),
     Setting::new("learning-rate", "RATE", "with adam: step size").default("0.001"),
-    Setting::new("class-weight", "WAY", "balanced: all classes weigh the same; none: all pictures do")
-        .default("balanced"),
-    Setting::switch("force", "publish even a head that is worse than the one that serves; needs --reason"),
-    Setting::new("reason", "TEXT", "why it is forced, for the record"),
+    Setting::new(
+        "class-weight",
+        "WAY",
+        "balanced: all classes weigh the same; none: all pictures weigh the same",
+    )
+    .default("balanced"),
+    Setting::switch(
+        "force",
+        "publish the head even if it is worse than the serving one; requires --reason",
+    ),
+    Setting::new("reason", "TEXT", "why publishing is forced, for the head's evidence"),
     CACHE,
     NO_CACHE,
     DEVICE,
@@ -59,7 +122,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
     Setting::new("output", "WAY", "text, json, or auto: text on a terminal").default("auto"),
 ];
 
-/// Everything that a run needs.
+/// The settings of a training, validated.
 #[derive(Debug)]
 pub(crate) struct TrainRun {
     pub(crate) options: TrainOptions,
@@ -108,7 +171,7 @@ impl TrainRun {
         let reason = reader.optional::<String>("reason");
         let force = reader.switch("force");
         if force != reason.is_some() {
-            reader.refuse("force", "--force and --reason TEXT belong together");
+            reader.refuse("force", "give --force and --reason TEXT together");
         }
         let cache = cache(&mut reader);
         let output = reader.get("output");

@@ -1,4 +1,4 @@
-//! `turret base`: import, fetch, random, inspect, features
+//! `turret base`: prepares and inspects base files.
 
 use std::{
     path::{Path, PathBuf},
@@ -20,10 +20,12 @@ use turret::{
 
 #[cfg(feature = "torch")]
 use crate::base_compute;
+use crate::output::announce;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum BaseCommand {
-    /// Make a base file from a torchvision .pth or a .safetensors checkpoint (timm's too); nothing in it is executed
+    /// Import a torchvision .pth or a .safetensors checkpoint (also timm's); nothing in it is
+    /// executed
     Import {
         /// Checkpoint to read
         #[arg(value_name = "IN")]
@@ -32,22 +34,23 @@ pub(crate) enum BaseCommand {
         #[arg(short, long, value_name = "OUT", default_value = "base.safetensors")]
         output: PathBuf,
     },
-    /// Download torchvision's official weights, check their digest and import them
+    /// Download torchvision's official weights, verify their digest and import them
     Fetch {
-        /// Which weights: resnet34-imagenet1k-v1, resnet18-imagenet1k-v1 or vgg16-imagenet1k-v1
+        /// Weights to fetch: resnet34-imagenet1k-v1, resnet18-imagenet1k-v1 or vgg16-imagenet1k-v1
         #[arg(value_name = "NAME")]
         name: String,
         /// Base file to write; never overwritten
         #[arg(short, long, value_name = "OUT", default_value = "base.safetensors")]
         output: PathBuf,
-        /// Where the downloaded file is kept
+        /// Folder that keeps the downloaded file
         #[arg(long, value_name = "DIR", default_value = ".", env = "TURRET_DOWNLOADS")]
         directory: PathBuf,
-        /// Another place that has the file, for a mirror inside a factory
+        /// Another URL of the file, such as a mirror inside a factory
         #[arg(long, value_name = "URL", env = "TURRET_WEIGHTS_URL")]
         url: Option<String>,
     },
-    /// Round the convolutions of a base to 8 bits: a quarter of the size, features that differ a little, a new digest
+    /// Round the convolutions of a base to 8 bits: a quarter of the size, slightly different
+    /// features, a new digest
     Compress {
         /// Base file to read
         #[arg(value_name = "IN")]
@@ -56,25 +59,26 @@ pub(crate) enum BaseCommand {
         #[arg(short, long, value_name = "OUT")]
         output: PathBuf,
     },
-    /// Measure on pictures what int8 needs to know; the base stays the same and its heads fit
+    /// Measure on pictures the ranges that int8 needs; weights and digest stay the same, so heads
+    /// still fit
     Calibrate {
         /// Base file to read
         #[arg(value_name = "BASE")]
         input: PathBuf,
-        /// Folder of some hundred pictures like those to be classified; folders inside are looked into
+        /// Folder of a few hundred pictures like those to be classified, searched recursively
         #[arg(long, value_name = "DIR")]
         images: PathBuf,
         /// Base file to write; never overwritten
         #[arg(short, long, value_name = "OUT")]
         output: PathBuf,
-        /// letterbox, centre_crop or stretch
+        /// How pictures are resized: letterbox, centre_crop or stretch
         #[arg(long, value_name = "NAME", default_value = "letterbox")]
         preprocess: Resize,
-        /// Use at most so many pictures, evenly spread
+        /// Maximum number of pictures, evenly spread over the folder
         #[arg(long, value_name = "N", default_value_t = 256)]
         most: usize,
     },
-    /// Make a base with random weights: it needs no network and is no good for real work
+    /// Make a base with random weights, without a network; not for real work
     Random {
         /// resnet18, resnet34 or vgg16
         #[arg(value_name = "ARCHITECTURE")]
@@ -84,11 +88,11 @@ pub(crate) enum BaseCommand {
         /// Base file to write; never overwritten
         #[arg(short, long, value_name = "OUT", default_value = "base.safetensors")]
         output: PathBuf,
-        /// Also draw the BatchNorm statistics at random, for tests
+        /// Also randomize the BatchNorm statistics, for tests
         #[arg(long)]
         random_statistics: bool,
     },
-    /// Check a base file and tell what it is
+    /// Check a base file and show what it contains
     Inspect {
         #[arg(value_name = "FILE")]
         file: PathBuf,
@@ -101,7 +105,7 @@ pub(crate) enum BaseCommand {
         images: Vec<PathBuf>,
         #[arg(long, value_name = "FILE", env = "TURRET_BASE")]
         base: PathBuf,
-        /// letterbox, centre_crop or stretch
+        /// How pictures are resized: letterbox, centre_crop or stretch
         #[arg(long, value_name = "NAME", default_value = "letterbox")]
         preprocess: Resize,
         #[arg(long, value_name = "DEVICE", default_value = "auto", env = "TURRET_DEVICE")]
@@ -109,10 +113,10 @@ pub(crate) enum BaseCommand {
         /// auto, fp32, bf16, fp16 or int8
         #[arg(long, value_name = "NAME", default_value = "fp32", env = "TURRET_PRECISION")]
         precision: PrecisionChoice,
-        /// Also write what the base was given, as PNG files named after the pictures
+        /// Also write the pixels that the base reads, as PNG files named after the pictures
         #[arg(long, value_name = "DIR")]
         dump_pixels: Option<PathBuf>,
-        /// Kept for scripts: the output is always JSON
+        /// Accepted for scripts; the output is always JSON
         #[arg(long, hide = true)]
         json: bool,
     },
@@ -178,17 +182,6 @@ fn write(weights: &BaseWeights, output: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-pub(crate) fn announce(weights: &BaseWeights, output: &Path) {
-    let identity = weights.identity();
-    println!(
-        "{}: {} {}, {}",
-        output.display(),
-        identity.architecture,
-        identity.digest,
-        weights.origin()
-    );
-}
-
 fn refuse_existing(output: &Path) -> anyhow::Result<()> {
     if output.exists() {
         bail!(
@@ -223,7 +216,7 @@ fn inspect(file: &Path, json: bool) -> anyhow::Result<()> {
     let weights = BaseWeights::load(file)?;
     let identity = weights.identity();
     let widths = weights.architecture().widths();
-    let numbers: usize = weights
+    let parameters: usize = weights
         .architecture()
         .parameters()
         .iter()
@@ -233,8 +226,9 @@ fn inspect(file: &Path, json: bool) -> anyhow::Result<()> {
         println!(
             "{}",
             serde_json::json!({
-                "architecture": identity.architecture, "digest": identity.digest, "origin": weights.origin(),
-                "numbers": numbers, "gap": widths.gap, "pyramid": widths.pyramid,
+                "architecture": identity.architecture, "digest": identity.digest,
+                "origin": weights.origin(), "numbers": parameters,
+                "gap": widths.gap, "pyramid": widths.pyramid,
                 "calibrated": weights.activation_ranges().is_some(),
             })
         );
@@ -242,12 +236,12 @@ fn inspect(file: &Path, json: bool) -> anyhow::Result<()> {
         println!("architecture  {}", identity.architecture);
         println!("digest        {}", identity.digest);
         println!("origin        {}", weights.origin());
-        println!("numbers       {numbers}, all finite");
+        println!("parameters    {parameters}, all finite");
         println!("features      gap {}, pyramid {}", widths.gap, widths.pyramid);
         match weights.activation_ranges() {
-            Some(ranges) => println!("int8          measured on {} pictures", ranges.images),
+            Some(ranges) => println!("int8          calibrated on {} pictures", ranges.images),
             None => {
-                println!("int8          not yet: `turret base calibrate` measures what it needs")
+                println!("int8          not calibrated: run `turret base calibrate`")
             }
         }
     }

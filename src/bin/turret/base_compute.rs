@@ -1,4 +1,4 @@
-//! `turret base calibrate` and `features`: the two that run a base.
+//! `turret base calibrate` and `turret base features`, the subcommands that run a base.
 
 use std::path::{Path, PathBuf};
 
@@ -11,7 +11,7 @@ use turret::{
     torch::{Network, calibrate, set_cpu_threads},
 };
 
-use crate::base::announce;
+use crate::output::announce;
 
 pub(crate) fn calibrate_base(
     input: &Path,
@@ -33,9 +33,9 @@ pub(crate) fn calibrate_base(
     paths = paths.into_iter().step_by(step).collect();
     let mut pictures = Vec::with_capacity(paths.len());
     for path in &paths {
-        match prepare(path, preprocess) {
+        match load_picture(path, preprocess) {
             Ok(prepared) => pictures.push(prepared),
-            Err(error) => eprintln!("warning: left out: {error:#}"),
+            Err(error) => eprintln!("warning: skipped a picture: {error:#}"),
         }
     }
     let bar = ProgressBar::no_length();
@@ -44,7 +44,7 @@ pub(crate) fn calibrate_base(
         bar.set_position(done as u64);
     })
     .with_context(|| {
-        format!("with the {} pictures found in {}", pictures.len(), folder.display())
+        format!("cannot calibrate with {} pictures from {}", pictures.len(), folder.display())
     })?;
     bar.finish_and_clear();
     for error in errors {
@@ -60,7 +60,7 @@ pub(crate) fn calibrate_base(
     Ok(())
 }
 
-fn prepare(path: &Path, preprocess: &Preprocess) -> anyhow::Result<PreparedImage> {
+fn load_picture(path: &Path, preprocess: &Preprocess) -> anyhow::Result<PreparedImage> {
     let bytes = fs_err::read(path)?;
     let picture = decode(&ImageSource::Encoded(bytes.into()), &ImageLimits::default());
     picture
@@ -80,7 +80,7 @@ pub(crate) fn features(
     let mut base = Network::new(&BaseWeights::load(base)?, device, precision)?;
     let widths = base.widths();
     for path in images {
-        let prepared = prepare(path, preprocess)?;
+        let prepared = load_picture(path, preprocess)?;
         if let Some(folder) = dump {
             dump_pixels(folder, path, &prepared)?;
         }
@@ -93,7 +93,7 @@ pub(crate) fn features(
 }
 
 fn dump_pixels(folder: &Path, picture: &Path, prepared: &PreparedImage) -> anyhow::Result<()> {
-    let name = picture.file_stem().context("a picture needs a name")?;
+    let name = picture.file_stem().context("picture path has no file name")?;
     let path = folder.join(name).with_extension("png");
     let side = prepared.side;
     image::save_buffer(&path, &prepared.pixels, side, side, image::ExtendedColorType::Rgb8)

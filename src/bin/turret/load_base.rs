@@ -1,4 +1,4 @@
-//! The base that `turret serve` runs, where the program was built with libtorch.
+//! Loads the base that `turret serve` runs, or fails if built without libtorch.
 
 use std::path::PathBuf;
 
@@ -8,7 +8,7 @@ use turret::{
 };
 
 /// Which base to run, and how.
-#[cfg_attr(not(feature = "torch"), expect(dead_code, reason = "there is nothing to run it with"))]
+#[cfg_attr(not(feature = "torch"), expect(dead_code, reason = "only libtorch runs a base"))]
 pub(crate) struct BaseChoice {
     pub(crate) path: PathBuf,
     pub(crate) device: Device,
@@ -19,15 +19,17 @@ pub(crate) struct BaseChoice {
 
 #[cfg(feature = "torch")]
 impl BaseChoice {
-    /// Settles where the base will run. Must come before any other thread is started: libtorch copies the number of threads
-    /// into each thread at its first use.
+    /// Sets libtorch's number of threads and resolves the device of the base.
+    ///
+    /// Must precede the start of any other thread: libtorch copies the number of threads into each
+    /// thread at its first use.
     pub(crate) fn resolve_device(&self) -> anyhow::Result<DeviceId> {
         turret::torch::set_cpu_threads(self.threads);
         Ok(self.device.resolve()?)
     }
 
     pub(crate) fn load(&self, metrics: &Metrics) -> anyhow::Result<Box<dyn Base>> {
-        let begun = std::time::Instant::now();
+        let started = std::time::Instant::now();
         let weights = turret::base::BaseWeights::load(&self.path)?;
         let base = turret::torch::Network::new(&weights, self.device, self.precision)?;
         let identity = base.identity();
@@ -38,7 +40,7 @@ impl BaseChoice {
             origin = weights.origin(),
             %device,
             %precision,
-            seconds = begun.elapsed().as_secs_f64(),
+            seconds = started.elapsed().as_secs_f64(),
             "base loaded"
         );
         let (digest, device) = (identity.digest.to_string(), device.to_string());

@@ -1,5 +1,5 @@
-//! `turret`: the server, its client, and what prepares a base.
-#![expect(clippy::print_stdout, reason = "a command line program speaks on standard output")]
+//! `turret`: the server, its client, and the tools for base files.
+#![expect(clippy::print_stdout, reason = "a command line program prints its results")]
 
 mod base;
 #[cfg(feature = "torch")]
@@ -14,22 +14,25 @@ use clap::{Command, FromArgMatches, Subcommand};
 use turret::config::{SERVE, settings::with_settings};
 use turret_client::cli::ClientCommand;
 
-/// A command was wrong: what was asked cannot be tried.
+/// Exit code of an invalid command line or configuration.
 const USAGE: u8 = 2;
 
 fn command() -> Command {
     let serve = Command::new("serve").about("Serve the heads of a folder over gRPC").after_help(
-        "Every setting also as TURRET_* in the environment and in the TOML file that --config names.",
+        "Every setting is also a TURRET_* variable and a key of the TOML file that --config names.",
     );
     let command = Command::new("turret")
-        .about("A gRPC server for image classifiers: one frozen base, many heads, swapped while it serves")
+        .about(
+            "A gRPC server for image classifiers: \
+             one frozen base, many heads, swapped while it serves",
+        )
         .version(env!("CARGO_PKG_VERSION"))
         .subcommand_required(true)
         .arg_required_else_help(true)
         .subcommand(with_settings(serve, SERVE));
     let command = ClientCommand::augment_subcommands(command);
     let base =
-        Command::new("base").about("Prepare and look at base files").arg_required_else_help(true);
+        Command::new("base").about("Prepare and inspect base files").arg_required_else_help(true);
     command.subcommand(base::BaseCommand::augment_subcommands(base).subcommand_required(true))
 }
 
@@ -43,11 +46,11 @@ fn main() -> ExitCode {
         Some(("base", matches)) => {
             base::BaseCommand::from_arg_matches(matches).map_err(Into::into).and_then(base::run)
         }
-        // clap lets no other through.
+        // clap rejects every other subcommand.
         Some(_) | None => return ExitCode::from(USAGE),
     };
     result.unwrap_or_else(|error| {
-        output::tell_error(&error);
+        output::print_error(&error);
         ExitCode::FAILURE
     })
 }

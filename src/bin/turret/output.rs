@@ -1,9 +1,26 @@
-//! How errors are told.
+//! What the subcommands print.
 
-use std::io::{Write, stderr};
+use std::{
+    io::{Write, stderr},
+    path::Path,
+};
 
-/// The error with its causes on standard error.
-pub(crate) fn tell_error(error: &anyhow::Error) {
-    // Nowhere is left to complain if this fails.
-    let _unheard = writeln!(stderr(), "turret: {error:#}");
+use turret::base::BaseWeights;
+
+/// Prints an error and its causes to standard error.
+pub(crate) fn print_error(error: &anyhow::Error) {
+    // There is nowhere left to report a failure to.
+    let _ignored = writeln!(stderr(), "turret: {error:#}");
+}
+
+/// Prints the name and identity of a base file that was written.
+pub(crate) fn announce(weights: &BaseWeights, output: &Path) {
+    let identity = weights.identity();
+    println!(
+        "{}: {} {}, {}",
+        output.display(),
+        identity.architecture,
+        identity.digest,
+        weights.origin()
+    );
 }

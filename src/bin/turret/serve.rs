@@ -1,4 +1,4 @@
-//! `turret serve`
+//! `turret serve`: runs the server until SIGTERM or SIGINT.
 
 use std::process::ExitCode;
 
@@ -12,20 +12,20 @@ use turret::{
     server::Server,
 };
 
-use crate::{USAGE, load_base::BaseChoice, output::tell_error};
+use crate::{USAGE, load_base::BaseChoice, output::print_error};
 
 pub(crate) fn run(matches: &ArgMatches) -> ExitCode {
     let config = match ServeConfig::from_matches(matches) {
         Ok(config) => config,
         Err(mistakes) => {
-            tell_error(&mistakes.into());
+            print_error(&mistakes.into());
             return ExitCode::from(USAGE);
         }
     };
     match serve(config) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            tracing::error!("{error:#}");
+            tracing::error!(error = %format_args!("{error:#}"), "server failed");
             ExitCode::FAILURE
         }
     }
@@ -40,22 +40,22 @@ fn serve(config: ServeConfig) -> anyhow::Result<()> {
         .worker_threads(processors().clamp(2, 8))
         .enable_all()
         .build()
-        .context("the runtime cannot be started")?;
+        .context("cannot start the runtime")?;
     let served = runtime.block_on(async {
-        // Before the base is loaded, so that a stop during start-up is a stop and not a kill.
+        // Before the base is loaded, so that a signal during start-up stops the server cleanly.
         let stop = stopped(signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
         let server = Server::start(server, move |metrics: &Metrics| base.load(metrics)).await?;
         tracing::info!(grpc = %server.grpc_address, admin = %server.admin_address, "listening");
         Ok(server.run(stop).await?)
     });
-    // A forward pass that hangs was given up when the drain time was over; it must not keep the process.
+    // A forward pass that hangs beyond the drain time must not keep the process alive.
     runtime.shutdown_background();
     served
 }
 
 fn start_log(config: &ServeConfig) -> anyhow::Result<()> {
-    let filter =
-        EnvFilter::try_new(&config.log).with_context(|| format!("--log {:?}", config.log))?;
+    let filter = EnvFilter::try_new(&config.log)
+        .with_context(|| format!("invalid --log {:?}", config.log))?;
     let colours = std::io::IsTerminal::is_terminal(&std::io::stderr());
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
@@ -65,7 +65,7 @@ fn start_log(config: &ServeConfig) -> anyhow::Result<()> {
         LogFormat::Text => builder.try_init(),
         LogFormat::Json => builder.json().flatten_event(true).try_init(),
     };
-    started.map_err(|error| anyhow::anyhow!("the log cannot be started: {error}"))
+    started.map_err(|error| anyhow::anyhow!("cannot start logging: {error}"))
 }
 
 async fn stopped(mut terminate: Signal, mut interrupt: Signal) {

@@ -160,7 +160,8 @@ proptest! {
         }
     }
 
-    /// Golestani's measure of fairness: no task that waits all the time falls behind another by more than an item of each.
+    /// Golestani's measure of fairness: no task that waits all the time falls behind another by
+    /// more than an item of each.
     #[test]
     fn tasks_that_wait_all_the_time_are_served_alike(
         items in vec((0..4usize, 1..5usize), 1..200),
@@ -180,8 +181,8 @@ proptest! {
     }
 }
 
-/// Times from coming to answer, in services, at a device that serves one image after another; Poisson arrivals of these
-/// rates. Those of the first task are left out.
+/// Times from coming to answer, in services, at a device that serves one image after another;
+/// Poisson arrivals of these rates. Those of the first task are left out.
 fn loud_neighbour(rates: &[f64], seed: u64) -> Vec<f64> {
     let mut random = ChaCha8Rng::seed_from_u64(seed);
     let mut arrivals: Vec<(f64, usize)> = Vec::new();

@@ -1,7 +1,7 @@
 use super::*;
 use crate::error::{ErrorKind, ServiceError};
 
-/// Made by Pillow 13 from [`pattern`] of 97x75: resized to 46x36 with `BILINEAR`, then the 32x32 at (7, 2).
+/// Made by Pillow 13 from [`pattern`] of 97x75, resized to 46x36 (`BILINEAR`), cropped at (7, 2).
 const PILLOW_CENTRE_CROP: &[u8; 32 * 32 * 3] =
     include_bytes!("../../../tests/data/pillow_centre_crop_36_32.rgb");
 
@@ -20,19 +20,16 @@ fn pixel_at(image: &PreparedImage, x: usize, y: usize) -> &[u8] {
 }
 
 #[test]
-fn centre_crop_is_pillows_to_one_level() {
+fn centre_crop_matches_pillow_within_one_level() {
     let preprocess = with_resize(Resize::CentreCrop { resize: 36, crop: 32 });
     let found = preprocess.apply(&pattern(97, 75), None).unwrap().pixels;
-    let differing =
-        found.iter().zip(PILLOW_CENTRE_CROP).filter(|(found, wanted)| found != wanted).count();
-    assert!(
-        found.iter().zip(PILLOW_CENTRE_CROP).all(|(found, wanted)| found.abs_diff(*wanted) <= 1)
-    );
+    let differing = found.iter().zip(PILLOW_CENTRE_CROP).filter(|(a, b)| a != b).count();
+    assert!(found.iter().zip(PILLOW_CENTRE_CROP).all(|(a, b)| a.abs_diff(*b) <= 1));
     assert!(differing * 100 < found.len(), "{differing} of {} bytes differ", found.len());
 }
 
 #[test]
-fn sizes_and_offsets_are_torchvisions() {
+fn sizes_and_offsets_match_torchvision() {
     let roi = |width, height| Roi { x: 0, y: 0, width, height };
     for (size, expected) in [
         ((333, 257), (331, 256)),
@@ -50,7 +47,7 @@ fn sizes_and_offsets_are_torchvisions() {
 }
 
 #[test]
-fn letterbox_keeps_the_aspect_and_pads_both_sides() {
+fn letterbox_keeps_the_aspect_and_pads_evenly() {
     let white = |width: u32, height: u32| Picture {
         width,
         height,
@@ -79,7 +76,7 @@ fn letterbox_keeps_the_aspect_and_pads_both_sides() {
 }
 
 #[test]
-fn every_way_to_resize_fills_the_square_from_any_shape() {
+fn every_resize_fills_the_square_from_any_shape() {
     for resize in
         ["letterbox", "centre_crop", "stretch", "letterbox:32", "centre_crop:32:32", "stretch:1024"]
     {
@@ -93,7 +90,7 @@ fn every_way_to_resize_fills_the_square_from_any_shape() {
 }
 
 #[test]
-fn region_is_the_same_as_a_picture_cut_beforehand() {
+fn region_gives_the_same_as_a_cropped_picture() {
     let picture = pattern(120, 90);
     let roi = Roi { x: 17, y: 5, width: 61, height: 80 };
     let rows = picture.pixels.chunks_exact(120 * 3).skip(5).take(80);
@@ -106,7 +103,7 @@ fn region_is_the_same_as_a_picture_cut_beforehand() {
 }
 
 #[test]
-fn refuses_region_that_is_empty_or_not_inside() {
+fn region_that_is_empty_or_outside_is_rejected() {
     for (x, y, width, height, reason) in [
         (0, 0, 0, 5, "ROI_EMPTY"),
         (0, 0, 5, 0, "ROI_EMPTY"),
@@ -127,19 +124,19 @@ fn refuses_region_that_is_empty_or_not_inside() {
 }
 
 #[test]
-fn refuses_picture_so_elongated_that_resizing_would_fill_memory() {
+fn elongated_picture_that_would_fill_memory_is_rejected() {
     let error = with_resize("stretch".parse().unwrap()).apply(&pattern(1, 101), None).unwrap_err();
     assert_eq!((error.kind(), error.reason()), (ErrorKind::InvalidArgument, "IMAGE_TOO_ELONGATED"));
 }
 
 #[test]
-fn picture_that_is_not_what_it_says_is_our_fault_and_no_panic() {
+fn picture_with_wrong_size_is_an_internal_error() {
     let broken = Picture { width: 10, height: 10, pixels: vec![0; 7].into() };
     assert_eq!(Preprocess::default().apply(&broken, None).unwrap_err().kind(), ErrorKind::Internal);
 }
 
 #[test]
-fn refuses_settings_that_cannot_work() {
+fn validate_rejects_settings_that_cannot_work() {
     let usual = Preprocess::default();
     assert_eq!(usual.validate(), Ok(()));
     for (preprocess, field) in [
@@ -162,8 +159,8 @@ fn refuses_settings_that_cannot_work() {
 }
 
 #[test]
-fn json_and_digest_of_the_default_never_change() {
-    // Heads in the field carry both: a change here would orphan them.
+fn default_json_and_digest_never_change() {
+    // Deployed heads carry both; a change here would orphan them.
     let json = concat!(
         r#"{"resize":{"letterbox":{"size":224}},"filter":"bilinear","#,
         r#""mean":[0.485,0.456,0.406],"std":[0.229,0.224,0.225]}"#
@@ -178,7 +175,7 @@ fn json_and_digest_of_the_default_never_change() {
 }
 
 #[test]
-fn refuses_unknown_json_keys() {
+fn unknown_json_keys_are_rejected() {
     let json = serde_json::to_string(&Preprocess::default()).unwrap();
     for (from, to) in
         [(r#""size":224"#, r#""size":224,"pad":1"#), (r#""filter""#, r#""gamma":2,"filter""#)]
@@ -188,7 +185,7 @@ fn refuses_unknown_json_keys() {
 }
 
 #[test]
-fn resize_reads_back_what_it_writes() {
+fn resize_round_trips_through_text() {
     for text in [
         "letterbox",
         "centre_crop",
@@ -209,7 +206,7 @@ fn resize_reads_back_what_it_writes() {
 }
 
 #[test]
-fn a_picture_that_has_its_size_already_is_neither_resized_nor_copied() {
+fn picture_of_the_right_size_is_neither_resized_nor_copied() {
     let square = pattern(224, 224);
     for resize in [
         Resize::Letterbox { size: 224 },

@@ -17,14 +17,14 @@ use crate::{
 
 const LAST: BranchPoint = BranchPoint { first_block: 1 };
 const ALL: BranchPoint = BranchPoint { first_block: 0 };
-const WANTED: Outputs = Outputs { pyramid: true, map: false };
+const OUTPUTS: Outputs = Outputs { pyramid: true, map: false };
 
 fn network(weights: &BaseWeights, precision: &str) -> Network {
     let precision: PrecisionChoice = precision.parse().unwrap();
     Network::new(weights, Device::Cpu, precision).unwrap()
 }
 
-/// As a training would leave them: every convolution a little off.
+/// Returns weights as training leaves them: every convolution slightly changed.
 fn trained(weights: &BaseWeights, branch: BranchPoint) -> BranchWeights {
     let mut weights = weights.branch(branch).unwrap();
     let mut stream = SplitMix64::new(7, "training");
@@ -36,7 +36,7 @@ fn trained(weights: &BaseWeights, branch: BranchPoint) -> BranchWeights {
     weights
 }
 
-/// Features of these images, each through its own branch or through none.
+/// Returns features of these images, each through its own branch or through none.
 fn mixed(
     network: &mut Network,
     images: &[&PreparedImage],
@@ -51,7 +51,7 @@ fn mixed(
         ids.iter().map(|id| BranchRows { branch: *id, images: rows_of(*id) }).collect();
     let own = of.contains(&None);
     let features = network
-        .forward_branches(images, ForwardRequest { outputs: WANTED, own, branches: &branches })
+        .forward_branches(images, ForwardRequest { outputs: OUTPUTS, own, branches: &branches })
         .unwrap();
     let widths = network.widths();
     let row = |batch: &FeatureBatch, row: usize| {
@@ -71,7 +71,7 @@ fn mixed(
 }
 
 #[test]
-fn places_are_the_blocks_of_the_last_layer_and_vgg_has_none() {
+fn branch_points_are_the_blocks_of_the_last_layer() {
     let names = |architecture: Architecture| {
         architecture.branches().iter().map(BranchPoint::to_string).collect::<Vec<_>>()
     };
@@ -80,14 +80,14 @@ fn places_are_the_blocks_of_the_last_layer_and_vgg_has_none() {
     assert!(names(Architecture::Vgg16).is_empty());
     assert!(matches!(Architecture::Vgg16.branch_stage(ALL), Err(BranchError::NoBlocks { .. })));
     let too_deep = Architecture::ResNet18.branch_stage(BranchPoint { first_block: 2 }).unwrap_err();
-    assert!(too_deep.to_string().contains("layer4, layer4.1 are there"), "{too_deep}");
+    assert!(too_deep.to_string().contains("expected one of layer4, layer4.1"), "{too_deep}");
     assert_eq!(Architecture::ResNet34.branch_map(ALL, 224), Ok([256, 14, 14]));
     assert_eq!(
         Architecture::ResNet34.branch_map(BranchPoint { first_block: 2 }, 224),
         Ok([512, 7, 7])
     );
     assert_eq!(Architecture::ResNet34.branch_map(ALL, 33), Ok([256, 3, 3]));
-    // 3.664 billion multiply-adds in all, 115.6 million a convolution of 512 by 512 channels.
+    // 3.664 billion multiply-adds in total, 115.6 million per convolution of 512 by 512 channels.
     let share = |branch| Architecture::ResNet34.branch_share(branch).unwrap();
     assert!(
         (share(BranchPoint { first_block: 2 }) - 0.0631).abs() < 5e-4
@@ -96,7 +96,7 @@ fn places_are_the_blocks_of_the_last_layer_and_vgg_has_none() {
 }
 
 #[test]
-fn a_branch_with_the_bases_own_layers_gives_what_the_base_gives() {
+fn branch_with_the_bases_weights_matches_the_base() {
     let weights = resnet18();
     let images = pictures(3, 96);
     let images: Vec<&PreparedImage> = images.iter().collect();
@@ -115,7 +115,7 @@ fn a_branch_with_the_bases_own_layers_gives_what_the_base_gives() {
 }
 
 #[test]
-fn a_mixed_batch_gives_each_image_what_it_gets_alone() {
+fn mixed_batch_matches_each_image_alone() {
     let weights = resnet18();
     let mut network = network(&weights, "fp32");
     let [all, last] =
@@ -132,14 +132,14 @@ fn a_mixed_batch_gives_each_image_what_it_gets_alone() {
             "image {image}"
         );
     }
-    // The branches do differ.
+    // The branches differ.
     let own = mixed(&mut network, &images, &[None; 6]);
     assert!(error(&together[0].0, &own[0].0) > 0.01 && error(&together[2].0, &own[2].0) > 0.01);
     assert!(error(&together[4].0, &own[4].0) < 1e-5);
 }
 
 #[test]
-fn a_branch_continues_an_8_bit_trunk_in_floats() {
+fn branch_continues_an_int8_trunk_in_floats() {
     let pictures = pictures(8, 96);
     let images: Vec<&PreparedImage> = pictures.iter().collect();
     let weights = resnet18();
@@ -158,7 +158,7 @@ fn a_branch_continues_an_8_bit_trunk_in_floats() {
 }
 
 #[test]
-fn what_learns_computes_what_is_served() {
+fn trainable_branch_computes_what_is_served() {
     let weights = resnet18();
     let images = pictures(3, 64);
     let images: Vec<&PreparedImage> = images.iter().collect();
@@ -180,7 +180,7 @@ fn what_learns_computes_what_is_served() {
             let of_pyramid = &pyramid[pyramid.len() - 512..];
             assert!(error(&row(&maximum), of_pyramid) < 1e-5, "{branch}");
         }
-        assert_eq!(learning.weights().unwrap(), trained, "nothing was learnt yet");
+        assert_eq!(learning.weights().unwrap(), trained, "nothing has been learnt yet");
     }
 }
 
@@ -204,31 +204,31 @@ fn gradients_reach_every_convolution_of_the_branch() {
 }
 
 #[test]
-fn layers_that_are_not_the_bases_are_refused_by_name() {
+fn load_rejects_mismatched_layers_by_name() {
     let weights = resnet18();
     let mut network = network(&weights, "fp32");
     let whole = weights.branch(LAST).unwrap();
-    let mut refused = |change: &dyn Fn(&mut BranchWeights)| {
+    let mut rejection = |change: &dyn Fn(&mut BranchWeights)| {
         let mut weights = whole.clone();
         change(&mut weights);
         network.load_branch(&weights).unwrap_err().to_string()
     };
-    let missing = refused(&|weights| drop(weights.tensors.remove("layer4.1.bn2.bias")));
+    let missing = rejection(&|weights| drop(weights.tensors.remove("layer4.1.bn2.bias")));
     assert!(missing.contains("lack tensor layer4.1.bn2.bias"), "{missing}");
     let tensor = whole.tensors["layer4.1.bn2.bias"].clone();
     let surplus =
-        refused(&|weights| drop(weights.tensors.insert("layer4.0.x".to_owned(), tensor.clone())));
+        rejection(&|weights| drop(weights.tensors.insert("layer4.0.x".to_owned(), tensor.clone())));
     assert!(surplus.contains("layer4.0.x belongs to none"), "{surplus}");
-    let shape = refused(&|weights| {
+    let shape = rejection(&|weights| {
         weights.tensors.get_mut("layer4.1.bn1.weight").unwrap().shape = vec![256]
     });
     assert!(shape.contains("[256], expected [512]"), "{shape}");
-    let elsewhere = refused(&|weights| weights.branch = BranchPoint { first_block: 2 });
-    assert!(elsewhere.contains("has no layer4.2"), "{elsewhere}");
+    let elsewhere = rejection(&|weights| weights.branch = BranchPoint { first_block: 2 });
+    assert!(elsewhere.contains("has no branch point layer4.2"), "{elsewhere}");
 }
 
 #[test]
-fn an_unloaded_branch_is_gone_and_its_number_is_not_given_again() {
+fn unloaded_branch_is_gone_and_its_id_not_reused() {
     let weights = resnet18();
     let mut network = network(&weights, "fp32");
     let own = weights.branch(LAST).unwrap();
@@ -237,6 +237,6 @@ fn an_unloaded_branch_is_gone_and_its_number_is_not_given_again() {
     assert_ne!(network.load_branch(&own).unwrap(), first);
     let image = &pictures(1, 32)[0];
     let rows = [BranchRows { branch: first, images: vec![0] }];
-    let split = ForwardRequest { outputs: WANTED, own: false, branches: &rows };
-    assert!(network.forward_branches(&[image], split).is_err());
+    let request = ForwardRequest { outputs: OUTPUTS, own: false, branches: &rows };
+    assert!(network.forward_branches(&[image], request).is_err());
 }

@@ -1,6 +1,6 @@
-//! Views of a picture as another day on the line could have given it: slightly turned, shifted, lighter or darker.
+//! Augmented views of a picture: slightly rotated, shifted, and changed in brightness and contrast.
 //!
-//! No flips and no crops: a flipped part may be a wrong part, and a crop may cut the defect off.
+//! No flips and no crops: a flipped object may be a defective one, and a crop may remove the defect.
 
 use std::str::FromStr;
 
@@ -10,21 +10,21 @@ use rand_chacha::ChaCha8Rng;
 use crate::{error::ParseNameError, ids::Digest, image::PreparedImage};
 
 const LIGHT_VIEWS: u32 = 4;
-const MOST_DEGREES: f32 = 5.0;
-/// Share of the side.
-const MOST_SHIFT: f32 = 0.04;
-/// Share of the value.
-const MOST_BRIGHTNESS: f32 = 0.1;
-/// Share of the distance from mid-grey.
-const MOST_CONTRAST: f32 = 0.1;
+const MAX_DEGREES: f32 = 5.0;
+/// As a share of the side.
+const MAX_SHIFT: f32 = 0.04;
+/// As a share of the value.
+const MAX_BRIGHTNESS: f32 = 0.1;
+/// As a share of the distance from mid-grey.
+const MAX_CONTRAST: f32 = 0.1;
 const MID_GREY: f32 = 127.5;
 
-/// Which views of a picture are learned beside the picture itself.
+/// Which augmented views are added to each training picture.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Augment {
     #[default]
     None,
-    /// Four: rotation up to 5 degrees, shift up to 4 % of the side, brightness and contrast up to 10 %.
+    /// Four views: rotation to 5 degrees, shift to 4 % of the side, brightness and contrast to 10 %.
     Light,
 }
 
@@ -41,7 +41,7 @@ impl FromStr for Augment {
 }
 
 impl Augment {
-    /// Number of views beside the picture itself.
+    /// Returns the number of views per picture, without the picture itself.
     pub const fn views(self) -> u32 {
         match self {
             Self::None => 0,
@@ -50,19 +50,23 @@ impl Augment {
     }
 }
 
-/// The name of a picture's view, from 1 on, among all features ever kept. Another recipe needs another name here.
+/// Returns the digest that names a picture's view in the cache; views count from 1.
+///
+/// Another recipe needs another name, because the cache outlives it.
 pub(crate) fn view_digest(picture: Digest, number: u32) -> Digest {
     Digest::of(format!("light augmentation, recipe 1, view {number} of {picture}").as_bytes())
 }
 
-/// What [`view_digest`] names: the same numbers for the same name. Pixels from outside repeat the edge.
+/// Returns the view that [`view_digest`] names, with `name` as the random seed.
+///
+/// Pixels outside the picture repeat its edge.
 pub(crate) fn light_view(image: &PreparedImage, name: Digest) -> PreparedImage {
     let mut random = ChaCha8Rng::from_seed(*name.as_bytes());
-    let mut within = |most: f32| random.random_range(-most..=most);
-    let angle = within(MOST_DEGREES).to_radians();
+    let mut within = |max: f32| random.random_range(-max..=max);
+    let angle = within(MAX_DEGREES).to_radians();
     let side = image.side as f32;
-    let (shift_x, shift_y) = (within(MOST_SHIFT) * side, within(MOST_SHIFT) * side);
-    let (brightness, contrast) = (1.0 + within(MOST_BRIGHTNESS), 1.0 + within(MOST_CONTRAST));
+    let (shift_x, shift_y) = (within(MAX_SHIFT) * side, within(MAX_SHIFT) * side);
+    let (brightness, contrast) = (1.0 + within(MAX_BRIGHTNESS), 1.0 + within(MAX_CONTRAST));
     let (sin, cos) = angle.sin_cos();
     let middle = (side - 1.0) / 2.0;
     let mut pixels = Vec::with_capacity(image.pixels.len());
@@ -100,7 +104,7 @@ fn bilinear(image: &PreparedImage, x: f32, y: f32) -> [f32; 3] {
 mod tests {
     use super::*;
 
-    /// A bright square in the middle of darkness.
+    /// A bright square on a dark background.
     fn image() -> PreparedImage {
         let pixel = |index: u32| {
             let inside = |v: u32| (20..44).contains(&v);
@@ -119,20 +123,20 @@ mod tests {
     }
 
     #[test]
-    fn every_view_is_its_own_and_always_the_same() {
+    fn views_differ_and_are_reproducible() {
         assert_eq!(view(1), view(1));
         assert_ne!(view(1), view(2));
         assert_ne!(view(1), image());
     }
 
     #[test]
-    fn a_view_keeps_what_is_there_nearly_where_it_is() {
+    fn view_keeps_the_content_nearly_in_place() {
         for number in 1..=20 {
             let view = view(number);
             assert_eq!(view.pixels.len(), image().pixels.len());
             let bright: Vec<usize> =
                 (0..64 * 64).filter(|pixel| view.pixels[pixel * 3] > 120).collect();
-            // 24 x 24 pixels were bright; turning and shifting keeps their number but for the edges.
+            // 24 x 24 pixels are bright; rotation and shift change that number only at the edges.
             assert!(
                 (500..660).contains(&bright.len()),
                 "{} pixels of view {number} are bright",

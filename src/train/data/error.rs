@@ -1,11 +1,12 @@
-//! What can be wrong with a data set, and how to mend it.
+//! What can be wrong with a data set, and how to fix it.
 
 use std::{fmt, io, path::PathBuf};
 
 #[derive(Debug, thiserror::Error)]
 pub enum DatasetError {
     #[error(
-        "{folder} is no folder; give a folder that holds one folder of pictures per class, or a .csv or .jsonl file"
+        "{folder} is not a folder; give a folder that holds one folder of pictures per class, or a \
+         .csv or .jsonl file"
     )]
     NotAFolder { folder: PathBuf },
     #[error("cannot list {folder}: {source}")]
@@ -15,19 +16,20 @@ pub enum DatasetError {
     #[error("{folder} has no class folders; put the pictures of each class into {folder}/<class>/")]
     NoClasses { folder: PathBuf },
     #[error(
-        "{folder} holds {files} files and no class folders; move the pictures of each class into {folder}/<class>/"
+        "{folder} holds {files} files and no class folders; move the pictures of each class into \
+         {folder}/<class>/"
     )]
     FilesWithoutClass { folder: PathBuf, files: usize },
     #[error("{data} has only one class, {class:?}; a head needs at least two")]
     OneClass { data: PathBuf, class: String },
-    #[error("{data} names no picture")]
+    #[error("{data} lists no pictures")]
     NoPictures { data: PathBuf },
     #[error(
-        "the name of {path} is not valid UTF-8; a class folder's name becomes the class's label: rename it"
+        "folder name of {path} is not valid UTF-8; rename it, because it becomes the class's label"
     )]
     NameNotText { path: PathBuf },
     #[error(
-        "class {class:?} is in {found} and not in {missing}; both must have the same class folders"
+        "class {class:?} is in {found} but not in {missing}; both must have the same class folders"
     )]
     OneHalfOnly { class: String, found: PathBuf, missing: PathBuf },
     #[error(
@@ -35,34 +37,39 @@ pub enum DatasetError {
     )]
     TwoClasses { first: PathBuf, second: PathBuf },
     #[error(
-        "class {class:?} has {found} readable pictures, at least 2 are wanted; add pictures or remove the class"
+        "class {class:?} has {found} readable pictures, expected at least 2; add pictures or remove \
+         the class"
     )]
     TooFew { class: String, found: usize },
     #[error(
-        "class {class:?} has no readable picture in {half}; add some or remove the class from both"
+        "class {class:?} has no readable picture in {half}; add some, or remove the class from \
+         train and val"
     )]
     EmptyHalf { class: String, half: &'static str },
     #[error(
-        "group {group:?} has pictures in train and in val, {first} and {second}; pictures of one part must stand on one side"
+        "group {group:?} is in both train and val, with {first} and {second}; put all pictures of \
+         a group on one side"
     )]
     DividedGroup { group: String, first: PathBuf, second: PathBuf },
     #[error(
-        "the pictures of class {class:?} cannot be divided without dividing a group; add pictures of other parts, or group them otherwise"
+        "class {class:?} cannot be split into train and val without splitting a group; add pictures \
+         of other groups, or group them differently"
     )]
     TooFewGroups { class: String },
     #[error(
-        "--group {column:?} names a column, and {folder} is a folder, which has none; use --group stem or a .csv file"
+        "--group {column:?} names a column, but {folder} is a folder and has none; use --group stem \
+         or a .csv file"
     )]
     NoColumns { column: String, folder: PathBuf },
-    #[error("{path} has to be mended: {mistakes}")]
+    #[error("invalid list of pictures {path}:{mistakes}")]
     Manifest { path: PathBuf, mistakes: Mistakes },
 }
 
-/// What is wrong with a file, each with its line.
+/// The mistakes in a file, each with its line number.
 #[derive(Debug, Default)]
 pub struct Mistakes(pub Vec<(u64, String)>);
 
-/// More are counted and not shown.
+/// Number of mistakes shown; the rest are only counted.
 const SHOWN: usize = 20;
 
 impl fmt::Display for Mistakes {

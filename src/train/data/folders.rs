@@ -1,4 +1,6 @@
-//! Folders of pictures: `DATA/<class>/*`, `DATA/{train,val,test}/<class>/*`, and MVTec's `train/good`, `test/<defect>`.
+//! Folders of pictures, in one of three layouts.
+//!
+//! `DATA/<class>/*`, `DATA/{train,val,test}/<class>/*`, or MVTec's `train/good`, `test/<defect>`.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -8,7 +10,7 @@ use std::{
 use super::{DatasetError, GroupBy, Listed, Part};
 use crate::train::progress::Warning;
 
-/// A folder of class folders, and which part of the data its pictures are, if it says so.
+/// A folder of class folders, and the part that it assigns to its pictures, if any.
 struct PartFolder {
     part: Option<Part>,
     folder: PathBuf,
@@ -16,13 +18,13 @@ struct PartFolder {
     classes: BTreeMap<String, PathBuf>,
 }
 
-/// MVTec's masks of where a defect is; they are no pictures to learn.
+/// MVTec's folder of defect masks, which are not training pictures.
 const MASKS: &str = "ground_truth";
 
-/// Every file of every class folder.
+/// Lists every file of every class folder.
 ///
-/// Hidden files are passed over; a folder inside a class and whatever lies beside the class folders are left out with a
-/// warning each.
+/// Hidden files are ignored. Folders inside a class folder, and anything beside the class folders,
+/// are skipped with a warning each.
 pub(super) fn read(
     data: &Path,
     group_by: &GroupBy,
@@ -60,7 +62,7 @@ fn part_folders(
         let folder = folder_of(part);
         Ok(folder.is_dir() && !visible_entries(&folder)?.0.is_empty())
     };
-    // A class may itself be named train: then it holds files.
+    // A class may itself be named train; it then holds files instead of folders.
     if !has(Part::Train)? {
         return Ok(vec![part_folder(None, data.to_owned(), warn)?]);
     }
@@ -78,7 +80,7 @@ fn part_folders(
         .then(|| part_folder(Some(Part::Test), folder_of(Part::Test), warn))
         .transpose()?;
     match (validation, test) {
-        // MVTec: the good ones alone in train, the defects in test. All of them teach and judge.
+        // MVTec has only good pictures in train and the defects in test; both are split as one set.
         (None, Some(test)) if train.classes.len() == 1 => {
             Ok(vec![PartFolder { part: None, ..test }, train])
         }
@@ -115,7 +117,7 @@ fn part_folder(
     Ok(PartFolder { part, folder, classes })
 }
 
-/// Those that learn and judge have the same classes; those of `test` are among them.
+/// Checks that all `halves` have the same classes, and that `test` has no others.
 fn check_same_classes(
     halves: &[&PartFolder],
     test: Option<&PartFolder>,
@@ -133,7 +135,7 @@ fn check_same_classes(
     Ok(())
 }
 
-/// Folders and files, each sorted; names with a leading dot are somebody's work in progress.
+/// Returns the folders and the files in `folder`, each sorted, without hidden ones.
 fn visible_entries(folder: &Path) -> Result<(Vec<PathBuf>, Vec<PathBuf>), DatasetError> {
     let cannot = |source| DatasetError::List { folder: folder.to_owned(), source };
     let mut entries = Vec::new();

@@ -1,14 +1,14 @@
-//! Which pictures show the same part: they must never be learned and judged at once.
+//! Groups of pictures that show the same object and so must not be split between train and val.
 
 use std::{convert::Infallible, path::Path, str::FromStr};
 
 /// Where the group of a picture comes from.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum GroupBy {
-    /// The column `group` of a CSV or JSONL file, if it has one; else every picture stands for itself.
+    /// The column `group` of a CSV or JSONL file, if present; otherwise each picture is a group.
     #[default]
     Auto,
-    /// The file's name; see [`stem_group`].
+    /// The file name; see [`stem_group`].
     Stem,
     /// Another column of a CSV or JSONL file.
     Column(String),
@@ -26,8 +26,10 @@ impl FromStr for GroupBy {
     }
 }
 
-/// The name without its suffix, up to the last `_` or `-`; without either, up to the digits at its end. A name of which
-/// nothing is left stays whole. `part12_3.png` and `part12-b.jpg` are `part12`, `dent007.png` is `dent`.
+/// Returns the file stem up to its last `_` or `-`, or without either up to its trailing digits.
+///
+/// If nothing would remain, returns the whole stem. `part12_3.png` and `part12-b.jpg` give
+/// `part12`, `dent007.png` gives `dent`.
 pub(super) fn stem_group(path: &Path) -> Option<String> {
     let stem = path.file_stem()?.to_string_lossy();
     let group = match stem.rsplit_once(['_', '-']) {
@@ -42,7 +44,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_stem_group_is_the_name_without_its_last_piece() {
+    fn stem_group_drops_the_last_piece_of_the_name() {
         for (name, group) in [
             ("part12_3.png", "part12"),
             ("part12-b.jpg", "part12"),

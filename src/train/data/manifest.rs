@@ -1,19 +1,19 @@
-//! A file that lists pictures: CSV with a header, or one JSON object a line.
+//! Lists of pictures: CSV with a header, or one JSON object per line.
 //!
-//! Columns `path` and `label`, and if wanted `split` (train, val or test), `group` and `weight`. Paths are relative to
-//! the file. Other columns are passed over, unless `--group` names one.
+//! Columns `path` and `label` are required; `split` (train, val or test), `group` and `weight` are
+//! optional. Paths are relative to the list. Other columns are ignored unless `--group` names one.
 
 use std::{collections::BTreeMap, path::Path};
 
 use super::{DatasetError, GroupBy, Listed, Mistakes, Part};
 
-/// The columns of one line that are not empty.
+/// The non-empty columns of one line.
 type Row = BTreeMap<String, String>;
 
-/// Lines with their numbers, from 1.
+/// Rows with their line numbers, from 1.
 type Rows = Vec<(u64, Row)>;
 
-/// Whether this is the name of such a file.
+/// Returns whether the path has the extension of a list.
 pub(super) fn is_manifest(path: &Path) -> bool {
     is_json(path) || has_extension(path, "csv")
 }
@@ -22,11 +22,11 @@ fn is_json(path: &Path) -> bool {
     has_extension(path, "jsonl") || has_extension(path, "ndjson")
 }
 
-fn has_extension(path: &Path, wanted: &str) -> bool {
-    path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case(wanted))
+fn has_extension(path: &Path, expected: &str) -> bool {
+    path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case(expected))
 }
 
-/// Every line of the file. All that is wrong is reported at once, with the lines.
+/// Reads every line of the list; reports all mistakes at once, with their line numbers.
 pub(super) fn read(path: &Path, group_by: &GroupBy) -> Result<Vec<Listed>, DatasetError> {
     let bytes = fs_err::read(path)
         .map_err(|source| DatasetError::Read { path: path.to_owned(), source })?;
@@ -44,15 +44,13 @@ pub(super) fn read(path: &Path, group_by: &GroupBy) -> Result<Vec<Listed>, Datas
     if let (GroupBy::Column(column), true) = (group_by, mistakes.0.is_empty())
         && !rows.iter().any(|(_, row)| row.contains_key(column))
     {
-        mistakes
-            .0
-            .push((1, format!("no line has a value in the column {column:?} that --group names")));
+        mistakes.0.push((1, format!("no line has a value in column {column:?}, named by --group")));
     }
     let folder = path.parent().unwrap_or(Path::new(""));
     let mut listed = Vec::with_capacity(rows.len());
     for (line, row) in rows {
-        match picture(row, folder, column) {
-            Ok(picture) => listed.push(picture),
+        match parse_row(row, folder, column) {
+            Ok(file) => listed.push(file),
             Err(mistake) => mistakes.0.push((line, mistake)),
         }
     }
@@ -63,31 +61,35 @@ pub(super) fn read(path: &Path, group_by: &GroupBy) -> Result<Vec<Listed>, Datas
     Ok(listed)
 }
 
-fn picture(mut row: Row, folder: &Path, group: Option<&str>) -> Result<Listed, String> {
+fn parse_row(mut row: Row, folder: &Path, group: Option<&str>) -> Result<Listed, String> {
     let group = group.and_then(|column| row.get(column).cloned());
     let mut take = |column: &str| row.remove(column);
-    let path = folder.join(take("path").ok_or("the column path is missing or empty")?);
+    let path = folder.join(take("path").ok_or("column \"path\" is missing or empty")?);
     if !path.is_file() {
-        return Err(format!("there is no file {}", path.display()));
+        return Err(format!("no such file: {}", path.display()));
     }
-    let label = take("label").ok_or("the column label is missing or empty")?;
+    let label = take("label").ok_or("column \"label\" is missing or empty")?;
     let given = match take("split").as_deref() {
         None => None,
         Some("train") => Some(Part::Train),
         Some("val" | "valid" | "validation") => Some(Part::Validation),
         Some("test") => Some(Part::Test),
-        Some(other) => return Err(format!("split {other:?} is none of train, val, test")),
+        Some(other) => {
+            return Err(format!(
+                "unknown split {other:?}, expected \"train\", \"val\" or \"test\""
+            ));
+        }
     };
     let weight = take("weight").map_or(Ok(1.0), |text| match text.parse::<f32>() {
         Ok(weight) if weight.is_finite() && weight > 0.0 => Ok(weight),
-        Ok(_) | Err(_) => Err(format!("weight {text:?} is not a number above 0")),
+        Ok(_) | Err(_) => Err(format!("invalid weight {text:?}, expected a number above 0")),
     })?;
     Ok(Listed { label, path, given, group, weight })
 }
 
 fn csv_rows(bytes: &[u8], mistakes: &mut Mistakes) -> Rows {
     let header = bytes.split(|byte| *byte == b'\n').next().unwrap_or_default();
-    // Spreadsheets of half the world separate by semicolons.
+    // In locales with a decimal comma, spreadsheets separate columns by semicolons.
     let delimiter = if header.contains(&b';') && !header.contains(&b',') { b';' } else { b',' };
     let mut reader =
         csv::ReaderBuilder::new().delimiter(delimiter).trim(csv::Trim::All).from_reader(bytes);
@@ -103,7 +105,7 @@ fn csv_rows(bytes: &[u8], mistakes: &mut Mistakes) -> Rows {
             mistakes.0.push((
                 1,
                 format!(
-                    "the header has no column {column}; it has {}",
+                    "header has no column {column:?}, only {}",
                     names.iter().collect::<Vec<_>>().join(", ")
                 ),
             ));
@@ -148,7 +150,7 @@ fn json_rows(bytes: &[u8], mistakes: &mut Mistakes) -> Rows {
 
 fn json_row(text: &[u8]) -> Result<Row, String> {
     let fields: serde_json::Map<String, serde_json::Value> =
-        serde_json::from_slice(text).map_err(|error| format!("no JSON object: {error}"))?;
+        serde_json::from_slice(text).map_err(|error| format!("not a JSON object: {error}"))?;
     let mut row = Row::new();
     for (name, value) in fields {
         let value = match value {
@@ -157,7 +159,7 @@ fn json_row(text: &[u8]) -> Result<Row, String> {
             serde_json::Value::String(text) => text,
             serde_json::Value::Number(number) => number.to_string(),
             serde_json::Value::Bool(truth) => truth.to_string(),
-            // Somebody's notes; none of our columns can be one.
+            // No known column has such a value, so it is an extra column.
             serde_json::Value::Array(_) | serde_json::Value::Object(_) => continue,
         };
         row.insert(name, value);

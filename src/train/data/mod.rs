@@ -1,4 +1,4 @@
-//! Pictures with their classes, from folders or from a file that lists them. No content is there twice.
+//! Labelled pictures, from folders or from a list; no two have the same content.
 
 pub(crate) mod augment;
 mod error;
@@ -26,21 +26,21 @@ use crate::{
     train::progress::Warning,
 };
 
-/// What a picture is for.
+/// What a picture is used for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Part {
-    /// It is learned.
+    /// The head is fitted to it.
     Train,
-    /// It judges what was learned.
+    /// The fitted head is evaluated on it.
     Validation,
-    /// Training never looks at it; it is for `fine-tune evaluate`.
+    /// Training never uses it; `fine-tune evaluate` does.
     Test,
 }
 
 impl Part {
     pub const ALL: [Self; 3] = [Self::Train, Self::Validation, Self::Test];
 
-    /// The folder of the layout that says what is for what, and the word in the column `split`.
+    /// Returns the name of the part's folder, which is also its word in the column `split`.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Train => "train",
@@ -60,7 +60,7 @@ impl FromStr for Part {
     }
 }
 
-/// A readable file of a class; whether it is a picture shows when it is decoded.
+/// A readable file of a class, not yet decoded.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PictureFile {
     /// Index into [`Dataset::classes`].
@@ -68,33 +68,33 @@ pub struct PictureFile {
     pub path: PathBuf,
     /// SHA-256 of the file.
     pub digest: Digest,
-    /// Set where the data says what the picture is for.
+    /// The part that the data set assigns, if any.
     pub given: Option<Part>,
-    /// Pictures of one group show one part; without a group a picture stands for itself.
+    /// Pictures of one group show the same object; without a group a picture is its own group.
     pub group: Option<String>,
-    /// How often it counts when it is learned.
+    /// Weight in the training loss.
     pub weight: f32,
 }
 
 impl PictureFile {
-    /// The same for the pictures of one group.
+    /// Returns a digest that is equal for all pictures of a group.
     pub fn group_digest(&self) -> Digest {
         self.group.as_ref().map_or(self.digest, |group| Digest::of(group.as_bytes()))
     }
 }
 
-/// Pictures of some classes.
+/// Labelled pictures.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Dataset {
     /// The folder, or the file that lists the pictures.
     pub data: PathBuf,
     /// Sorted.
     pub classes: Vec<String>,
-    /// Sorted by class, then by digest, so that names and dates of files change nothing.
+    /// Sorted by class, then by digest, so that file names and dates have no influence.
     pub pictures: Vec<PictureFile>,
 }
 
-/// A file that was found or named, not read yet.
+/// A file found in a folder or named by a list, not read yet.
 struct Listed {
     label: String,
     path: PathBuf,
@@ -104,10 +104,10 @@ struct Listed {
 }
 
 impl Dataset {
-    /// Reads every file that the folder or the list names once.
+    /// Reads every file in the folder or the list once.
     ///
-    /// Unreadable and empty files and repeated pictures are left out with a warning each. Of a picture that is given to
-    /// several parts, the one that judges stays: it must not be learned.
+    /// Unreadable files, empty files and repeated pictures are skipped with a warning each. A picture
+    /// in several parts stays in test, else in validation, so that it is not trained on.
     pub fn read(
         data: &Path,
         group_by: &GroupBy,
@@ -124,20 +124,22 @@ impl Dataset {
         let classes: BTreeSet<String> = listed.iter().map(|file| file.label.clone()).collect();
         let classes: Vec<String> = classes.into_iter().collect();
         if !listed.iter().any(|file| file.given == Some(Part::Validation)) {
-            // Nobody said what judges: those to be learned are divided like any others.
+            // No validation set: the training pictures are split like any others.
             listed
                 .iter_mut()
                 .filter(|file| file.given == Some(Part::Train))
                 .for_each(|file| file.given = None);
         }
-        // Test first, then validation: of a picture in two parts, the first stays.
+        // Test, validation, training: of a picture in several parts, the first is kept.
         listed.sort_by_key(|file| std::cmp::Reverse(file.given));
         let pictures = unique_pictures(listed, &classes, warn)?;
         Ok(Self { data: data.to_owned(), classes, pictures })
     }
 
-    /// Whether these pictures of this data set are enough to learn from: two classes, two pictures a class, one in each
-    /// half where the halves are given, and no group on both sides.
+    /// Checks that these pictures of the data set suffice for training.
+    ///
+    /// There must be two classes and two pictures per class, one in each of train and val if these
+    /// are given, and no group in more than one part.
     pub fn check<'a>(
         &self,
         pictures: impl IntoIterator<Item = &'a PictureFile> + Clone,
@@ -208,7 +210,7 @@ fn unique_pictures(
             Entry::Vacant(vacant) => {
                 vacant.insert(PictureFile { class, path, digest, given, group, weight });
             }
-            // Windows leaves the same desktop.ini in every folder: only pictures can contradict each other.
+            // Only pictures can contradict each other: Windows puts the same desktop.ini everywhere.
             Entry::Occupied(first) if first.get().class != class => {
                 match read_picture(&path).and_then(decode_picture) {
                     Ok(_) => {
@@ -230,19 +232,19 @@ fn unique_pictures(
     Ok(pictures)
 }
 
-/// The file's bytes, or why it can be no picture.
+/// Returns the file's bytes, or why it cannot be a picture.
 pub(crate) fn read_picture(path: &Path) -> Result<Vec<u8>, String> {
     let metadata = fs_err::metadata(path).map_err(|error| error.to_string())?;
     let limit = ImageLimits::default().max_encoded_bytes as u64;
     match metadata.len() {
-        _ if !metadata.is_file() => Err("it is no regular file".to_owned()),
-        0 => Err("it has 0 bytes".to_owned()),
-        found if found > limit => Err(format!("it has {found} bytes, the limit is {limit}")),
+        _ if !metadata.is_file() => Err("not a regular file".to_owned()),
+        0 => Err("file has 0 bytes".to_owned()),
+        found if found > limit => Err(format!("file has {found} bytes, limit is {limit}")),
         _ => fs_err::read(path).map_err(|error| error.to_string()),
     }
 }
 
-/// The picture, or why the bytes are none.
+/// Returns the decoded picture, or why the bytes are not one.
 pub(crate) fn decode_picture(bytes: Vec<u8>) -> Result<Picture, String> {
     image::decode(&ImageSource::Encoded(bytes.into()), &ImageLimits::default())
         .map_err(|error| error.to_string())

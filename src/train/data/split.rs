@@ -1,5 +1,5 @@
-//! Which pictures are learned and which only judge: by content, so that a growing data set keeps its halves, and group by
-//! group, so that pictures of one part never stand on both sides.
+//! Which pictures are learned and which only judge: by content, so that a growing data set keeps
+//! its halves, and group by group, so that pictures of one part never stand on both sides.
 
 use std::collections::BTreeMap;
 
@@ -19,10 +19,11 @@ struct Group {
 
 /// What each picture is for, in their order: `Train` or `Validation`, or as given.
 ///
-/// Where the data says it, that holds. Otherwise every group (a picture without one is a group of its own) draws a number
-/// from 0 to 1 out of the seed and its name (a picture's content), and validates if that is below `share`. So a picture
-/// keeps its half whatever is added around it, and the share is met on average. One exception: a class whose pictures all
-/// drew the same half gives the nearest group to the other half, because both need one.
+/// Where the data says it, that holds. Otherwise every group (a picture without one is a group of
+/// its own) draws a number from 0 to 1 out of the seed and its name (a picture's content), and
+/// validates if that is below `share`. So a picture keeps its half whatever is added around it, and
+/// the share is met on average. One exception: a class whose pictures all drew the same half gives
+/// the nearest group to the other half, because both need one.
 ///
 /// # Errors
 /// [`DatasetError::TooFewGroups`] if a class cannot stand in both halves.
@@ -73,8 +74,9 @@ pub(crate) fn split(
     Ok(parts)
 }
 
-/// The fold of each picture for a cross-validation of at most `most` folds, and their number: groups stay whole and classes
-/// are spread evenly. `None` where a class has only one group, so that it could not be learned and judged.
+/// The fold of each picture for a cross-validation of at most `most` folds, and their number:
+/// groups stay whole and classes are spread evenly. `None` where a class has only one group, so
+/// that it could not be learned and judged.
 pub(crate) fn folds(
     pictures: &[PictureFile],
     most: usize,

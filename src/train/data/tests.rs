@@ -1,10 +1,10 @@
 use super::*;
 
-/// A black picture of one pixel.
+/// A black picture of one pixel, as a BMP file.
 const BMP: &str = "BM\x3a\0\0\0\0\0\0\0\x36\0\0\0\x28\0\0\0\x01\0\0\0\x01\0\0\0\x01\0\x18\0\0\0\0\0\x04\0\0\0\
     \0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0";
 
-/// Files by path; the text is the content.
+/// Creates a folder of files, given as (path, content).
 fn folder(files: &[(&str, &str)]) -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
     for (path, content) in files {
@@ -26,12 +26,12 @@ fn read(files: &[(&str, &str)]) -> (Result<Dataset, DatasetError>, Vec<String>) 
     (dataset, warnings.into_iter().map(|warning| warning.replace(&root, "")).collect())
 }
 
-fn refusal(files: &[(&str, &str)]) -> DatasetError {
+fn read_error(files: &[(&str, &str)]) -> DatasetError {
     read(files).0.unwrap_err()
 }
 
 #[test]
-fn a_class_is_a_folder_and_names_of_files_change_nothing() {
+fn folders_are_classes_and_file_names_have_no_influence() {
     let (dataset, warnings) =
         read(&[("ok/1", "a"), ("ok/2", "b"), ("dent/x.png", "c"), ("dent/y", "d")]);
     let dataset = dataset.unwrap();
@@ -47,7 +47,7 @@ fn a_class_is_a_folder_and_names_of_files_change_nothing() {
 }
 
 #[test]
-fn what_is_left_out_is_named_and_hidden_files_are_not_mentioned() {
+fn skipped_files_cause_warnings_except_hidden_ones() {
     let (dataset, warnings) = read(&[
         ("ok/1", "a"),
         ("ok/2", "b"),
@@ -64,17 +64,17 @@ fn what_is_left_out_is_named_and_hidden_files_are_not_mentioned() {
     assert_eq!(
         warnings,
         [
-            "notes.txt was left out: it lies outside the class folders",
-            "ok/deeper was left out: folders inside a class folder are not looked into",
-            "ok/again was left out: it is the same picture as ok/1",
-            "ok/empty.png was left out: it has 0 bytes",
+            "skipped notes.txt: outside the class folders",
+            "skipped ok/deeper: folders inside a class folder are not read",
+            "skipped ok/again: same picture as ok/1",
+            "skipped ok/empty.png: file has 0 bytes",
         ]
         .map(str::to_owned)
     );
 }
 
 #[test]
-fn halves_given_by_folders_hold_and_a_picture_in_both_only_validates() {
+fn split_folders_are_kept_and_a_picture_in_both_only_validates() {
     let (dataset, warnings) = read(&[
         ("train/ok/1", "a"),
         ("train/ok/2", "b"),
@@ -91,14 +91,11 @@ fn halves_given_by_folders_hold_and_a_picture_in_both_only_validates() {
         ["a", "b", "c", "d"].map(half_of),
         [Some(Part::Train), Some(Part::Validation), Some(Part::Train), Some(Part::Validation)]
     );
-    assert_eq!(
-        warnings,
-        ["train/ok/2 was left out: it is the same picture as val/ok/9".to_owned()]
-    );
+    assert_eq!(warnings, ["skipped train/ok/2: same picture as val/ok/9".to_owned()]);
 }
 
 #[test]
-fn a_train_folder_alone_is_split_and_a_class_may_be_named_train() {
+fn train_folder_alone_is_split_and_train_may_be_a_class() {
     let (dataset, _) =
         read(&[("train/a/1", "1"), ("train/a/2", "2"), ("train/b/1", "3"), ("train/b/2", "4")]);
     assert!(dataset.unwrap().pictures.iter().all(|picture| picture.given.is_none()));
@@ -107,31 +104,31 @@ fn a_train_folder_alone_is_split_and_a_class_may_be_named_train() {
 }
 
 #[test]
-fn every_refusal_says_which_folder_and_how_to_mend_it() {
+fn errors_name_the_folder_or_class_and_the_fix() {
     let missing =
         Dataset::read(Path::new("/nowhere/at/all"), &GroupBy::Auto, &mut |_| {}).unwrap_err();
     let cases = [
         (missing, "one folder of pictures per class"),
-        (refusal(&[(".hidden", "x")]), "put the pictures of each class into"),
-        (refusal(&[("1.png", "a"), ("2.png", "b")]), "holds 2 files and no class folders; move"),
+        (read_error(&[(".hidden", "x")]), "put the pictures of each class into"),
+        (read_error(&[("1.png", "a"), ("2.png", "b")]), "holds 2 files and no class folders; move"),
         (
-            refusal(&[("ok/1", "a"), ("ok/2", "b")]),
+            read_error(&[("ok/1", "a"), ("ok/2", "b")]),
             "only one class, \"ok\"; a head needs at least two",
         ),
         (
-            refusal(&[("ok/1", "a"), ("ok/2", "b"), ("dent/1", "c")]),
+            read_error(&[("ok/1", "a"), ("ok/2", "b"), ("dent/1", "c")]),
             "class \"dent\" has 1 readable",
         ),
         (
-            refusal(&[("ok/1", BMP), ("ok/2", "b"), ("dent/1", BMP), ("dent/2", "c")]),
+            read_error(&[("ok/1", BMP), ("ok/2", "b"), ("dent/1", BMP), ("dent/2", "c")]),
             "in two classes; remove",
         ),
         (
-            refusal(&[("ok/1", "a"), ("ok/2", "b"), ("dent/1", "c"), ("dent/2", "")]),
+            read_error(&[("ok/1", "a"), ("ok/2", "b"), ("dent/1", "c"), ("dent/2", "")]),
             "has 1 readable",
         ),
         (
-            refusal(&[
+            read_error(&[
                 ("train/ok/1", "a"),
                 ("train/dent/1", "b"),
                 ("val/ok/1", "c"),
@@ -140,7 +137,7 @@ fn every_refusal_says_which_folder_and_how_to_mend_it() {
             "must have the same class folders",
         ),
         (
-            refusal(&[
+            read_error(&[
                 ("train/ok/1", "a"),
                 ("train/ok/2", "b"),
                 ("val/ok/1", ""),
@@ -156,13 +153,13 @@ fn every_refusal_says_which_folder_and_how_to_mend_it() {
 }
 
 #[test]
-fn the_same_picture_in_two_classes_names_both_files() {
-    let error = refusal(&[("a/1", BMP), ("a/2", "x"), ("b/7", BMP), ("b/8", "y")]).to_string();
+fn picture_in_two_classes_fails_and_names_both_files() {
+    let error = read_error(&[("a/1", BMP), ("a/2", "x"), ("b/7", BMP), ("b/8", "y")]).to_string();
     assert!(error.contains("/a/1 and ") && error.contains("/b/7 are"), "{error}");
 }
 
 #[test]
-fn the_same_file_in_two_classes_is_no_contradiction_if_it_is_no_picture() {
+fn file_in_two_classes_is_skipped_if_not_a_picture() {
     let ini = "[.ShellClassInfo]";
     let (dataset, warnings) = read(&[
         ("a/1", "1"),
@@ -174,13 +171,13 @@ fn the_same_file_in_two_classes_is_no_contradiction_if_it_is_no_picture() {
     ]);
     assert!(dataset.is_ok());
     assert!(
-        matches!(warnings.as_slice(), [one] if one.starts_with("b/desktop.ini was left out")),
+        matches!(warnings.as_slice(), [one] if one.starts_with("skipped b/desktop.ini: ")),
         "{warnings:?}"
     );
 }
 
 #[test]
-fn mvtec_folders_are_one_data_set_with_the_good_ones_as_a_class() {
+fn mvtec_layout_is_one_unsplit_data_set() {
     let (dataset, warnings) = read(&[
         ("train/good/1", "a"),
         ("train/good/2", "b"),
@@ -194,11 +191,11 @@ fn mvtec_folders_are_one_data_set_with_the_good_ones_as_a_class() {
     assert_eq!(dataset.classes, ["crack", "good"]);
     assert_eq!(dataset.pictures.len(), 5);
     assert!(dataset.pictures.iter().all(|picture| picture.given.is_none()));
-    assert_eq!(warnings, ["license.txt was left out: it lies outside the class folders"]);
+    assert_eq!(warnings, ["skipped license.txt: outside the class folders"]);
 }
 
 #[test]
-fn a_test_folder_beside_train_is_for_evaluation_alone() {
+fn test_folder_beside_train_is_only_for_evaluation() {
     let files = [
         ("train/a/1", "1"),
         ("train/a/2", "2"),
@@ -209,11 +206,11 @@ fn a_test_folder_beside_train_is_for_evaluation_alone() {
     let dataset = read(&files).0.unwrap();
     let given: Vec<_> = dataset.pictures.iter().filter_map(|picture| picture.given).collect();
     assert_eq!(given, [Part::Test]);
-    let unknown = refusal(&[files.as_slice(), &[("test/c/1", "6")]].concat());
+    let unknown = read_error(&[files.as_slice(), &[("test/c/1", "6")]].concat());
     assert!(unknown.to_string().contains("class \"c\""), "{unknown}");
 }
 
-/// Reads `list.<extension>` beside pictures 1 to 6.
+/// Reads `list.<extension>` in a folder with pictures 1 to 6.
 fn listed(extension: &str, list: &str, group_by: &GroupBy) -> Result<Dataset, DatasetError> {
     let numbers = ["1", "2", "3", "4", "5", "6"];
     let folder = folder(&numbers.map(|number| (number, number)));
@@ -230,7 +227,7 @@ fn groups(dataset: &Dataset) -> Vec<&str> {
 }
 
 #[test]
-fn csv_and_json_lines_say_the_same() {
+fn csv_and_json_lines_read_the_same() {
     let csv = listed(
         "csv",
         "\u{feff}label;path;weight;group;split\nok;1;;p1;train\nok;2;0.5;;val\nrust;3;2;p1;train\nrust;4;;;validation\n",
@@ -257,7 +254,7 @@ fn csv_and_json_lines_say_the_same() {
 }
 
 #[test]
-fn a_group_may_come_from_any_column_or_from_the_name() {
+fn groups_come_from_any_column_or_the_file_name() {
     let list = "path,label,lot\n1,a,x\n2,a,y\n3,b,x\n4,b,y\n";
     let by_lot = listed("csv", list, &GroupBy::Column("lot".to_owned())).unwrap();
     assert_eq!(groups(&by_lot), ["x", "x", "y", "y"]);
@@ -269,44 +266,41 @@ fn a_group_may_come_from_any_column_or_from_the_name() {
 }
 
 #[test]
-fn all_mistakes_of_a_list_are_told_with_their_lines() {
-    let told =
+fn all_mistakes_in_a_list_are_reported_with_line_numbers() {
+    let error =
         |extension, list, group_by| listed(extension, list, &group_by).unwrap_err().to_string();
-    let csv = told(
+    let csv = error(
         "csv",
         "path,label,split,weight\n1,ok,,\nmissing.png,ok,,\n2,,,\n3,ok,training,\n4,ok,,-1\n5,ok\n",
         GroupBy::Auto,
     );
     for part in [
-        "line 3: there is no file",
-        "line 4: the column label is missing or empty",
-        "line 5: split \"training\" is none of train, val, test",
-        "line 6: weight \"-1\" is not a number above 0",
+        "line 3: no such file",
+        "line 4: column \"label\" is missing or empty",
+        "line 5: unknown split \"training\", expected \"train\", \"val\" or \"test\"",
+        "line 6: invalid weight \"-1\", expected a number above 0",
         "line 7: ",
     ] {
         assert!(csv.contains(part), "{part:?} is not in {csv}");
     }
     assert!(!csv.contains("line 2:"), "{csv}");
-    let json = told(
+    let json = error(
         "jsonl",
         "{\"path\": \"1\", \"label\": \"ok\"}\n{\"path\": \"2\"\n[1]\n",
         GroupBy::Auto,
     );
     assert!(
-        json.contains("line 2: no JSON object") && json.contains("line 3: no JSON object"),
+        json.contains("line 2: not a JSON object") && json.contains("line 3: not a JSON object"),
         "{json}"
     );
-    let header = told("csv", "file,label\n1,ok\n", GroupBy::Auto);
-    assert!(
-        header.contains("line 1: the header has no column path; it has file, label"),
-        "{header}"
-    );
-    let group = told("csv", "path,label\n1,ok\n", GroupBy::Column("lot".to_owned()));
+    let header = error("csv", "file,label\n1,ok\n", GroupBy::Auto);
+    assert!(header.contains("line 1: header has no column \"path\", only file, label"), "{header}");
+    let group = error("csv", "path,label\n1,ok\n", GroupBy::Column("lot".to_owned()));
     assert!(group.contains("\"lot\""), "{group}");
 }
 
 #[test]
-fn a_list_that_divides_a_group_is_refused() {
+fn list_that_splits_a_group_fails() {
     let list = "path,label,split,group\n1,a,train,p\n2,a,val,p\n3,b,train,\n4,b,val,\n";
     let dataset = listed("csv", list, &GroupBy::Auto).unwrap();
     let error = dataset.check(&dataset.pictures).unwrap_err();

@@ -1,7 +1,7 @@
-//! A fine-tuning that was stopped goes on where its last whole epoch ended.
+//! Checkpoints, from which a stopped fine-tuning resumes after its last complete epoch.
 //!
-//! `<folder>/<epochs done, 6 digits>.safetensors`: every tensor that a step changes. The folder's name tells everything that
-//! the result depends on, so a checkpoint is never of another training.
+//! `<folder>/<epochs done, 6 digits>.safetensors` holds every tensor that a step changes. The folder's
+//! name covers everything that the result depends on, so a checkpoint never mixes two trainings.
 
 use std::{
     collections::BTreeMap,
@@ -21,6 +21,7 @@ type State = BTreeMap<String, BranchTensor>;
 
 const SUFFIX: &str = ".safetensors";
 
+/// The checkpoints of one training, on one fold or all of them.
 #[derive(Debug)]
 pub(crate) struct Checkpoints {
     folder: PathBuf,
@@ -31,11 +32,12 @@ impl Checkpoints {
         Self { folder }
     }
 
-    /// Brings the head back to its newest whole checkpoint; gives the epochs that are done. One that cannot be read or is of
-    /// another shape is passed over.
+    /// Restores the head from its newest valid checkpoint and returns the number of epochs done.
+    ///
+    /// A checkpoint that is unreadable or of another shape is ignored.
     ///
     /// # Errors
-    /// If the head's own state cannot be read.
+    /// Fails if the head's own state cannot be read.
     pub(crate) fn resume(&self, head: &mut TrainableHead) -> Result<usize, BaseError> {
         let current = head.state()?;
         let mut epochs = self.epochs();
@@ -47,19 +49,19 @@ impl Checkpoints {
         Ok(0)
     }
 
-    /// Keeps the state after so many epochs and forgets the one before.
+    /// Writes the state after `epochs_done` epochs and removes all others.
     ///
     /// # Errors
-    /// If it cannot be written; the training can go on.
-    pub(crate) fn keep(&self, epochs_done: usize, state: &State) -> io::Result<()> {
-        let before = self.epochs();
+    /// Fails if it cannot be written; the training can continue.
+    pub(crate) fn save(&self, epochs_done: usize, state: &State) -> io::Result<()> {
+        let others = self.epochs();
         let tensors: Vec<NewTensor<'_>> = state
             .iter()
             .map(|(name, BranchTensor { shape, values })| NewTensor { name, shape, values })
             .collect();
         let bytes = tensor_file::to_bytes(&tensors, &BTreeMap::new()).map_err(io::Error::other)?;
         atomic_file::replace(&self.folder.join(format!("{epochs_done:06}{SUFFIX}")), &bytes)?;
-        before
+        others
             .into_iter()
             .filter(|(epoch, _)| *epoch != epochs_done)
             .try_for_each(|(_, path)| fs_err::remove_file(path))
@@ -76,7 +78,7 @@ fn epoch_of(path: &Path) -> Option<usize> {
     path.file_name()?.to_str()?.strip_suffix(SUFFIX)?.parse().ok()
 }
 
-/// Every tensor of `expected`, in its shape.
+/// Reads every tensor of `expected`, in its shape.
 fn read(path: &Path, expected: &State) -> io::Result<State> {
     let bytes = fs_err::read(path)?;
     let file = TensorFile::parse(&bytes).map_err(io::Error::other)?;
@@ -100,12 +102,12 @@ mod tests {
     }
 
     #[test]
-    fn keeps_the_newest_state_whole_and_no_others() {
+    fn only_the_newest_state_is_kept_and_must_be_whole() {
         let folder = tempfile::tempdir().unwrap();
         let checkpoints = Checkpoints::new(folder.path().join("run"));
         assert!(checkpoints.epochs().is_empty());
-        checkpoints.keep(1, &state(1.0)).unwrap();
-        checkpoints.keep(2, &state(2.0)).unwrap();
+        checkpoints.save(1, &state(1.0)).unwrap();
+        checkpoints.save(2, &state(2.0)).unwrap();
         assert_eq!(checkpoints.epochs().keys().copied().collect::<Vec<_>>(), [2]);
         let path = checkpoints.epochs().pop_last().unwrap().1;
         assert_eq!(read(&path, &state(0.0)).unwrap(), state(2.0));

@@ -1,4 +1,4 @@
-//! Decides whether a head gets layers of its own, and trains them.
+//! The choice between a linear head and private layers, which it trains.
 
 use super::{
     FineTuned, Strategy, StrategyChoice, StrategyOutcome, StrategyReason,
@@ -16,16 +16,19 @@ use crate::{
     },
 };
 
-/// L2 strength of the classifier while layers learn, where none is said: strong, because a classifier of many features that
-/// alone separates the pictures leaves the layers nothing to learn. On the plates of `make bench-strategies` the strength
-/// that is best for the linear head gained nothing, this one five points.
+/// Default L2 strength of the classifier while private layers are trained.
+///
+/// Strong, because a classifier that separates the pictures by itself leaves the layers nothing to
+/// learn. On the plates of `make bench-strategies`, fine-tuning with the strength that is best for
+/// the linear head gained nothing, with this one five points.
 const L2_OF_FINE_TUNING: f64 = 1.0;
-/// Before anything is computed.
+
+/// Checks, before anything is computed, that the strategy asked for is possible.
 ///
 /// # Errors
-/// [`TrainError::CannotFineTune`] if fine-tuning was asked for and cannot be done here.
+/// [`TrainError::CannotFineTune`] if fine-tuning was asked for but is not possible.
 pub(crate) fn check(options: &TrainOptions) -> Result<(), TrainError> {
-    match layers_to_learn(options)? {
+    match trainable_layers(options)? {
         Err(because) if options.strategy == Strategy::FineTune => {
             Err(TrainError::CannotFineTune { because })
         }
@@ -33,10 +36,10 @@ pub(crate) fn check(options: &TrainOptions) -> Result<(), TrainError> {
     }
 }
 
-/// Takes the strategy that was asked for; with `auto`, fine-tuning only where it is better beyond chance.
+/// Applies the strategy asked for; `auto` fine-tunes only where that is better beyond chance.
 ///
 /// # Errors
-/// Whatever the training reports. That it can be done where it was asked for is for [`check`] to say.
+/// Fails if the training fails. Whether fine-tuning is possible must be [checked](check) before.
 pub(crate) fn decide(
     context: &mut TrainContext<'_>,
     training_set: &TrainingSet<'_>,
@@ -48,21 +51,21 @@ pub(crate) fn decide(
     if options.strategy == Strategy::FeatureExtraction {
         return Ok(StrategyOutcome::linear(StrategyReason::Asked));
     }
-    let (architecture, start) = match layers_to_learn(options)? {
+    let (architecture, start) = match trainable_layers(options)? {
         Ok(layers) => layers,
         Err(because) => return Ok(StrategyOutcome::linear(because)),
     };
     let mut trial = None;
     if !is_asked {
         match Trial::new(options, training_set, choice, problem) {
-            Ok(worth_it) => trial = Some(worth_it),
+            Ok(open) => trial = Some(open),
             Err(because) => return Ok(StrategyOutcome::linear(because)),
         }
     }
     let branch = start.branch;
     let l2 = options.l2.unwrap_or(L2_OF_FINE_TUNING);
     let widths = context.base.widths();
-    let (examples, example_of_row) = training_set.examples(choice.features, problem, widths);
+    let (examples, example_of_row) = training_set.tune_examples(choice.features, problem, widths);
     let plan = Plan {
         options: &options.fine_tune,
         architecture,
@@ -99,8 +102,8 @@ pub(crate) fn decide(
     Ok(StrategyOutcome { choice, layers: Some(FineTuned { weights, classifier, l2 }) })
 }
 
-/// The base's own layers from the branch on, or why there are none.
-fn layers_to_learn(
+/// Returns the base's layers from the branch point on, or why none can be trained.
+fn trainable_layers(
     options: &TrainOptions,
 ) -> Result<Result<(Architecture, BranchWeights), StrategyReason>, TrainError> {
     if options.solver == Solver::Adam {

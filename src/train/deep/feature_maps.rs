@@ -1,6 +1,6 @@
-//! Maps of the trunk on disk, one for each picture and view: what lies below the private layers is computed once.
+//! The trunk's feature maps on disk, one per view: the layers below the private ones run only once.
 //!
-//! `<cache folder of the base>/maps-<branch>/<first 2 digits>/<name of the view>.safetensors`, in f16.
+//! `<cache folder of the base>/maps-<branch>/<first 2 digits>/<digest of the view>.safetensors`, f16.
 
 use std::{
     collections::BTreeMap,
@@ -29,16 +29,16 @@ use crate::{
 const PREFIX: &str = "maps-";
 const MAP: &str = "map";
 
-/// Where maps are kept, and how many.
+/// Where feature maps are kept, and how many bytes of them.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct MapStorage<'a> {
-    /// The cache of this base and preprocessing; `None`: only while this training runs.
+    /// The cache of this base and preprocessing; `None` for a folder deleted after the training.
     pub(crate) folder: Option<&'a Path>,
-    /// Most bytes of maps, of all bases and branches, in the cache.
+    /// Maximum bytes of feature maps in the cache, over all bases and branches.
     pub(crate) limit: u64,
 }
 
-/// The maps of one branch.
+/// The feature maps of one branch point.
 #[derive(Debug)]
 pub(crate) struct FeatureMaps {
     folder: PathBuf,
@@ -47,78 +47,84 @@ pub(crate) struct FeatureMaps {
 }
 
 impl FeatureMaps {
-    /// Computes the maps that are not there yet, and first makes room for them.
+    /// Makes room for the feature maps that are missing, and computes them.
     ///
     /// # Errors
-    /// If they cannot be written, do not fit the limit, or the base fails.
+    /// Fails if they cannot be written, exceed the limit, or if the base fails.
     pub(crate) fn gather(
         context: &mut TrainContext<'_>,
-        place: MapStorage<'_>,
+        storage: MapStorage<'_>,
         (architecture, branch): (Architecture, BranchPoint),
         views: &[View<'_>],
     ) -> Result<Self, TrainError> {
         let TrainContext { options, base, observer } = context;
         let preprocess = &options.preprocess;
         let shape = architecture.branch_map(branch, preprocess.side()).map_err(BaseError::from)?;
-        let temporary = place.folder.is_none().then(tempfile::tempdir).transpose();
+        let temporary = storage.folder.is_none().then(tempfile::tempdir).transpose();
         let temporary = temporary
             .map_err(|source| TrainError::Maps { folder: std::env::temp_dir(), source })?;
-        let folder = match (place.folder, &temporary) {
+        let folder = match (storage.folder, &temporary) {
             (Some(folder), _) => folder.join(format!("{PREFIX}{branch}")),
             (None, Some(temporary)) => temporary.path().to_owned(),
             (None, None) => PathBuf::new(),
         };
-        let maps = Self { folder, shape, _temporary: temporary };
+        let feature_maps = Self { folder, shape, _temporary: temporary };
         let missing: Vec<usize> = (0..views.len())
             .into_par_iter()
-            .filter(|&index| maps.read(views[index].digest()).is_err())
+            .filter(|&index| feature_maps.read(views[index].digest()).is_err())
             .collect();
         let (total, cached) = (views.len(), views.len() - missing.len());
-        let needed = views.len() as u64 * maps.bytes_of_one();
-        if needed > place.limit {
+        let needed = views.len() as u64 * feature_maps.bytes_per_map();
+        if needed > storage.limit {
             return Err(TrainError::MapsOverLimit {
                 views: views.len(),
                 needed,
-                limit: place.limit,
+                limit: storage.limit,
             });
         }
-        if let Some(folder) = place.folder {
-            let in_use: Vec<PathBuf> = views.iter().map(|view| maps.entry(view.digest())).collect();
-            make_room(folder, place.limit - needed, &in_use);
+        if let Some(folder) = storage.folder {
+            let in_use: Vec<PathBuf> =
+                views.iter().map(|view| feature_maps.entry(view.digest())).collect();
+            make_room(folder, storage.limit - needed, &in_use);
         }
         observer(Event::Maps { done: cached, total, cached });
         in_batches(views, &missing, preprocess, observer, |done, indices, images, observer| {
             if !images.is_empty() {
                 let values = base.trunk_maps(images, branch)?;
-                let numbers = maps.shape.iter().product();
-                let kept = indices.par_iter().zip(values.par_chunks_exact(numbers));
-                kept.try_for_each(|(&index, map)| maps.write(views[index].digest(), map))
-                    .map_err(|source| TrainError::Maps { folder: maps.folder.clone(), source })?;
+                let length = feature_maps.shape.iter().product();
+                let computed = indices.par_iter().zip(values.par_chunks_exact(length));
+                computed
+                    .try_for_each(|(&index, map)| feature_maps.write(views[index].digest(), map))
+                    .map_err(|source| TrainError::Maps {
+                        folder: feature_maps.folder.clone(),
+                        source,
+                    })?;
             }
             observer(Event::Maps { done: cached + done, total, cached });
             Ok(())
         })?;
-        Ok(maps)
+        Ok(feature_maps)
     }
 
+    /// Returns `[channels, height, width]`.
     pub(crate) fn shape(&self) -> [usize; 3] {
         self.shape
     }
 
-    fn bytes_of_one(&self) -> u64 {
+    fn bytes_per_map(&self) -> u64 {
         2 * self.shape.iter().product::<usize>() as u64
     }
 
     fn entry(&self, view: Digest) -> PathBuf {
         let name = view.to_string();
-        let shelf: String = name.chars().take(2).collect();
-        self.folder.join(shelf).join(format!("{name}.safetensors"))
+        let prefix: String = name.chars().take(2).collect();
+        self.folder.join(prefix).join(format!("{name}.safetensors"))
     }
 
-    /// `[channels, height, width]`
+    /// Returns the feature map of a view, `[channels, height, width]`.
     ///
     /// # Errors
-    /// If it is not there, or cannot be believed.
+    /// Fails if there is no valid entry.
     pub(crate) fn read(&self, view: Digest) -> Result<Vec<f32>, TrainError> {
         let path = self.entry(view);
         let read = || -> io::Result<Vec<f32>> {
@@ -140,8 +146,9 @@ impl FeatureMaps {
     }
 }
 
-/// Removes the maps that were written longest ago, those in use left out, until the others take no more than `limit`.
-/// What cannot be removed stays: the next training tries again.
+/// Removes the oldest feature maps that are not in use until the rest take at most `limit` bytes.
+///
+/// Files that cannot be removed stay; the next training tries again.
 fn make_room(cache_of_base: &Path, limit: u64, in_use: &[PathBuf]) {
     let Some(root) = cache_of_base.parent() else { return };
     let is_map = |path: &Path| {
@@ -162,13 +169,13 @@ fn make_room(cache_of_base: &Path, limit: u64, in_use: &[PathBuf]) {
         })
         .collect();
     others.sort();
-    let mut taken: u64 = others.iter().map(|(_, bytes, _)| bytes).sum();
+    let mut occupied: u64 = others.iter().map(|(_, bytes, _)| bytes).sum();
     for (_, bytes, path) in others {
-        if taken <= limit {
+        if occupied <= limit {
             return;
         }
         if fs_err::remove_file(path).is_ok() {
-            taken -= bytes;
+            occupied -= bytes;
         }
     }
 }
@@ -180,7 +187,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_oldest_maps_make_room_and_nothing_else_does() {
+    fn making_room_removes_only_the_oldest_unused_maps() {
         let root = tempfile::tempdir().unwrap();
         let base = root.path().join("base");
         let put = |name: &str, age: u64| {
@@ -199,7 +206,7 @@ mod tests {
         let old = put("base/maps-layer4.2/bb/old", 70);
         let new = put("base/maps-layer4/cc/new", 60);
         make_room(&base, 150, std::slice::from_ref(&in_use));
-        let there = [&features, &in_use, &oldest, &old, &new].map(|path| path.exists());
-        assert_eq!(there, [true, true, false, false, true]);
+        let left = [&features, &in_use, &oldest, &old, &new].map(|path| path.exists());
+        assert_eq!(left, [true, true, false, false, true]);
     }
 }

@@ -1,11 +1,11 @@
-//! Whether private layers are better than the shared ones, from pictures that neither learned.
+//! Whether private layers beat the shared ones, measured on held-out pictures.
 
 use serde::Serialize;
 
-/// Two-sided 95 %.
+/// The normal distribution's 97.5 % point, for two-sided 95 % intervals.
 const Z: f64 = 1.959_964;
 
-/// Fine-tuning beside feature extraction on the same pictures, judged by cross-validation.
+/// Paired comparison of fine-tuning and feature extraction in cross-validation.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Gain {
     pub pictures: usize,
@@ -13,16 +13,16 @@ pub struct Gain {
     pub only_deep_right: usize,
     /// Pictures on which only the linear head is right.
     pub only_linear_right: usize,
-    /// Share of pictures by which fine-tuning is better.
+    /// Difference in accuracy, positive if fine-tuning is better.
     pub gain: f64,
-    /// 95 % confidence, by the adjusted Wald interval for paired shares (Agresti and Min 2005).
+    /// 95 % adjusted Wald interval for paired proportions (Agresti and Min 2005).
     pub interval: [f64; 2],
 }
 
 impl Gain {
     pub fn new(pictures: usize, only_deep_right: usize, only_linear_right: usize) -> Self {
         let gain = (only_deep_right as f64 - only_linear_right as f64) / pictures.max(1) as f64;
-        // Half a picture more in each cell of the table of two by two.
+        // The adjustment: half a picture more in each cell of the two-by-two table.
         let (count, deep, linear) =
             (pictures as f64 + 2.0, only_deep_right as f64 + 0.5, only_linear_right as f64 + 0.5);
         let middle = (deep - linear) / count;
@@ -36,7 +36,7 @@ impl Gain {
         }
     }
 
-    /// Whether it is more than chance would give.
+    /// Returns whether the whole interval is above zero: a gain beyond chance.
     pub fn is_real(&self) -> bool {
         self.interval[0] > 0.0
     }
@@ -46,9 +46,9 @@ impl Gain {
 mod tests {
     use super::*;
 
-    /// By hand: 300 pictures, 12 and 3: d = 9 / 302, sqrt(16 - 81 / 302) / 302 * 1.96.
+    /// By hand, for 300 pictures, 12 and 3: d = 9 / 302, sqrt(16 - 81 / 302) / 302 * 1.96.
     #[test]
-    fn the_interval_is_that_of_agresti_and_min() {
+    fn interval_is_that_of_agresti_and_min() {
         let gain = Gain::new(300, 12, 3);
         assert!((gain.gain - 0.03).abs() < 1e-12);
         assert!((gain.interval[0] - (0.029_801 - 0.025_741)).abs() < 1e-5, "{gain:?}");
@@ -57,7 +57,7 @@ mod tests {
     }
 
     #[test]
-    fn a_few_pictures_prove_nothing() {
+    fn gain_on_few_pictures_is_not_real() {
         assert!(!Gain::new(300, 4, 0).is_real());
         assert!(Gain::new(300, 6, 0).is_real());
         assert!(!Gain::new(300, 6, 3).is_real());

@@ -1,4 +1,4 @@
-//! Without libtorch no layers can learn: every head is linear.
+//! The strategies of a build without libtorch: no layers can be trained, so every head is linear.
 
 use super::{Strategy, StrategyOutcome, StrategyReason};
 use crate::train::{
@@ -19,10 +19,10 @@ pub(crate) fn check(options: &TrainOptions) -> Result<(), TrainError> {
     }
 }
 
-/// Takes feature extraction.
+/// Chooses feature extraction.
 pub(crate) fn decide(
     context: &mut TrainContext<'_>,
-    _material: &TrainingSet<'_>,
+    _training_set: &TrainingSet<'_>,
     _choice: &Choice,
     _problem: &ConvexProblem,
 ) -> Result<StrategyOutcome, TrainError> {

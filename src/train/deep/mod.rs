@@ -1,9 +1,9 @@
-//! Fine-tuning: the last layers of the network become the head's own and learn with it, from the base's weights and at a
-//! very small step size, while the trunk below them stays frozen and shared.
+//! Fine-tuning: the last layers of the network become private to the head and are trained with it.
 //!
-//! The linear classifier is fitted first, then everything learns (LP-FT, Kumar et al. 2022), so that the first gradients do
-//! not distort features that were good. The trunk's maps are computed once (`feature_maps`); an epoch costs the private
-//! layers. `trial` finds out whether that is worth it.
+//! They start from the base's weights, at a very small step size; the trunk below stays frozen and
+//! shared. The linear classifier is fitted first, then everything (LP-FT, Kumar et al. 2022), so that
+//! the first gradients do not distort good features. The trunk's feature maps are computed once
+//! (`feature_maps`), so an epoch costs only the private layers. `trial` tests whether it is worth it.
 
 mod gain;
 mod strategy;
@@ -36,14 +36,14 @@ use serde::Serialize;
 
 use crate::{base::BranchWeights, train::linear::Classifier};
 
-/// How private layers learn.
+/// How private layers are trained.
 #[derive(Debug, Clone, PartialEq)]
 pub struct FineTuneOptions {
     pub epochs: usize,
     pub batch_size: usize,
-    /// Adam's step size for the convolutions at the start of the cosine.
+    /// Adam's step size for the convolutions at the start of the cosine schedule.
     pub rate: f64,
-    /// Most bytes of trunk maps in the cache.
+    /// Maximum bytes of trunk feature maps in the cache.
     pub map_limit: u64,
 }
 
@@ -53,10 +53,10 @@ impl Default for FineTuneOptions {
     }
 }
 
-/// What an epoch of fine-tuning came to.
+/// The result of an epoch of fine-tuning.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct DeepEpoch {
-    /// From 1; `None`: the pictures of all folds are learned.
+    /// The held-out fold, from 1; `None` when training on all folds.
     pub fold: Option<usize>,
     /// From 1.
     pub epoch: usize,
@@ -65,15 +65,15 @@ pub struct DeepEpoch {
     pub train_loss: f64,
 }
 
-/// What came of the question.
+/// The strategy chosen, and the trained layers if it is fine-tuning.
 #[derive(Debug)]
 pub(crate) struct StrategyOutcome {
     pub(crate) choice: StrategyChoice,
-    /// `None`: a linear head.
+    /// `None` for a linear head.
     pub(crate) layers: Option<FineTuned>,
 }
 
-/// Private layers and the classifier of their features.
+/// Trained private layers and the classifier of their features.
 #[derive(Debug)]
 pub(crate) struct FineTuned {
     pub(crate) weights: BranchWeights,

@@ -1,4 +1,5 @@
-//! Feature extraction, or fine-tuning: which of the two strategies of transfer learning a data set is worth.
+//! Feature extraction, or fine-tuning: which of the two strategies of transfer learning a data set
+//! is worth.
 
 use std::{fmt, str::FromStr};
 
@@ -53,8 +54,8 @@ pub struct StrategyChoice {
     pub because: StrategyReason,
     /// Fine-tuning beside feature extraction, where both were tried.
     pub gain: Option<Gain>,
-    /// Multiply-adds of these layers as a share of a forward pass of the base: what a picture costs more where the batch is
-    /// shared with other heads.
+    /// Multiply-adds of these layers as a share of a forward pass of the base: what a picture costs
+    /// more where the batch is shared with other heads.
     pub serving_cost: Option<f64>,
 }
 

@@ -21,7 +21,7 @@ use crate::{
     },
 };
 
-/// A real, if random, network: two classes that any base tells apart.
+/// A [`Workshop`] with a real network of random weights, and two classes that any base separates.
 struct DeepWorkshop {
     workshop: Workshop,
     weights: Arc<BaseWeights>,
@@ -44,7 +44,7 @@ impl DeepWorkshop {
     fn options(&self) -> TrainOptions {
         TrainOptions {
             strategy: Strategy::FineTune,
-            // The last block alone: a third of the numbers to learn, keep and write.
+            // Only the last block: a third of the parameters to train, cache and write.
             unfreeze: Some(BranchPoint { first_block: 1 }),
             layers: Some(self.weights.clone()),
             fine_tune: FineTuneOptions { epochs: 3, batch_size: 8, ..FineTuneOptions::default() },
@@ -61,7 +61,7 @@ impl DeepWorkshop {
         self.train(&options).unwrap().published.digest
     }
 
-    fn judged(&mut self, head: &HeadContent) -> f64 {
+    fn accuracy(&mut self, head: &HeadContent) -> f64 {
         let (data, cache) = (self.workshop.path("data"), None);
         let options =
             EvaluateOptions { head: head.clone(), data, part: Some(Part::Validation), cache };
@@ -70,7 +70,7 @@ impl DeepWorkshop {
 }
 
 #[test]
-fn a_fine_tuned_head_has_layers_that_learned_and_the_base_stays_as_it_was() {
+fn fine_tuning_trains_the_convolutions_and_leaves_the_base_unchanged() {
     let mut workshop = DeepWorkshop::new();
     let grey = PreparedImage {
         side: 64,
@@ -84,29 +84,29 @@ fn a_fine_tuned_head_has_layers_that_learned_and_the_base_stays_as_it_was() {
         assert_eq!(outcome.strategy.branch.as_deref(), Some(blocks));
         assert!(outcome.strategy.serving_cost.is_some_and(|cost| cost > 0.0));
         let head = content(&outcome);
-        let (learned, start) = (
+        let (trained, start) = (
             head.branch.clone().unwrap(),
             workshop.weights.branch("layer4".parse().unwrap()).unwrap(),
         );
-        for (name, tensor) in &learned.tensors {
+        for (name, tensor) in &trained.tensors {
             let is_convolution = tensor.shape.len() == 4;
             assert_eq!(
                 *tensor != start.tensors[name],
                 is_convolution,
-                "{name}: BatchNorm stays, convolutions learn"
+                "{name}: convolutions change, BatchNorm does not"
             );
         }
         assert_eq!(
-            workshop.judged(&head),
+            workshop.accuracy(&head),
             outcome.evaluation.accuracy,
-            "any head, judged as it is served"
+            "evaluated as it is served"
         );
     }
     assert_eq!(workshop.base.forward(&[&grey], Outputs::default()).unwrap(), before);
 }
 
 #[test]
-fn the_same_pictures_give_the_same_layers_with_or_without_a_cache_and_views() {
+fn layers_are_the_same_with_or_without_a_cache() {
     let mut workshop = DeepWorkshop::new();
     let options = TrainOptions { augment: Augment::Light, ..workshop.options() };
     let first = workshop.digest_with("a", options.clone());
@@ -114,12 +114,12 @@ fn the_same_pictures_give_the_same_layers_with_or_without_a_cache_and_views() {
     assert_eq!(
         workshop.digest_with("c", TrainOptions { cache: None, ..options }),
         first,
-        "without one"
+        "without a cache"
     );
 }
 
 #[test]
-fn a_training_that_was_stopped_ends_as_if_it_had_not_been() {
+fn stopped_training_resumes_to_the_same_head() {
     let mut workshop = DeepWorkshop::new();
     let options = TrainOptions { features: Some(FeatureSet::Pyramid), ..workshop.options() };
     let expected = workshop.digest_with("straight", options.clone());
@@ -130,7 +130,7 @@ fn a_training_that_was_stopped_ends_as_if_it_had_not_been() {
         train(&stopped, &mut workshop.base, &mut |event| {
             if let Event::DeepEpoch(epoch) = event {
                 epochs.push(epoch.epoch);
-                // Before this epoch is kept.
+                // Stops before the checkpoint of this epoch is written.
                 assert!(epoch.epoch < 3, "stopped here");
             }
         })
@@ -141,16 +141,16 @@ fn a_training_that_was_stopped_ends_as_if_it_had_not_been() {
             epochs.push(epoch.epoch);
         }
     });
-    assert_eq!(epochs, [1, 2, 3, 3], "the second run begins where the last whole epoch ended");
+    assert_eq!(epochs, [1, 2, 3, 3], "the second run resumes after the last complete epoch");
     assert_eq!(outcome.unwrap().published.digest, expected);
     let cache = walkdir::WalkDir::new(workshop.workshop.path("cache")).into_iter().flatten();
     let left =
         cache.filter(|entry| entry.file_name().to_string_lossy().starts_with("fine-tune-")).count();
-    assert_eq!(left, 0, "nothing is left to go on with");
+    assert_eq!(left, 0, "checkpoints are removed");
 }
 
 #[test]
-fn auto_takes_the_shared_features_where_there_is_little_to_learn_from_and_says_so() {
+fn auto_chooses_a_linear_head_if_there_are_too_few_pictures() {
     let mut workshop = DeepWorkshop::new();
     let outcome =
         workshop.train(&TrainOptions { strategy: Strategy::Auto, ..workshop.options() }).unwrap();
@@ -164,20 +164,20 @@ fn auto_takes_the_shared_features_where_there_is_little_to_learn_from_and_says_s
 }
 
 #[test]
-fn what_cannot_be_fine_tuned_says_why_before_anything_is_published() {
+fn impossible_fine_tuning_fails_with_its_reason_and_publishes_nothing() {
     let mut workshop = DeepWorkshop::new();
-    let mut refused = |change: &dyn Fn(&mut TrainOptions)| {
+    let mut failure = |change: &dyn Fn(&mut TrainOptions)| {
         let mut options = workshop.options();
         change(&mut options);
         workshop.train(&options).unwrap_err().to_string()
     };
-    let adam = refused(&|options| options.solver = Solver::Adam);
+    let adam = failure(&|options| options.solver = Solver::Adam);
     assert!(adam.contains("linear heads only"), "{adam}");
-    let no_layers = refused(&|options| options.layers = None);
+    let no_layers = failure(&|options| options.layers = None);
     assert!(no_layers.contains("not at hand"), "{no_layers}");
-    let elsewhere = refused(&|options| options.unfreeze = Some("layer4.2".parse().unwrap()));
+    let elsewhere = failure(&|options| options.unfreeze = Some("layer4.2".parse().unwrap()));
     assert!(elsewhere.contains("layer4, layer4.1 are there"), "{elsewhere}");
-    let no_room = refused(&|options| options.fine_tune.map_limit = 1000);
+    let no_room = failure(&|options| options.fine_tune.map_limit = 1000);
     assert!(no_room.contains("--map-limit"), "{no_room}");
     assert!(!workshop.workshop.path("heads/bracket-left/00000001.safetensors").exists());
 }

@@ -1,4 +1,4 @@
-//! Feature extraction and fine-tuning tried on the same folds, and stopped as soon as the outcome is certain.
+//! Cross-validation of both strategies on the same folds, stopped once the outcome is certain.
 
 use super::{
     Gain, StrategyReason,
@@ -13,41 +13,41 @@ use crate::train::{
     training_set::TrainingSet,
 };
 
-/// Folds in which both strategies are compared. Each costs a training of layers.
-const MOST_FOLDS: usize = 3;
+/// Maximum number of folds; each costs a training of the private layers.
+const MAX_FOLDS: usize = 3;
 
-/// Whether there are enough pictures to try; else why not.
-fn enough(of_classes: &[usize]) -> Result<(), StrategyReason> {
-    let pictures = of_classes.iter().sum();
-    let fewest = of_classes.iter().copied().min().unwrap_or(0);
+/// Checks that there are enough pictures, in total and of each class.
+fn enough(per_class: &[usize]) -> Result<(), StrategyReason> {
+    let pictures = per_class.iter().sum();
+    let fewest = per_class.iter().copied().min().unwrap_or(0);
     if pictures < LEAST_PICTURES || fewest < LEAST_OF_A_CLASS {
         return Err(StrategyReason::TooFewPictures { pictures, fewest });
     }
     Ok(())
 }
 
-/// Both strategies on the same folds.
+/// A trial of both strategies on the same folds; vectors have one entry per training picture.
 pub(crate) struct Trial {
     folds: usize,
-    /// Of each picture that is learned.
     fold_of: Vec<usize>,
     classes: Vec<usize>,
+    /// Whether the linear head classifies the picture correctly when its fold is held out.
     linear_right: Vec<bool>,
 }
 
 impl Trial {
-    /// The linear head's part, which costs nothing; or why the other is not worth trying.
+    /// Cross-validates the linear head, which is cheap; fails if fine-tuning is not worth a trial.
     pub(crate) fn new(
         options: &TrainOptions,
         training_set: &TrainingSet<'_>,
         choice: &Choice,
         problem: &ConvexProblem,
     ) -> Result<Self, StrategyReason> {
-        enough(&training_set.learned_of_classes())?;
+        enough(&training_set.train_class_counts())?;
         let (fold_of, folds) = training_set
-            .folds_of_pictures(MOST_FOLDS, options.seed)
+            .folds_of_pictures(MAX_FOLDS, options.seed)
             .ok_or(StrategyReason::NoFolds)?;
-        let (classes, first_rows) = (training_set.learned_classes(), training_set.first_rows());
+        let (classes, first_rows) = (training_set.train_classes(), training_set.first_rows());
         let example_of_row = training_set.example_of_row();
         let mut linear_right = vec![false; classes.len()];
         for fold in 0..folds {
@@ -61,19 +61,20 @@ impl Trial {
         Ok(Self { folds, fold_of, classes, linear_right })
     }
 
+    /// Fine-tunes fold by fold and compares, until the trial is complete or lost.
     pub(crate) fn run(
         &self,
         tuner: &FineTuner<'_>,
-        observe: &mut dyn FnMut(Event<'_>),
+        observer: &mut dyn FnMut(Event<'_>),
     ) -> Result<PairedTrial, TrainError> {
         let mut trial = PairedTrial::new(self.linear_right.iter().copied());
         for fold in 0..self.folds {
             let fitted: Fitted<'_> =
-                tuner.fit(Some(fold + 1), |example| self.fold_of[example] != fold, observe)?;
-            let judges: Vec<usize> =
+                tuner.fit(Some(fold + 1), |example| self.fold_of[example] != fold, observer)?;
+            let held_out: Vec<usize> =
                 (0..self.classes.len()).filter(|&example| self.fold_of[example] == fold).collect();
-            let answers = tuner.answers(&fitted, &judges)?;
-            let pairs = judges.iter().zip(answers);
+            let answers = tuner.answers(&fitted, &held_out)?;
+            let pairs = held_out.iter().zip(answers);
             trial.add_fold(pairs.map(|(&example, answer)| {
                 (self.linear_right[example], answer == self.classes[example])
             }));
@@ -85,20 +86,21 @@ impl Trial {
     }
 }
 
-/// Right and wrong of both strategies on pictures that neither learned, fold after fold.
+/// Paired counts of both strategies' right answers on held-out pictures, fold by fold.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct PairedTrial {
     /// In all folds.
     pictures: usize,
-    /// Pictures of folds to come on which the linear head is wrong.
+    /// Pictures in the remaining folds on which the linear head is wrong.
     linear_wrong_ahead: usize,
-    judged: usize,
+    /// In the folds so far.
+    compared: usize,
     only_deep_right: usize,
     only_linear_right: usize,
 }
 
 impl PairedTrial {
-    /// `linear_right`: of each picture.
+    /// Starts before the first fold, with the linear head's result for each picture.
     pub(crate) fn new(linear_right: impl Iterator<Item = bool>) -> Self {
         let (mut pictures, mut wrong) = (0, 0);
         for right in linear_right {
@@ -108,13 +110,13 @@ impl PairedTrial {
         Self {
             pictures,
             linear_wrong_ahead: wrong,
-            judged: 0,
+            compared: 0,
             only_deep_right: 0,
             only_linear_right: 0,
         }
     }
 
-    /// Before the first fold: whether fine-tuning could win at all.
+    /// Checks, before the first fold, that fine-tuning could win at all.
     pub(crate) fn could_be_won(&self) -> Result<(), StrategyReason> {
         if Gain::new(self.pictures, self.linear_wrong_ahead, 0).is_real() {
             return Ok(());
@@ -125,18 +127,20 @@ impl PairedTrial {
         })
     }
 
-    /// (linear, deep) for each picture of a fold.
+    /// Adds a fold: for each picture whether (linear, deep) are right.
     pub(crate) fn add_fold(&mut self, right: impl Iterator<Item = (bool, bool)>) {
         for (linear, deep) in right {
-            self.judged += 1;
+            self.compared += 1;
             self.linear_wrong_ahead -= usize::from(!linear);
             self.only_deep_right += usize::from(deep && !linear);
             self.only_linear_right += usize::from(linear && !deep);
         }
     }
 
-    /// Whether the folds to come need not be computed: fine-tuning is behind, or could not win even if it were right wherever
-    /// the linear head is wrong.
+    /// Returns whether the remaining folds need not run.
+    ///
+    /// Fine-tuning is not ahead, or could not win even if it were right wherever the linear head is
+    /// wrong.
     pub(crate) fn is_lost(&self) -> bool {
         let best = Gain::new(
             self.pictures,
@@ -146,18 +150,18 @@ impl PairedTrial {
         self.only_deep_right <= self.only_linear_right || !best.is_real()
     }
 
-    /// Of the folds so far.
+    /// Returns the gain over the folds so far.
     pub(crate) fn gain(&self) -> Gain {
-        Gain::new(self.judged, self.only_deep_right, self.only_linear_right)
+        Gain::new(self.compared, self.only_deep_right, self.only_linear_right)
     }
 }
 
-/// The standardised features of a row.
+/// Returns the standardised features of a row.
 fn row_of(problem: &ConvexProblem, row: usize) -> &[f64] {
     &problem.features[row * problem.width..(row + 1) * problem.width]
 }
 
-/// The class with the largest logit; the first of equals.
+/// Returns the class with the largest logit; the first one on a tie.
 fn answer(classifier: &Standardised, features: &[f64]) -> usize {
     let rows = classifier.weight.chunks_exact(features.len().max(1)).zip(&classifier.bias);
     let logits = rows.map(|(row, bias)| dot(row, features) + bias);
@@ -172,7 +176,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nothing_is_tried_where_the_features_are_nearly_always_right() {
+    fn trial_cannot_be_won_if_the_linear_head_is_nearly_always_right() {
         let right = |wrong: usize| PairedTrial::new((0..300).map(move |picture| picture >= wrong));
         assert_eq!(
             right(3).could_be_won(),
@@ -182,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn a_race_ends_when_it_is_lost_and_goes_on_while_it_is_open() {
+    fn trial_is_lost_once_behind_and_open_before() {
         let linear = |picture: usize| !picture.is_multiple_of(10);
         let mut trial = PairedTrial::new((0..300).map(linear));
         let fold =
@@ -200,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn few_pictures_or_a_small_class_are_not_fine_tuned() {
+    fn too_few_pictures_or_a_small_class_are_not_enough() {
         assert_eq!(enough(&[100, 100]), Ok(()));
         assert_eq!(
             enough(&[100, 14, 100]),

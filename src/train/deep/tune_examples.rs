@@ -1,4 +1,4 @@
-//! The pictures that are learned, as fine-tuning wants them.
+//! The training pictures in the form that fine-tuning takes.
 
 use std::path::PathBuf;
 
@@ -11,54 +11,56 @@ use crate::{
         features::{cache::FeatureCache, extract::View},
         linear::ConvexProblem,
         options::TrainOptions,
-        training_set::{Learned, TrainingSet},
+        training_set::{TrainingPicture, TrainingSet},
     },
 };
 
 impl TrainingSet<'_> {
-    pub(crate) fn learned_classes(&self) -> Vec<usize> {
-        self.train.iter().map(|learned| learned.picture.class).collect()
+    /// Returns the class of each training picture.
+    pub(crate) fn train_classes(&self) -> Vec<usize> {
+        self.train.iter().map(|picture| picture.file.class).collect()
     }
 
-    /// Pictures of each class.
-    pub(crate) fn learned_of_classes(&self) -> Vec<usize> {
+    /// Returns the number of training pictures of each class.
+    pub(crate) fn train_class_counts(&self) -> Vec<usize> {
         let mut counts = vec![0; self.classes.len()];
-        self.train.iter().for_each(|learned| counts[learned.picture.class] += 1);
+        self.train.iter().for_each(|picture| counts[picture.file.class] += 1);
         counts
     }
 
-    /// The fold of each picture and their number; `None` where the classes have too few groups.
+    /// Returns each picture's fold and the number of folds; `None` if a class has too few groups.
     pub(crate) fn folds_of_pictures(&self, most: usize, seed: u64) -> Option<(Vec<usize>, usize)> {
-        let pictures: Vec<_> = self.train.iter().map(|learned| learned.picture.clone()).collect();
+        let pictures: Vec<_> = self.train.iter().map(|picture| picture.file.clone()).collect();
         split::folds(&pictures, most, seed)
     }
 
-    /// For each row of the convex problem its picture.
+    /// Returns the picture of each row of the convex problem.
     pub(crate) fn example_of_row(&self) -> Vec<usize> {
-        let of_picture = |(example, learned): (usize, &Learned)| vec![example; learned.views.len()];
-        self.train.iter().enumerate().flat_map(of_picture).collect()
+        let rows =
+            |(example, picture): (usize, &TrainingPicture)| vec![example; picture.views.len()];
+        self.train.iter().enumerate().flat_map(rows).collect()
     }
 
-    /// For each picture the row of the convex problem that is the picture itself.
+    /// Returns for each picture the row of the convex problem that is its unchanged view.
     pub(crate) fn first_rows(&self) -> Vec<usize> {
         let mut next = 0;
-        let row = |learned: &Learned| {
-            next += learned.views.len();
-            next - learned.views.len()
+        let row = |picture: &TrainingPicture| {
+            next += picture.views.len();
+            next - picture.views.len()
         };
         self.train.iter().map(row).collect()
     }
 
-    /// Every view that is learned.
+    /// Returns every view of every training picture.
     pub(crate) fn train_views(&self) -> Vec<View<'_>> {
-        let views = self.train.iter().flat_map(|Learned { picture, numbers, .. }| {
-            numbers.iter().map(move |number| View { picture, number: *number })
+        let views = self.train.iter().flat_map(|TrainingPicture { file, numbers, .. }| {
+            numbers.iter().map(move |number| View { picture: file, number: *number })
         });
         views.collect()
     }
 
-    /// Every picture that is learned, weighted as in the convex problem.
-    pub(crate) fn examples(
+    /// Returns the training pictures, weighted as in the convex problem, and the example of each row.
+    pub(crate) fn tune_examples(
         &self,
         set: FeatureSet,
         problem: &ConvexProblem,
@@ -70,23 +72,23 @@ impl TrainingSet<'_> {
             .iter()
             .zip(&problem.row_weights)
             .for_each(|(&example, weight)| weights[example] += weight);
-        // The branch gives the average and the maximum of the last layer anew.
+        // The private layers compute the average and the maximum of the last layer anew.
         let from_trunk = match set {
             FeatureSet::Gap => 0,
             FeatureSet::Pyramid => widths.pyramid.saturating_sub(2 * widths.gap),
         };
-        let examples = self.train.iter().zip(weights).map(|(learned, weight)| {
-            let numbered = learned.numbers.iter().zip(&learned.views);
+        let examples = self.train.iter().zip(weights).map(|(picture, weight)| {
+            let numbered = picture.numbers.iter().zip(&picture.views);
             let views = numbered.map(|(&number, features)| TuneView {
-                name: View { picture: &learned.picture, number }.digest(),
+                digest: View { picture: &picture.file, number }.digest(),
                 from_trunk: features.of(set)[..from_trunk].to_vec(),
             });
-            TuneExample { class: learned.picture.class, weight, views: views.collect() }
+            TuneExample { class: picture.file.class, weight, views: views.collect() }
         });
         (examples.collect(), example_of_row)
     }
 
-    /// The cache of this base and preprocessing.
+    /// Returns the cache folder of this base and preprocessing, if features are cached.
     pub(crate) fn cache_folder(&self, options: &TrainOptions, base: &dyn Base) -> Option<PathBuf> {
         let root = options.cache.as_deref()?;
         let cache = FeatureCache::new(
@@ -99,7 +101,7 @@ impl TrainingSet<'_> {
         Some(cache.folder().to_owned())
     }
 
-    /// A folder whose name tells everything that the private layers will depend on.
+    /// Returns the checkpoint folder, named by a digest of all that the private layers depend on.
     pub(crate) fn checkpoints(
         &self,
         options: &TrainOptions,
@@ -111,9 +113,8 @@ impl TrainingSet<'_> {
             "{branch} {features} {l2} {} {:?} {:?}",
             options.seed, options.fine_tune, options.class_weight
         );
-        for Learned { picture, numbers, .. } in &self.train {
-            everything +=
-                &format!(" {} {} {} {numbers:?}", picture.digest, picture.class, picture.weight);
+        for TrainingPicture { file, numbers, .. } in &self.train {
+            everything += &format!(" {} {} {} {numbers:?}", file.digest, file.class, file.weight);
         }
         let run = Digest::of(everything.as_bytes());
         Some(self.cache_folder(options, base)?.join(format!("fine-tune-{}", run.short())))

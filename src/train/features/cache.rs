@@ -1,6 +1,8 @@
-//! Features on disk, by content: a picture's forward pass is done once for a base and a preprocessing.
+//! Features on disk, by content: one forward pass per picture, base and preprocessing.
 //!
-//! `<root>/<base, 12 digits>-<arithmetic>-<preprocessing, 12 digits>/<first 2 digits>/<sha-256 of the picture's file>.safetensors`
+//! Path of an entry, with the digits of SHA-256 digests in hexadecimal:
+//! `<root>/<base, 12 digits>-<arithmetic>-<preprocessing, 12 digits>/<first 2 digits>/`
+//! `<digest of the picture's file>.safetensors`
 
 use std::{
     collections::BTreeMap,
@@ -16,7 +18,7 @@ use crate::{
     tensor_file::{self, NewTensor, TensorFile},
 };
 
-/// Both feature sets of one picture; they come from the same forward pass.
+/// Both feature sets of one picture, from the same forward pass.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PictureFeatures {
     pub gap: Vec<f32>,
@@ -32,7 +34,7 @@ impl PictureFeatures {
     }
 }
 
-/// The cache of one base in one arithmetic with one preprocessing.
+/// The cache for one base, in one arithmetic, with one preprocessing.
 #[derive(Debug)]
 pub struct FeatureCache {
     folder: PathBuf,
@@ -58,11 +60,11 @@ impl FeatureCache {
 
     fn entry(&self, picture: Digest) -> PathBuf {
         let name = picture.to_string();
-        let shelf: String = name.chars().take(2).collect();
-        self.folder.join(shelf).join(format!("{name}.safetensors"))
+        let prefix: String = name.chars().take(2).collect();
+        self.folder.join(prefix).join(format!("{name}.safetensors"))
     }
 
-    /// `None` if there is no entry, or none that can be believed.
+    /// Returns a picture's features, or `None` if there is no valid entry.
     pub fn get(&self, picture: Digest) -> Option<PictureFeatures> {
         let bytes = fs_err::read(self.entry(picture)).ok()?;
         let file = TensorFile::parse(&bytes).ok()?;
@@ -73,8 +75,10 @@ impl FeatureCache {
         })
     }
 
-    /// Keeps a picture's features. An entry that is there already is one that [`get`](Self::get) did not believe, or a
-    /// neighbour's of this moment with the same content: it makes way.
+    /// Stores a picture's features.
+    ///
+    /// Replaces an existing entry: it is either invalid to [`get`](Self::get) or was written by a
+    /// concurrent run with the same content.
     pub fn put(&self, picture: Digest, features: &PictureFeatures) -> io::Result<()> {
         let PictureFeatures { gap, pyramid } = features;
         let tensors =
@@ -105,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn gives_back_what_it_was_given_to_the_same_base_and_preprocessing_alone() {
+    fn entry_is_found_only_for_its_base_and_preprocessing() {
         let root = tempfile::tempdir().unwrap();
         let picture = Digest::of(b"picture");
         let preprocess = Preprocess::default();
@@ -120,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn a_damaged_entry_is_not_believed_and_makes_way_for_a_whole_one() {
+    fn damaged_entry_is_ignored_and_replaced() {
         let root = tempfile::tempdir().unwrap();
         let picture = Digest::of(b"picture");
         let cache = cache(root.path(), b"base", &Preprocess::default());
@@ -133,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn entries_of_another_width_or_that_are_not_finite_are_not_believed() {
+    fn entry_of_another_width_or_not_finite_is_ignored() {
         let root = tempfile::tempdir().unwrap();
         let cache = cache(root.path(), b"base", &Preprocess::default());
         for (name, gap) in [("narrow", vec![1.0]), ("not a number", vec![1.0, f32::NAN])] {

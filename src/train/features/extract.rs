@@ -1,4 +1,6 @@
-//! The features of every picture: out of the cache, or from the base in batches while the next batch is decoded.
+//! Features of pictures, from the cache or from the base.
+//!
+//! The base runs one batch while the next is decoded.
 
 use std::{sync::mpsc::sync_channel, thread};
 
@@ -26,7 +28,7 @@ use crate::{
 /// Enough to keep a base busy; a batch of prepared images takes about 2 MiB.
 const BATCH_IMAGES: usize = 16;
 
-/// Batches that wait, decoded, for the base.
+/// Decoded batches that may wait for the base.
 const BATCHES_AHEAD: usize = 1;
 
 pub(crate) type PreparedView = Result<PreparedImage, String>;
@@ -35,7 +37,7 @@ pub(crate) type PreparedView = Result<PreparedImage, String>;
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct View<'a> {
     pub(crate) picture: &'a PictureFile,
-    /// 0: the picture as it is.
+    /// 0 is the unchanged picture.
     pub(crate) number: u32,
 }
 
@@ -52,7 +54,7 @@ impl<'a> View<'a> {
     }
 }
 
-/// The base as a head sees it: by itself, or continued by the head's own layers.
+/// The base as a head sees it: alone, or with the head's private layers on top of its trunk.
 pub(crate) struct FeatureReader<'a> {
     pub(crate) base: &'a mut dyn Base,
     branch: Option<BranchId>,
@@ -63,7 +65,7 @@ impl<'a> FeatureReader<'a> {
         Self { base, branch: None }
     }
 
-    /// With a head's own layers, if it has any. They are on the device until this is dropped.
+    /// Loads the head's private layers, if any, onto the device until the reader is dropped.
     pub(crate) fn of_head(
         base: &'a mut dyn Base,
         branch: Option<&BranchWeights>,
@@ -79,8 +81,8 @@ impl<'a> FeatureReader<'a> {
     ) -> Result<FeatureBatch, BaseError> {
         let Some(branch) = self.branch else { return self.base.forward(images, outputs) };
         let rows = [BranchRows { branch, images: (0..images.len()).collect() }];
-        let split = ForwardRequest { outputs, own: false, branches: &rows };
-        Ok(self.base.forward_branches(images, split)?.branches.pop().unwrap_or_default())
+        let request = ForwardRequest { outputs, own: false, branches: &rows };
+        Ok(self.base.forward_branches(images, request)?.branches.pop().unwrap_or_default())
     }
 }
 
@@ -92,10 +94,10 @@ impl Drop for FeatureReader<'_> {
     }
 }
 
-/// The features of each view, in their order; `None` for a file that is no picture, after a warning that names it.
+/// Returns the features of each view, in order; `None` with a warning for a file that is no picture.
 ///
 /// # Errors
-/// [`TrainError::Base`] if the base fails. A cache that cannot be written is a warning.
+/// [`TrainError::Base`] if the base fails. A cache that cannot be written only causes a warning.
 pub(crate) fn features_of(
     views: &[View<'_>],
     preprocess: &Preprocess,
@@ -121,11 +123,13 @@ pub(crate) fn features_of(
     Ok(rows)
 }
 
-/// Hands over the wanted views, prepared, batch by batch while the next is decoded; those that are no pictures are left
-/// out after a warning. `take` is told how many of the wanted are done with this batch.
+/// Passes the views at `indices` to `take`, decoded and in batches, while the next batch is decoded.
+///
+/// `take` receives how many views are done including this batch, their indices, and their images.
+/// Files that are not pictures are skipped with a warning.
 pub(crate) fn in_batches(
     views: &[View<'_>],
-    outputs: &[usize],
+    indices: &[usize],
     preprocess: &Preprocess,
     observer: &mut dyn FnMut(Event<'_>),
     mut take: impl FnMut(
@@ -138,20 +142,20 @@ pub(crate) fn in_batches(
     thread::scope(|scope| {
         let (decoded, batches) = sync_channel::<Vec<PreparedView>>(BATCHES_AHEAD);
         scope.spawn(move || {
-            for batch in outputs.chunks(BATCH_IMAGES) {
+            for batch in indices.chunks(BATCH_IMAGES) {
                 let prepared =
                     batch.par_iter().map(|&index| prepare(&views[index], preprocess)).collect();
-                // Nobody listens any more: the base failed.
+                // The receiver is gone: `take` has failed.
                 if decoded.send(prepared).is_err() {
                     return;
                 }
             }
         });
         let mut done = 0;
-        for (indices, prepared) in outputs.chunks(BATCH_IMAGES).zip(batches) {
-            let mut readable = Vec::with_capacity(indices.len());
-            let mut images = Vec::with_capacity(indices.len());
-            for (&index, prepared) in indices.iter().zip(&prepared) {
+        for (batch, prepared) in indices.chunks(BATCH_IMAGES).zip(batches) {
+            let mut readable = Vec::with_capacity(batch.len());
+            let mut images = Vec::with_capacity(batch.len());
+            for (&index, prepared) in batch.iter().zip(&prepared) {
                 match prepared {
                     Ok(image) => {
                         readable.push(index);
@@ -163,18 +167,18 @@ pub(crate) fn in_batches(
                     }
                 }
             }
-            done += indices.len();
+            done += batch.len();
             take(done, &readable, &images, observer)?;
         }
         Ok(())
     })
 }
 
-/// As the server does it, so that a picture means the same there.
+/// Decodes and preprocesses a view exactly as the server does.
 pub(crate) fn prepare(view: &View<'_>, preprocess: &Preprocess) -> PreparedView {
     let bytes = read_picture(&view.picture.path)?;
     if Digest::of(&bytes) != view.picture.digest {
-        return Err("it changed while it was read".to_owned());
+        return Err("file changed during training".to_owned());
     }
     let decoded = decode_picture(bytes)?;
     let image = preprocess.apply(&decoded, None).map_err(|error| error.to_string())?;
@@ -189,7 +193,7 @@ fn compute(
         return Ok(Vec::new());
     }
     let widths = reader.base.widths();
-    // The cache keeps both sets, so that trying the other one later costs nothing.
+    // The cache holds both sets, so that trying the other one later costs no forward pass.
     let batch = reader.forward(images, Outputs::for_sets(FeatureSet::ALL))?;
     let rows = (0..images.len())
         .map(|image| row(&batch, image, widths).ok_or(TrainError::FeaturesMissing));
@@ -201,7 +205,7 @@ fn row(batch: &FeatureBatch, image: usize, widths: FeatureWidths) -> Option<Pict
     Some(PictureFeatures { gap: values(FeatureSet::Gap)?, pyramid: values(FeatureSet::Pyramid)? })
 }
 
-/// Gives up after the first failure, with one warning.
+/// Writes features to the cache; stops after the first failure, with one warning.
 struct CacheWriter<'a> {
     cache: Option<&'a FeatureCache>,
 }

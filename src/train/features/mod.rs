@@ -1,4 +1,4 @@
-//! The frozen base's features of every picture: computed once, kept on disk by content.
+//! The frozen base's features of every picture, computed once and cached on disk by content.
 
 pub mod cache;
 pub(crate) mod extract;

@@ -1,4 +1,4 @@
-//! The pictures that a head takes along, so that a server can prove that its base is the trainer's.
+//! Reference pictures, by which a server checks that its base matches the one a head was trained on.
 
 use rayon::prelude::*;
 
@@ -10,10 +10,10 @@ use crate::{
     train::{data::PictureFile, error::TrainError},
 };
 
-/// Pictures looked at, evenly spread over all.
+/// Number of pictures considered, spread evenly over all of them.
 const CANDIDATES: usize = 4 * MAX_REFERENCES;
 
-/// Those of the candidates whose verdict is the clearest: a difference in the last digit must not turn it.
+/// Chooses the candidates with the clearest verdicts, which a difference in rounding cannot change.
 pub(crate) fn choose(
     pictures: &[&PictureFile],
     set: FeatureSet,
@@ -24,7 +24,7 @@ pub(crate) fn choose(
     let small = preprocess.at_side(REFERENCE_SIDE);
     let step = pictures.len().div_ceil(CANDIDATES).max(1);
     let candidates: Vec<&PictureFile> = pictures.iter().copied().step_by(step).collect();
-    // A picture that is gone since its features were computed is no reason to fail: others will do.
+    // A picture that vanished after its features were computed is skipped: any other one will do.
     let prepared: Vec<_> = candidates
         .par_iter()
         .filter_map(|picture| prepare(&View::unchanged(picture), &small).ok())
@@ -41,7 +41,7 @@ pub(crate) fn choose(
     }
     ranking.sort_by(|(one, _), (other, _)| other.total_cmp(one));
     ranking.truncate(MAX_REFERENCES);
-    // In the order of the pictures, whatever their margins.
+    // Back in the order of the pictures.
     ranking.sort_by_key(|(_, image)| *image);
     let mut reference = ReferenceSet::default();
     for (_, image) in ranking {
@@ -51,7 +51,7 @@ pub(crate) fn choose(
     Ok(reference)
 }
 
-/// How far the largest logit stands above the second, as a part of what lies between the largest and the least.
+/// Returns the gap between the two largest logits, as a share of the range of all logits.
 fn margin(logits: &[f32]) -> f32 {
     let mut sorted = logits.to_vec();
     sorted.sort_by(|one, other| other.total_cmp(one));
@@ -68,7 +68,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_margin_has_no_scale() {
+    fn margin_does_not_depend_on_scale() {
         assert_eq!(margin(&[1.0, 3.0, 2.0]), margin(&[10.0, 30.0, 20.0]));
         assert!(margin(&[5.0, 0.0, 0.0]) > margin(&[5.0, 4.0, 0.0]));
     }

@@ -4,7 +4,7 @@ const BETA1: f32 = 0.9;
 const BETA2: f32 = 0.999;
 const EPSILON: f32 = 1e-8;
 
-/// The moments of each parameter's gradient.
+/// The optimiser's state: first and second moment of each parameter's gradient.
 #[derive(Debug)]
 pub(crate) struct Adam {
     learning_rate: f32,
@@ -41,7 +41,7 @@ mod tests {
 
     /// The values are those of `torch.optim.Adam([5.0, -3.0], lr=0.1)` on the same gradients.
     #[test]
-    fn steps_as_torch_does() {
+    fn steps_match_torch() {
         let mut parameters = [5.0f32, -3.0];
         let mut adam = Adam::new(2, 0.1);
         for gradient in [[1.0, -2.0], [0.5, 4.0], [-3.0, 0.0]] {

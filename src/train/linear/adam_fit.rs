@@ -1,5 +1,7 @@
-//! `--solver adam`: softmax regression by Adam on standardised features, with early stopping. It is torchvision's `fc`
-//! replaced by a new linear layer and trained at 1e-3 while the base stays frozen, only that the base has already run.
+//! `--solver adam`: softmax regression by Adam on standardised features, with early stopping.
+//!
+//! Equivalent to replacing torchvision's `fc` by a new linear layer and training it at 1e-3 on a
+//! frozen base, except that the base has already run.
 
 use rand::{SeedableRng, seq::SliceRandom};
 use rand_chacha::ChaCha8Rng;
@@ -13,15 +15,16 @@ use super::{
 };
 use crate::head::dot;
 
+/// The settings of [`fit_by_adam`].
 #[derive(Debug, Clone, PartialEq)]
 pub struct AdamOptions {
-    /// At most so many passes over the training pictures.
+    /// Maximum number of passes over the training pictures.
     pub epochs: usize,
-    /// Stops after so many epochs without a lower validation loss.
+    /// Number of epochs without a lower validation loss after which training stops.
     pub patience: usize,
     pub batch_size: usize,
     pub learning_rate: f32,
-    /// Of the order in which pictures are seen.
+    /// Seed of the order of the pictures.
     pub seed: u64,
 }
 
@@ -31,7 +34,7 @@ impl Default for AdamOptions {
     }
 }
 
-/// What an epoch came to. Losses are mean cross-entropies in nats, weighted by class.
+/// The result of an epoch; losses are mean cross-entropies in nats, weighted by class.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Epoch {
     /// From 1.
@@ -39,21 +42,22 @@ pub struct Epoch {
     pub most_epochs: usize,
     pub train_loss: f64,
     pub validation_loss: f64,
-    /// Share of validation pictures whose most probable class is theirs.
+    /// Share of the validation pictures whose most probable class is their own.
     pub validation_accuracy: f64,
 }
 
-/// A fitted classifier and how it came about.
+/// A fitted classifier and how it was fitted.
 #[derive(Debug, Clone, PartialEq)]
 pub struct AdamFit {
     pub classifier: Classifier,
-    /// The epoch whose parameters these are.
+    /// The epoch that the parameters are from.
     pub best: Epoch,
     pub epochs_run: usize,
 }
 
-/// Fits on `train`, keeps the parameters of the epoch with the lowest loss on `validation`. The same input gives the same
-/// numbers. `None` if no epoch had a finite loss: the learning rate is too high.
+/// Fits on `train` and keeps the parameters of the epoch with the lowest loss on `validation`.
+///
+/// Deterministic. Returns `None` if no epoch had a finite loss: the learning rate is too high.
 pub fn fit_by_adam(
     train: &Examples,
     validation: &Examples,
@@ -81,7 +85,7 @@ pub fn fit_by_adam(
             gradient.fill(0.0);
             for &index in batch {
                 let Example { features, class, weight } = rows[index];
-                // Divided by the number of pictures and not by their weights, so that batches add up to the whole.
+                // Divided by the number of rows, not by their weights, so that batches add up.
                 let weight = weight / batch.len() as f32;
                 train_loss +=
                     model.add_gradient(features, class, weight, &mut gradient) * batch.len() as f64;
@@ -90,18 +94,18 @@ pub fn fit_by_adam(
         }
         let (validation_loss, validation_accuracy) = model.evaluate(&validation);
         let train_loss = train_loss / rows.len() as f64;
-        let seen = Epoch {
+        let result = Epoch {
             epoch,
             most_epochs: options.epochs,
             train_loss,
             validation_loss,
             validation_accuracy,
         };
-        on_epoch(&seen);
+        on_epoch(&result);
         epochs_run = epoch;
         let lowest = best.as_ref().map_or(f64::INFINITY, |(best, _)| best.validation_loss);
         if validation_loss < lowest {
-            best = Some((seen, model.clone()));
+            best = Some((result, model.clone()));
         }
         let since = epoch - best.as_ref().map_or(0, |(best, _)| best.epoch);
         if since >= options.patience.max(1) {
@@ -115,7 +119,7 @@ pub fn fit_by_adam(
     Some(AdamFit { classifier: Classifier { weight, bias }, best, epochs_run })
 }
 
-/// Standardised, and each row's weight times its class's.
+/// Standardises the features and multiplies each row's weight by its class's.
 fn standardised(scaling: &Scaling, examples: &Examples, class_weights: &[f64]) -> Examples {
     Examples {
         features: scaling.apply(examples).into_iter().map(|value| value as f32).collect(),
@@ -125,9 +129,10 @@ fn standardised(scaling: &Scaling, examples: &Examples, class_weights: &[f64]) -
     }
 }
 
-/// Weights `[classes, width]`, then biases `[classes]`, in one row. The loss is convex, so it may start at zero.
+/// A linear softmax model, started at zero because its loss is convex.
 #[derive(Clone)]
 struct Softmax {
+    /// Weights `[classes, width]`, then biases `[classes]`.
     parameters: Vec<f32>,
     classes: usize,
     width: usize,
@@ -152,7 +157,7 @@ impl Softmax {
         weights.into_iter().map(|weight| weight / sum).collect()
     }
 
-    /// Adds `weight` times the gradient of the cross-entropy, and returns `weight` times the cross-entropy.
+    /// Adds the gradient of `weight` times the cross-entropy; returns `weight` times the cross-entropy.
     fn add_gradient(
         &self,
         features: &[f32],
@@ -172,7 +177,7 @@ impl Softmax {
         f64::from(weight) * cross_entropy(&probabilities, class)
     }
 
-    /// Mean weighted loss, and the share that is right.
+    /// Returns the mean weighted loss and the accuracy.
     fn evaluate(&self, examples: &Examples) -> (f64, f64) {
         let (mut loss, mut right) = (0.0, 0usize);
         for Example { features, class, weight } in examples.rows() {
@@ -185,7 +190,7 @@ impl Softmax {
     }
 }
 
-/// A probability that rounds to zero still has a finite loss. NaN stays NaN.
+/// Returns the cross-entropy, finite even if the probability rounds to zero; NaN stays NaN.
 fn cross_entropy(probabilities: &[f64], class: usize) -> f64 {
     -probabilities[class].clamp(f64::MIN_POSITIVE, 1.0).ln()
 }

@@ -1,4 +1,4 @@
-//! How well a choice does on pictures that it did not learn, without touching the pictures kept back.
+//! Cross-validation of L2 strengths on the training pictures; validation pictures stay untouched.
 
 use rayon::prelude::*;
 use serde::Serialize;
@@ -8,41 +8,42 @@ use super::{
     softmax_regression::{Exactness, Parameters, logits, softmax},
 };
 
-/// Enough to compare strengths: the final fit goes further.
+/// Precise enough to compare strengths; the final fit is more exact.
 const TO_COMPARE: Exactness = Exactness { gradient_share: 1e-3, iterations: 200 };
-/// Strengths tried from the strongest on, each a half power of ten below the one before.
+/// Power of ten of the strongest L2 tried; each next one is half a power weaker.
 const STRONGEST_POWER: f64 = 3.0;
-const MOST_STRENGTHS: usize = 17;
-/// The path ends after so many strengths in a row that were no better.
+const MAX_STRENGTHS: usize = 17;
+/// Number of strengths in a row without improvement after which the path ends.
 const PATIENCE: usize = 3;
 
-/// Which rows judge together. Rows of one group share a fold.
+/// The fold of each row; rows of one group share a fold.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Folds {
     /// `[rows]`
     pub of_rows: Vec<usize>,
-    /// `[rows]`: whether the row judges; augmented views only teach.
+    /// `[rows]`: whether the row is scored; augmented views are only trained on.
     pub judges: Vec<bool>,
     pub count: usize,
 }
 
-/// What cross-validation found for one L2 strength.
+/// The cross-validation score of one L2 strength.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Score {
     pub l2: f64,
-    /// Mean cross-entropy in nats of pictures that were not learned, weighted as in the fit.
+    /// Mean cross-entropy in nats of the held-out pictures, weighted as in the fit.
     pub log_loss: f64,
-    /// Share of those pictures whose most probable class is theirs.
+    /// Share of the held-out pictures whose most probable class is their own.
     pub accuracy: f64,
 }
 
-/// Strengths from strong to weak; warm starts make each cost little.
+/// Returns the L2 strengths to try, from strong to weak so that warm starts are cheap.
 pub(crate) fn l2_path() -> impl Iterator<Item = f64> {
-    (0..MOST_STRENGTHS).map(|step| 10f64.powf(STRONGEST_POWER - step as f64 / 2.0))
+    (0..MAX_STRENGTHS).map(|step| 10f64.powf(STRONGEST_POWER - step as f64 / 2.0))
 }
 
-/// A score for each strength, in their order; ends early where weaker ones only get worse. The same input gives the
-/// same numbers, whatever the number of threads.
+/// Scores each strength in order; ends early once weaker ones no longer improve.
+///
+/// Deterministic, whatever the number of threads.
 pub(crate) fn cross_validate(
     problem: &ConvexProblem,
     folds: &Folds,
@@ -54,16 +55,16 @@ pub(crate) fn cross_validate(
         regressions.iter().map(|regression| regression.zero()).collect();
     let mut scores: Vec<Score> = Vec::new();
     for l2 in strengths {
-        let judged: Vec<Judged> = found
+        let sums: Vec<FoldSums> = found
             .par_iter_mut()
             .zip(&regressions)
             .enumerate()
             .map(|(fold, (parameters, regression))| {
                 *parameters = regression.solve(l2, std::mem::take(parameters), TO_COMPARE).point;
-                judge(problem, folds, fold, parameters)
+                score_fold(problem, folds, fold, parameters)
             })
             .collect();
-        let sum = |value: fn(&Judged) -> f64| judged.iter().map(value).sum::<f64>();
+        let sum = |value: fn(&FoldSums) -> f64| sums.iter().map(value).sum::<f64>();
         scores.push(Score {
             l2,
             log_loss: sum(|fold| fold.loss) / sum(|fold| fold.weight),
@@ -77,7 +78,7 @@ pub(crate) fn cross_validate(
     scores
 }
 
-/// The first with the least loss.
+/// Returns the index of the lowest loss; the first one on a tie.
 pub(crate) fn best(scores: &[Score]) -> usize {
     let mut best = 0;
     for (index, score) in scores.iter().enumerate() {
@@ -88,23 +89,23 @@ pub(crate) fn best(scores: &[Score]) -> usize {
     best
 }
 
-/// Sums over the judging rows of a fold.
-struct Judged {
+/// Sums over the scored rows of a fold.
+struct FoldSums {
     loss: f64,
     weight: f64,
     right: f64,
     pictures: f64,
 }
 
-fn judge(problem: &ConvexProblem, folds: &Folds, fold: usize, parameters: &[f64]) -> Judged {
-    let mut judged = Judged { loss: 0.0, weight: 0.0, right: 0.0, pictures: 0.0 };
+fn score_fold(problem: &ConvexProblem, folds: &Folds, fold: usize, parameters: &[f64]) -> FoldSums {
+    let mut sums = FoldSums { loss: 0.0, weight: 0.0, right: 0.0, pictures: 0.0 };
     for row in (0..problem.rows()).filter(|&row| folds.of_rows[row] == fold && folds.judges[row]) {
         let (class, weight) = (problem.row_classes[row], problem.row_weights[row]);
         let mut probabilities = logits(parameters, problem.classes, problem.at(row));
-        judged.loss += weight * softmax(&mut probabilities, class);
-        judged.weight += weight;
-        judged.right += f64::from(probabilities.iter().all(|other| *other <= probabilities[class]));
-        judged.pictures += 1.0;
+        sums.loss += weight * softmax(&mut probabilities, class);
+        sums.weight += weight;
+        sums.right += f64::from(probabilities.iter().all(|other| *other <= probabilities[class]));
+        sums.pictures += 1.0;
     }
-    judged
+    sums
 }

@@ -1,14 +1,14 @@
-//! What a classifier learns from: features, classes and weights.
+//! The rows that a classifier is fitted to: features, classes and weights.
 
 use crate::error::ParseNameError;
 
-/// How a class with few pictures counts beside one with many.
+/// How classes are weighted that have unequal numbers of pictures.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum ClassWeight {
-    /// Pictures of class c count `N / (C n_c)`: all classes together weigh the same.
+    /// Pictures of class c weigh `N / (C n_c)`, so that all classes have the same total weight.
     #[default]
     Balanced,
-    /// Every picture counts one.
+    /// Every picture weighs one.
     None,
 }
 
@@ -31,7 +31,7 @@ pub struct Examples {
     pub features: Vec<f32>,
     /// `[pictures]`
     pub classes: Vec<usize>,
-    /// `[pictures]`: how often a picture counts, above 0.
+    /// `[pictures]`: the weight of each picture, above 0.
     pub weights: Vec<f32>,
     pub width: usize,
 }
@@ -45,7 +45,7 @@ pub struct Example<'a> {
 }
 
 impl Examples {
-    /// The first picture says how many features each has.
+    /// Adds a picture; the first one sets the number of features.
     pub fn push(&mut self, features: &[f32], class: usize, weight: f32) {
         if self.is_empty() {
             self.width = features.len();
@@ -71,12 +71,12 @@ impl Examples {
             .map(|((features, &class), &weight)| Example { features, class, weight })
     }
 
-    /// What a picture of each class counts by its class alone; with `Balanced`, by the weights of these pictures.
-    pub(crate) fn class_weights(&self, classes: usize, way: ClassWeight) -> Vec<f64> {
+    /// Returns the weight of each class; `Balanced` takes the pictures' weights into account.
+    pub(crate) fn class_weights(&self, classes: usize, class_weight: ClassWeight) -> Vec<f64> {
         let mut sums = vec![0.0f64; classes];
         self.rows().for_each(|row| sums[row.class] += f64::from(row.weight));
         let total: f64 = sums.iter().sum();
-        let weight = |sum: f64| match way {
+        let weight = |sum: f64| match class_weight {
             ClassWeight::Balanced if sum > 0.0 => total / (classes as f64 * sum),
             ClassWeight::Balanced | ClassWeight::None => 1.0,
         };

@@ -2,17 +2,17 @@
 
 use std::collections::VecDeque;
 
-/// Pairs of steps and changes of the gradient that are remembered.
+/// Number of correction pairs kept: a step, and the change of the gradient along it.
 const MEMORY: usize = 10;
-/// A step must gain this share of what the slope promises (Armijo).
+/// Share of the decrease predicted by the slope that a step must achieve (Armijo condition).
 const SUFFICIENT_DECREASE: f64 = 1e-4;
-/// A step that was halved so often is lost in rounding.
-const MOST_HALVINGS: usize = 40;
+/// A step halved this often is lost in rounding.
+const MAX_HALVINGS: usize = 40;
 
-/// When to stop.
+/// The stopping criteria.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Stop {
-    /// Euclidean norm of the gradient.
+    /// Euclidean norm of the gradient to reach.
     pub(crate) gradient_norm: f64,
     pub(crate) iterations: usize,
 }
@@ -24,7 +24,7 @@ pub(crate) struct Minimum {
     pub(crate) iterations: usize,
 }
 
-/// A step and the change of the gradient along it, with `1 / (step · change)`.
+/// A correction pair, with `1 / (step · change)`.
 struct Pair {
     step: Vec<f64>,
     change: Vec<f64>,
@@ -33,9 +33,9 @@ struct Pair {
 
 /// Minimises `objective`, which writes its gradient into the second slice and returns its value.
 ///
-/// Directions come from the two-loop recursion (Nocedal and Wright 2006, algorithm 7.4); steps are halved until they
-/// decrease enough. It ends when `stop` says so or when rounding hides any further decrease. The same input gives the
-/// same bits.
+/// Directions come from the two-loop recursion (Nocedal and Wright 2006, algorithm 7.4), step lengths
+/// from backtracking by halves. Ends when `stop` is met or rounding hides any further decrease. The
+/// same input yields the same bits.
 pub(crate) fn minimise(
     objective: &mut dyn FnMut(&[f64], &mut [f64]) -> f64,
     start: Vec<f64>,
@@ -59,7 +59,7 @@ pub(crate) fn minimise(
             if trial_value <= value + SUFFICIENT_DECREASE * length * slope {
                 break Some(trial_value);
             }
-            if halvings == MOST_HALVINGS {
+            if halvings == MAX_HALVINGS {
                 break None;
             }
             halvings += 1;
@@ -70,7 +70,7 @@ pub(crate) fn minimise(
         let change: Vec<f64> =
             trial_gradient.iter().zip(&gradient).map(|(new, old)| new - old).collect();
         let curvature = dot(&step, &change);
-        // Positive for a convex function, unless rounding ate it.
+        // Positive for a convex function, except for rounding.
         if curvature > f64::EPSILON * norm(&step) * norm(&change) {
             if pairs.len() == MEMORY {
                 pairs.pop_front();
@@ -85,7 +85,7 @@ pub(crate) fn minimise(
     Minimum { point, iterations }
 }
 
-/// Minus the gradient, times the estimate of the inverse Hessian.
+/// Returns minus the estimated inverse Hessian times the gradient.
 fn direction(pairs: &VecDeque<Pair>, gradient: &[f64]) -> Vec<f64> {
     let mut direction: Vec<f64> = gradient.iter().map(|slope| -slope).collect();
     let mut shares = Vec::with_capacity(pairs.len());
@@ -106,10 +106,10 @@ fn direction(pairs: &VecDeque<Pair>, gradient: &[f64]) -> Vec<f64> {
     direction
 }
 
-/// Partial sums kept side by side, so that the compiler can keep them in vector registers.
+/// Number of independent partial sums, which the compiler can keep in vector registers.
 const LANES: usize = 8;
 
-/// The scalar product of two vectors of one length.
+/// Returns the scalar product of two vectors of equal length.
 pub(crate) fn dot(a: &[f64], b: &[f64]) -> f64 {
     let (a_chunks, a_rest) = a.as_chunks::<LANES>();
     let (b_chunks, b_rest) = b.as_chunks::<LANES>();
@@ -155,7 +155,7 @@ mod tests {
         assert!(found.iterations < 100, "{found:?}");
     }
 
-    /// Rosenbrock's valley has its minimum 0 at (1, 1); it is not convex, and the usual test of a quasi-Newton method.
+    /// Rosenbrock's function, minimum 0 at (1, 1): not convex, the usual test of quasi-Newton methods.
     #[test]
     fn follows_a_curved_valley() {
         let mut objective = |p: &[f64], gradient: &mut [f64]| {
@@ -169,19 +169,19 @@ mod tests {
     }
 
     #[test]
-    fn stops_at_once_at_a_minimum_and_after_the_iterations_that_are_allowed() {
+    fn stops_at_a_minimum_and_at_the_iteration_limit() {
         let mut objective = |point: &[f64], gradient: &mut [f64]| {
             gradient[0] = 2.0 * point[0];
             point[0] * point[0]
         };
         assert_eq!(minimise(&mut objective, vec![0.0], TIGHT).iterations, 0);
-        let hurried = Stop { iterations: 1, ..TIGHT };
-        assert_eq!(minimise(&mut objective, vec![3.0], hurried).iterations, 1);
+        let one_iteration = Stop { iterations: 1, ..TIGHT };
+        assert_eq!(minimise(&mut objective, vec![3.0], one_iteration).iterations, 1);
     }
 
     #[test]
     fn ends_where_rounding_hides_any_decrease() {
-        // The gradient lies: the value never falls.
+        // The gradient is wrong: the value never falls.
         let mut objective = |_: &[f64], gradient: &mut [f64]| {
             gradient[0] = 1.0;
             1.0

@@ -1,8 +1,9 @@
 //! Linear heads: softmax regression on the features of a frozen base.
 //!
-//! `select` chooses feature set and penalty by `cross_validation`; `problem` solves the convex problem (`softmax_regression`
-//! in the coordinates of `row_space`, by `lbfgs`), `adam_fit` takes steps of Adam instead. Both work on features that
-//! `scaling` has standardised.
+//! `select` chooses feature set and penalty by `cross_validation`. `problem` solves the convex
+//! problem (`softmax_regression` in the coordinates of `row_space`, by `lbfgs`); `adam_fit` is the
+//! alternative, by Adam. Both work on features standardised by `scaling`. `torch_linear` imports and
+//! exports classifiers.
 
 mod adam;
 mod adam_fit;

@@ -1,5 +1,6 @@
-//! Softmax regression with an L2 penalty on standardised features, solved to its one minimum: no learning rate, no
-//! epochs, no random numbers.
+//! Softmax regression with an L2 penalty on standardised features, solved to its unique minimum.
+//!
+//! It has no learning rate, no epochs and no random numbers.
 
 use super::{
     Classifier,
@@ -9,10 +10,10 @@ use super::{
     softmax_regression::{Exactness, Point, SoftmaxRegression},
 };
 
-/// Tight, so that the single precision in which a head is kept is the larger error.
+/// Tight enough that the single precision of the stored head is the larger error.
 const TO_THE_END: Exactness = Exactness { gradient_share: 1e-7, iterations: 5000 };
 
-/// Examples, standardised and in coordinates, ready to be fitted again and again.
+/// Examples, standardised and in row-space coordinates, prepared for repeated fits.
 #[derive(Debug)]
 pub struct ConvexProblem {
     pub(crate) scaling: Scaling,
@@ -21,22 +22,24 @@ pub struct ConvexProblem {
     pub(crate) width: usize,
     space: RowSpace,
     pub(crate) row_classes: Vec<usize>,
-    /// Weight of each row: its own times its class's.
+    /// The row's own weight times its class's.
     pub(crate) row_weights: Vec<f64>,
     pub(crate) classes: usize,
 }
 
-/// A fitted classifier and what it took.
+/// A fitted classifier and its number of iterations.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ConvexFit {
     pub classifier: Classifier,
     pub iterations: usize,
 }
 
-/// A classifier of standardised features: weights `[classes, width]`, biases `[classes]`.
+/// A classifier of standardised features.
 #[derive(Debug)]
 pub(crate) struct Standardised {
+    /// `[classes, width]`
     pub(crate) weight: Vec<f64>,
+    /// `[classes]`
     pub(crate) bias: Vec<f64>,
     iterations: usize,
 }
@@ -59,16 +62,18 @@ impl ConvexProblem {
         }
     }
 
-    /// The minimum on those rows alone, as a classifier of standardised features.
-    pub(crate) fn fit_rows(&self, l2: f64, wanted: impl Fn(usize) -> bool) -> Standardised {
-        let regression = self.regression(wanted);
+    /// Returns the minimum over the included rows, as a classifier of standardised features.
+    pub(crate) fn fit_rows(&self, l2: f64, include: impl Fn(usize) -> bool) -> Standardised {
+        let regression = self.regression(include);
         let found = regression.solve(l2, regression.zero(), TO_THE_END);
         let (weight, bias) = found.point.split_at(self.classes * self.space.rank());
         let weight = self.space.expand(weight, self.classes, &self.features, self.width);
         Standardised { weight, bias: bias.to_vec(), iterations: found.iterations }
     }
 
-    /// The minimum for an L2 strength above 0; see [`softmax_regression`](super::softmax_regression) for its scale.
+    /// Returns the minimum for an L2 strength above 0.
+    ///
+    /// See [`softmax_regression`](super::softmax_regression) for the scale of `l2`.
     pub fn fit(&self, l2: f64) -> ConvexFit {
         let found = self.fit_rows(l2, |_| true);
         let (weight, bias) = self.scaling.fold(&found.weight, &found.bias);
@@ -79,15 +84,15 @@ impl ConvexProblem {
         self.row_classes.len()
     }
 
-    /// A row's coordinates.
+    /// Returns a row's coordinates, `[rank]`.
     pub(crate) fn at(&self, row: usize) -> &[f64] {
         let rank = self.space.rank();
         &self.space.coordinates()[row * rank..(row + 1) * rank]
     }
 
-    /// The problem of those rows alone. Coordinates and scale stay those of all rows.
-    pub(crate) fn regression(&self, wanted: impl Fn(usize) -> bool) -> SoftmaxRegression {
-        let points = (0..self.rows()).filter(|row| wanted(*row)).map(|row| Point {
+    /// Returns the problem of the included rows; coordinates and scaling stay those of all rows.
+    pub(crate) fn regression(&self, include: impl Fn(usize) -> bool) -> SoftmaxRegression {
+        let points = (0..self.rows()).filter(|row| include(*row)).map(|row| Point {
             at: self.at(row),
             class: self.row_classes[row],
             weight: self.row_weights[row],

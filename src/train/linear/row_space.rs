@@ -1,13 +1,14 @@
-//! Few pictures with many features: the same problem in as many coordinates as there are pictures.
+//! Dimension reduction for few pictures with many features: one coordinate per picture at most.
 //!
-//! The weights that minimise a loss with an L2 penalty are a combination of the pictures' features, so nothing is lost
-//! where all is expressed in an orthonormal basis of the space that those span, and angles and lengths stay.
+//! Weights that minimise a loss with an L2 penalty are a combination of the rows of features
+//! (representer theorem). So an orthonormal basis of the rows' span loses nothing: it keeps scalar
+//! products and lengths.
 
 use rayon::prelude::*;
 
 use super::lbfgs::{add_scaled, dot};
 
-/// A picture whose distance from the span of those before it is below this share of the longest is inside the span.
+/// A row's squared distance from the pivots' span counts as zero up to this share of the largest.
 const LEAST_PIVOT: f64 = 1e-10;
 
 /// Rows of features `X [rows, width]` as `L Q`, with `L [rows, rank]` and orthonormal rows in `Q [rank, width]`.
@@ -16,13 +17,15 @@ pub(crate) struct RowSpace {
     /// `L`, row by row.
     coordinates: Vec<f64>,
     rank: usize,
-    /// The rows of `X` that span the space, in the order in which they were taken. `None`: `Q` is the identity.
+    /// The rows of `X` that span the space, in pivoting order; `None` if `Q` is the identity.
     pivots: Option<Vec<usize>>,
 }
 
 impl RowSpace {
-    /// Where there are fewer rows than columns, the Cholesky factor of `X Xᵀ` with complete pivoting (Higham 2002,
-    /// section 10.3); else `X` itself.
+    /// Factors `X [rows, width]`.
+    ///
+    /// `L` is the Cholesky factor of `X Xᵀ` with complete pivoting (Higham 2002, section 10.3) if
+    /// there are fewer rows than columns, otherwise `X` itself.
     pub(crate) fn of(features: &[f64], width: usize) -> Self {
         let rows = features.len() / width.max(1);
         if rows >= width {
@@ -34,7 +37,7 @@ impl RowSpace {
             .map(|i| (0..=i).map(|j| dot(row(i), row(j))).collect())
             .collect();
         let product = |i: usize, j: usize| if i >= j { gram[i][j] } else { gram[j][i] };
-        // What of each row's squared length lies outside the span of the pivots.
+        // The squared distance of each row from the span of the pivots.
         let mut left: Vec<f64> = (0..rows).map(|i| product(i, i)).collect();
         let longest = left.iter().copied().fold(0.0, f64::max);
         let mut factor: Vec<Vec<f64>> = vec![Vec::with_capacity(rows); rows];
@@ -49,7 +52,7 @@ impl RowSpace {
             let of_pivot = factor[pivot].clone();
             for (i, (row, left)) in factor.iter_mut().zip(&mut left).enumerate() {
                 let value = (product(i, pivot) - dot(row, &of_pivot)) / length;
-                // Zero but for rounding where the row is a pivot already.
+                // Rows that are already pivots have zero here, except for rounding.
                 let value = if *left == f64::NEG_INFINITY { 0.0 } else { value };
                 row.push(value);
                 *left -= value * value;
@@ -70,7 +73,7 @@ impl RowSpace {
         self.rank
     }
 
-    /// `W Q [classes, width]` for `weight [classes, rank]`. `features` are those that the space was made of.
+    /// Returns `W Q [classes, width]` for `weight [classes, rank]`; `features` is the factored `X`.
     pub(crate) fn expand(
         &self,
         weight: &[f64],
@@ -81,7 +84,7 @@ impl RowSpace {
         let Some(pivots) = &self.pivots else { return weight.to_vec() };
         let mut expanded = vec![0.0; classes * width];
         for (class, row) in expanded.chunks_exact_mut(width).enumerate() {
-            // The pivots' rows are X_p = L_p Q with a lower triangle L_p: w Q = a X_p where a L_p = w.
+            // The pivots' rows are X_p = L_p Q with L_p lower triangular: w Q = a X_p for a L_p = w.
             let mut shares = weight[class * self.rank..(class + 1) * self.rank].to_vec();
             for (column, pivot) in pivots.iter().enumerate().rev() {
                 let of_pivot = &self.coordinates[pivot * self.rank..=pivot * self.rank + column];
@@ -101,7 +104,7 @@ impl RowSpace {
 mod tests {
     use super::*;
 
-    /// Seven rows of nine numbers of which the last two are combinations of others.
+    /// Seven rows of nine numbers; the last two are combinations of others.
     fn features() -> Vec<f64> {
         let mut rows: Vec<Vec<f64>> = (0..5)
             .map(|i| {
@@ -116,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn keeps_the_products_of_all_rows_in_as_many_coordinates_as_they_span() {
+    fn coordinates_keep_scalar_products_and_have_the_rows_rank() {
         let features = features();
         let space = RowSpace::of(&features, 9);
         assert_eq!(space.rank(), 5);
@@ -130,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn expanded_weights_give_every_row_the_same_answer_and_have_the_same_length() {
+    fn expanded_weights_keep_answers_and_length() {
         let features = features();
         let space = RowSpace::of(&features, 9);
         let weight = [1.0, -2.0, 0.5, 3.0, -1.0];
@@ -143,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn many_rows_of_few_features_stay_as_they_are() {
+    fn more_rows_than_features_stay_unchanged() {
         let features = features();
         let space = RowSpace::of(&features, 3);
         assert_eq!((space.coordinates(), space.rank()), (features.as_slice(), 3));
@@ -151,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn rows_of_nothing_span_nothing() {
+    fn zero_rows_have_rank_zero() {
         let space = RowSpace::of(&[0.0; 6], 3);
         assert_eq!(space.rank(), 0);
         assert_eq!(space.expand(&[], 2, &[0.0; 6], 3), [0.0; 6]);

@@ -1,11 +1,11 @@
-//! Standardised features: each has mean 0 and deviation 1 over the training pictures.
+//! Standardised features: mean 0 and standard deviation 1 over the training pictures.
 
 use super::examples::Examples;
 
-/// A feature that varies less than this over the training pictures is a constant: it is shifted and not scaled.
+/// A feature with a smaller deviation counts as constant: it is shifted but not scaled.
 const LEAST_DEVIATION: f64 = 1e-6;
 
-/// Mean and deviation of each feature over the training pictures.
+/// Mean and standard deviation of each feature over the training pictures.
 #[derive(Debug)]
 pub(crate) struct Scaling {
     pub(crate) mean: Vec<f64>,
@@ -32,7 +32,7 @@ impl Scaling {
         Self { deviation: variance.into_iter().map(scale).collect(), mean }
     }
 
-    /// The standardised features of every row, `[rows, width]`.
+    /// Returns the standardised features, `[rows, width]`.
     pub(crate) fn apply(&self, examples: &Examples) -> Vec<f64> {
         let columns = || self.mean.iter().zip(&self.deviation);
         let rows = examples.rows().flat_map(|row| {
@@ -44,8 +44,9 @@ impl Scaling {
         rows.collect()
     }
 
-    /// The classifier of raw features that answers as `(weight [classes, width], bias [classes])` does on standardised
-    /// ones: `w (x - mean) / deviation + b` is linear in `x` again.
+    /// Returns the classifier of raw features that equals `(weight, bias)` on standardised ones.
+    ///
+    /// Shapes are `[classes, width]` and `[classes]`; `w (x - mean) / deviation + b` is linear in `x`.
     pub(crate) fn fold(&self, weight: &[f64], bias: &[f64]) -> (Vec<f32>, Vec<f32>) {
         let (mut folded_weight, mut folded_bias) = (Vec::with_capacity(weight.len()), Vec::new());
         for (row, b) in weight.chunks_exact(self.mean.len().max(1)).zip(bias) {

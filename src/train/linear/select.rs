@@ -1,4 +1,4 @@
-//! Which features, and how strong a penalty: by cross-validation on the pictures that are learned.
+//! Choice of feature set and L2 strength, by cross-validation on the training pictures.
 
 use serde::Serialize;
 
@@ -8,7 +8,7 @@ use super::{
 };
 use crate::base::FeatureSet;
 
-/// The strength where there are too few pictures to try several: the middle of the path, on a logarithmic scale.
+/// L2 strength for too few pictures to try several: the path's middle on a logarithmic scale.
 pub const L2_UNTRIED: f64 = 0.1;
 
 /// One feature set with its best L2 strength.
@@ -19,20 +19,20 @@ pub struct Candidate {
     pub score: Score,
 }
 
-/// What is fitted in the end, and what it was chosen from.
+/// The features and L2 strength to fit, and the candidates they were chosen from.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Choice {
     pub features: FeatureSet,
     pub l2: f64,
-    /// 0 where nothing was tried: all was given, or there are too few pictures.
+    /// 0 if nothing was tried: both were given, or there are too few pictures.
     pub folds: usize,
     pub candidates: Vec<Candidate>,
 }
 
-/// Chooses among feature sets, all from the same pictures, and L2 strengths; `l2` fixes the strength.
+/// Chooses among feature sets of the same pictures and L2 strengths; `l2` fixes the strength.
 ///
-/// The least cross-validated log-loss wins: with few pictures accuracies are often equal and then say nothing. Equal
-/// losses go to the first set.
+/// The lowest cross-validated log-loss wins, because accuracies of few pictures are often equal. On
+/// a tie the first set wins.
 pub fn choose(
     sets: &[(FeatureSet, ConvexProblem)],
     folds: Option<&Folds>,

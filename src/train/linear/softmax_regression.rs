@@ -1,13 +1,13 @@
 //! The convex problem: softmax regression with an L2 penalty on the weights, not on the biases.
 //!
-//! `J(W, b) = 1/Ω Σ ω_i cross_entropy(softmax(W x_i + b), y_i) + λ/2 ‖W‖²` with `Ω = Σ ω_i`. It is scikit-learn's
-//! `LogisticRegression` with `C = 1 / (λ Ω)`.
+//! `J(W, b) = 1/Ω Σ ω_i cross_entropy(softmax(W x_i + b), y_i) + λ/2 ‖W‖²` with `Ω = Σ ω_i`,
+//! which is scikit-learn's `LogisticRegression` with `C = 1 / (λ Ω)`.
 
 use ndarray::{Array2, ArrayView2, ArrayViewMut2, linalg::general_mat_mul};
 
 use super::lbfgs::{Minimum, Stop, dot, minimise};
 
-/// A picture in coordinates.
+/// A row in coordinates.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Point<'a> {
     /// `[width]`
@@ -19,9 +19,10 @@ pub(crate) struct Point<'a> {
 /// Weights `[classes, width]`, then biases `[classes]`, in one row.
 pub(crate) type Parameters = Vec<f64>;
 
-/// How exactly it is solved: the gradient's norm, as a share of what it is at zero.
+/// How exactly the problem is solved.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Exactness {
+    /// Norm of the gradient to reach, as a share of its norm at zero.
     pub(crate) gradient_share: f64,
     pub(crate) iterations: usize,
 }
@@ -31,7 +32,7 @@ pub(crate) struct SoftmaxRegression {
     /// `[points, width]`
     at: Array2<f64>,
     point_classes: Vec<usize>,
-    /// Of each point in the whole weight.
+    /// `[points]`: each weight divided by their sum.
     shares: Vec<f64>,
     classes: usize,
     width: usize,
@@ -59,7 +60,7 @@ impl SoftmaxRegression {
         vec![0.0; self.classes * (self.width + 1)]
     }
 
-    /// The one minimum for `l2` above 0; the start changes only how soon it is found.
+    /// Returns the unique minimum for `l2` above 0; `start` only affects the number of iterations.
     pub(crate) fn solve(&self, l2: f64, start: Parameters, exactness: Exactness) -> Minimum {
         let stop = Stop {
             gradient_norm: exactness.gradient_share * self.gradient_norm_at_zero,
@@ -68,7 +69,7 @@ impl SoftmaxRegression {
         minimise(&mut |parameters, gradient| self.loss(parameters, l2, gradient), start, stop)
     }
 
-    /// `J`, with its gradient written into `gradient`.
+    /// Returns `J` and writes its gradient into `gradient`.
     fn loss(&self, parameters: &[f64], l2: f64, gradient: &mut [f64]) -> f64 {
         let shape = (self.classes, self.width);
         let (weight, bias) = parameters.split_at(self.classes * self.width);
@@ -96,7 +97,7 @@ impl SoftmaxRegression {
     }
 }
 
-/// Row after row.
+/// Views the values as a row-major matrix.
 #[expect(clippy::expect_used, reason = "every caller cuts the slice to this shape")]
 fn matrix(values: &[f64], shape: (usize, usize)) -> ArrayView2<'_, f64> {
     ArrayView2::from_shape(shape, values).expect("the slice has this shape")
@@ -113,7 +114,7 @@ pub(crate) fn logits(parameters: &[f64], classes: usize, at: &[f64]) -> Vec<f64>
     weight.chunks_exact(at.len().max(1)).zip(bias).map(|(row, bias)| dot(row, at) + bias).collect()
 }
 
-/// Turns logits into probabilities, shifted by the largest so that nothing overflows; the cross-entropy of `class`.
+/// Turns logits into probabilities, without overflow, and returns the cross-entropy of `class`.
 pub(crate) fn softmax(logits: &mut [f64], class: usize) -> f64 {
     let largest = logits.iter().copied().fold(f64::NEG_INFINITY, f64::max);
     let of_class = logits[class] - largest;
@@ -129,7 +130,7 @@ mod tests {
 
     const EXACT: Exactness = Exactness { gradient_share: 1e-9, iterations: 1000 };
 
-    /// Nine points of three classes in four dimensions that overlap.
+    /// Nine points of three overlapping classes in four dimensions.
     fn coordinates() -> Vec<Vec<f64>> {
         (0..9)
             .map(|i| {
@@ -174,12 +175,12 @@ mod tests {
         assert!(weights.clone().all(|(a, b)| (a - b).abs() < 1e-7), "{first:?}\n{second:?}");
     }
 
-    /// Without a penalty that matters, the best probabilities of points that all lie at zero are the classes' shares.
+    /// All points lie at zero, where only the biases matter: the best probabilities are the class shares.
     #[test]
-    fn finds_the_shares_of_the_classes_where_features_say_nothing() {
-        let nothing = [0.0];
+    fn constant_features_give_the_class_shares() {
+        let origin = [0.0];
         let classes = [0, 0, 0, 1];
-        let points = classes.map(|class| Point { at: &nothing, class, weight: 1.0 }).to_vec();
+        let points = classes.map(|class| Point { at: &origin, class, weight: 1.0 }).to_vec();
         let problem = SoftmaxRegression::new(&points, 2, 1);
         let found = problem.solve(1.0, problem.zero(), EXACT).point;
         assert!((found[2] - found[3] - 3f64.ln()).abs() < 1e-7, "{found:?}");

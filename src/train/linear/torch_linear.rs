@@ -1,4 +1,4 @@
-//! A head's classifier as PyTorch keeps it: the state of a `torch.nn.Linear` in a safetensors file.
+//! Import and export of a head's classifier as a PyTorch `torch.nn.Linear` in a safetensors file.
 
 use std::collections::BTreeMap;
 
@@ -14,19 +14,21 @@ const BIAS: &str = "bias";
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum ImportError {
     #[error(
-        "it is no torch.nn.Linear with {classes} labels and {width} features: {source}; write it with \
+        "not a torch.nn.Linear with {classes} labels and {width} features: {source}; write it with \
          safetensors.torch.save_file(linear.float().state_dict(), path)"
     )]
     Tensors { classes: usize, width: usize, source: TensorFileError },
-    #[error("its numbers are no linear classifier: {detail}")]
+    #[error("not a valid linear classifier: {detail}")]
     Shape { detail: String },
 }
 
-/// `weight [classes, features]` and `bias [classes]`, with the labels and whatever else gives the numbers a meaning as
-/// metadata; with the private layers of a deep head under torchvision's names. The same numbers, bit for bit.
+/// Exports `weight [classes, features]` and `bias [classes]`, bit for bit.
+///
+/// The metadata holds the labels and whatever else the tensors need to be understood. The private
+/// layers of a deep head are included under torchvision's names.
 ///
 /// # Errors
-/// [`TensorFileError`] if the head's numbers do not fit their shape.
+/// [`TensorFileError`] if the head's tensors do not match their shapes.
 pub fn to_torch_linear(head: &HeadContent) -> Result<Vec<u8>, TensorFileError> {
     let labels: Vec<&str> = head.classes.iter().map(|class| &*class.label).collect();
     let metadata = BTreeMap::from([
@@ -54,10 +56,11 @@ pub fn to_torch_linear(head: &HeadContent) -> Result<Vec<u8>, TensorFileError> {
     tensor_file::to_bytes(&tensors, &metadata)
 }
 
-/// The classifier in such a file; metadata says nothing here.
+/// Reads the classifier in such a file; its metadata is ignored.
 ///
 /// # Errors
-/// Other tensors than `weight [classes, width]` and `bias [classes]`, numbers that are not f32 or not finite.
+/// [`ImportError`] if the tensors are not exactly `weight [classes, width]` and `bias [classes]`,
+/// or if they are not f32 or not finite.
 pub fn from_torch_linear(
     bytes: &[u8],
     classes: usize,
@@ -79,7 +82,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_not_a_linear_of_that_shape_is_refused() {
+    fn import_rejects_what_is_not_a_linear_of_that_shape() {
         let file = |name: &str, shape: &[usize], values: &[f32]| {
             let tensors = [
                 NewTensor { name, shape, values },

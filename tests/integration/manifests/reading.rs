@@ -19,7 +19,7 @@ pub(super) struct Manifests {
 }
 
 impl Manifests {
-    /// Both overlays as they would be applied; where there is no kubectl, the files of the base as they are.
+    /// Returns both overlays as rendered by kubectl, or the base's files where there is no kubectl.
     fn all() -> Vec<Self> {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("k8s");
         let rendered: Option<Vec<Self>> = ["cpu", "gpu"]
@@ -110,7 +110,7 @@ impl<'a> Pod<'a> {
         Arguments::parsed(&words)
     }
 
-    /// Port numbers by name.
+    /// Returns the port numbers by name.
     pub(super) fn ports(&self) -> BTreeMap<&'a str, u64> {
         let ports = list(&self.container["ports"]).iter();
         ports.map(|port| (text(&port["name"]), port["containerPort"].as_u64().unwrap())).collect()
@@ -126,15 +126,15 @@ impl<'a> Pod<'a> {
         list(&self.spec["volumes"]).iter().find(|volume| volume["name"] == mount["name"])
     }
 
-    /// A volume may be mounted read-only in the container or handed to the pod so; either is enough.
+    /// A path is read-only if its mount or its volume is.
     pub(super) fn may_write(&self, path: &str) -> bool {
-        let mount = self.mount_holding(path).unwrap_or_else(|| panic!("{path} lies on no volume"));
+        let mount = self.mount_holding(path).unwrap_or_else(|| panic!("{path} is on no volume"));
         let claim = &self.volume(mount).expect("the mount has a volume")["persistentVolumeClaim"];
         mount["readOnly"] != true && claim["readOnly"] != true
     }
 }
 
-/// What stands after the name of the program: `--flag value` or `--flag=value`, and words without a flag.
+/// A program's arguments: `--flag value` or `--flag=value`, and words without a flag.
 #[derive(Debug, Default, PartialEq)]
 pub(super) struct Arguments<'a> {
     pub(super) flags: BTreeMap<&'a str, &'a str>,
@@ -159,7 +159,7 @@ impl<'a> Arguments<'a> {
     }
 
     pub(super) fn flag(&self, name: &str) -> &'a str {
-        self.flags.get(name).unwrap_or_else(|| panic!("{name} is given"))
+        self.flags.get(name).unwrap_or_else(|| panic!("flag {name} is missing"))
     }
 
     pub(super) fn port(&self, name: &str) -> u64 {
@@ -171,7 +171,7 @@ impl<'a> Arguments<'a> {
     }
 }
 
-/// The long flags that a subcommand lists in its help.
+/// Returns the long flags that a subcommand lists in its help.
 pub(super) fn flags_known_to(binary: &str, subcommand: &str) -> BTreeSet<String> {
     let output = Command::new(binary).args([subcommand, "--help"]).output().unwrap();
     assert!(
@@ -182,7 +182,7 @@ pub(super) fn flags_known_to(binary: &str, subcommand: &str) -> BTreeSet<String>
     flags_in_help(&String::from_utf8(output.stdout).unwrap())
 }
 
-/// Takes a flag from the start of a line only: descriptions name flags of other commands too.
+/// Reads flags at the start of lines only: descriptions name flags of other commands too.
 fn flags_in_help(help: &str) -> BTreeSet<String> {
     let lines = help.lines().map(str::trim_start).filter(|line| line.starts_with('-'));
     let names = lines.filter_map(|line| {
@@ -196,20 +196,20 @@ pub(super) fn list(value: &Value) -> &[Value] {
 }
 
 pub(super) fn text(value: &Value) -> &str {
-    value.as_str().unwrap_or_else(|| panic!("a text, found {value}"))
+    value.as_str().unwrap_or_else(|| panic!("expected a string, found {value}"))
 }
 
-/// Whether a pod with these labels is one that a selector's `matchLabels` choose.
+/// Tells whether a selector's `matchLabels` select a pod with these labels.
 pub(super) fn selects(match_labels: &Value, labels: &Value) -> bool {
-    let wanted = match_labels.as_object().expect("a selector has labels");
-    !wanted.is_empty() && wanted.iter().all(|(name, value)| labels[name] == *value)
+    let required = match_labels.as_object().expect("a selector has labels");
+    !required.is_empty() && required.iter().all(|(name, value)| labels[name] == *value)
 }
 
 mod tests {
     use super::*;
 
     #[test]
-    fn find_flags_at_the_start_of_a_line_only() {
+    fn flags_are_found_at_the_start_of_a_line_only() {
         let help = "\
 Usage: turret serve [OPTIONS] --base <FILE>
 
@@ -225,7 +225,7 @@ Options:
     }
 
     #[test]
-    fn read_a_flag_and_its_value_in_one_word_or_two() {
+    fn flag_and_value_are_read_from_one_word_or_two() {
         let parsed = Arguments::parsed(&[
             "train",
             "/data",
@@ -243,7 +243,7 @@ Options:
     }
 
     #[test]
-    fn tell_a_writable_path_from_a_read_only_one() {
+    fn writable_path_is_told_from_a_read_only_one() {
         let template = serde_json::json!({"spec": {
             "containers": [{"name": "c", "volumeMounts": [
                 {"name": "a", "mountPath": "/a", "readOnly": true}, {"name": "b", "mountPath": "/b"},

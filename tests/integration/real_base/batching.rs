@@ -1,4 +1,4 @@
-//! A batch of a real network, seen from its callers.
+//! Batches of a real network, as callers see them.
 
 use turret::{
     base::{
@@ -18,7 +18,7 @@ use crate::support::{
 };
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_batch_of_eight_mixed_tasks_equals_eight_single_answers() {
+async fn batch_of_eight_mixed_tasks_equals_eight_single_answers() {
     let weights = BaseWeights::random(Architecture::ResNet18, 7, BatchNormStatistics::Identity);
     let base = Network::new(&weights, Device::Cpu, PrecisionChoice(Some(Precision::Fp32))).unwrap();
     let widths = base.widths();
@@ -37,7 +37,7 @@ async fn a_batch_of_eight_mixed_tasks_equals_eight_single_answers() {
             Linear::new(weight.map(|w| w / width as f32).collect(), vec![0.0; 3], width).unwrap();
         heads::publish(builder.heads(), &draft);
     }
-    // A full batch goes at once; a single request waits for nobody.
+    // A full batch starts at once; a single request waits for the delay to pass.
     let batching = builder.engine(|engine| {
         engine.batch_sizes = BatchSizes::up_to(8);
         engine.max_delay = std::time::Duration::from_secs(2);

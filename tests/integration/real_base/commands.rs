@@ -1,4 +1,4 @@
-//! The programs from the command line, with a real network: what a user types, in order.
+//! The command line with a real network: what a user types, in order.
 
 use std::path::{Path, PathBuf};
 
@@ -7,14 +7,14 @@ use crate::support::{
     served::Served,
 };
 
-struct Workplace {
+struct Workspace {
     folder: tempfile::TempDir,
     base: PathBuf,
     heads: PathBuf,
     data: PathBuf,
 }
 
-impl Workplace {
+impl Workspace {
     fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let base = folder.path().join("base.safetensors");
@@ -35,7 +35,7 @@ impl Workplace {
     }
 }
 
-/// The JSON lines of an output.
+/// Parses an output's JSON lines.
 fn json_lines(text: &str) -> Vec<serde_json::Value> {
     text.lines()
         .map(|line| serde_json::from_str(line).unwrap_or_else(|_| panic!("not JSON: {line}")))
@@ -43,37 +43,37 @@ fn json_lines(text: &str) -> Vec<serde_json::Value> {
 }
 
 #[test]
-fn train_serve_classify_and_train_again_without_a_restart() {
-    let workplace = Workplace::new();
-    let first = json_lines(&success(&mut workplace.train(&["--output", "json"])));
+fn server_takes_retrained_head_without_a_restart() {
+    let workspace = Workspace::new();
+    let first = json_lines(&success(&mut workspace.train(&["--output", "json"])));
     let published = first.iter().find(|line| line["event"] == "published").unwrap();
     assert_eq!(published["version"], 1);
 
-    let served = Served::start(&workplace.base, &workplace.heads);
+    let served = Served::start(&workspace.base, &workspace.heads);
     served.wait_for_line("ready");
     let classify = |more: &[&str]| {
         let mut command = turret();
         command
             .args(["classify", "--server", &served.url(), "--task", "part", "--truth"])
             .args(more);
-        command.arg(&workplace.data);
+        command.arg(&workspace.data);
         success(&mut command)
     };
     let answers = json_lines(&classify(&["--json"]));
     assert_eq!(answers.len(), 24);
     let right =
         answers.iter().filter(|line| line["verdicts"][0]["label"] == line["true_label"]).count();
-    assert!(right >= 23, "{right} of 24 right, and all of them were trained on");
+    assert!(right >= 23, "{right} of 24 training pictures are right");
     let passed = answers.iter().filter(|line| line["verdicts"][0]["decision"] == "PASS");
     assert!(passed.clone().count() > 0);
     assert!(
         passed.clone().all(|line| line["verdicts"][0]["label"] == "light"),
-        "only a good class passes"
+        "only the good class passes"
     );
     let table = classify(&["--output", "table"]);
     assert!(table.contains("true label") && table.contains("requests failed"), "{table}");
 
-    let second = json_lines(&success(&mut workplace.train(&["--output", "json", "--seed", "2"])));
+    let second = json_lines(&success(&mut workspace.train(&["--output", "json", "--seed", "2"])));
     let published = second.iter().find(|line| line["event"] == "published").unwrap();
     assert_eq!(published["version"], 2);
     served.wait_for_line("\"version\":2");
@@ -89,32 +89,32 @@ fn train_serve_classify_and_train_again_without_a_restart() {
 }
 
 #[test]
-fn the_second_training_finds_every_picture_in_the_cache() {
-    let workplace = Workplace::new();
-    success(&mut workplace.train(&[]));
-    let second = json_lines(&success(&mut workplace.train(&["--output", "json"])));
+fn second_training_finds_every_picture_in_the_cache() {
+    let workspace = Workspace::new();
+    success(&mut workspace.train(&[]));
+    let second = json_lines(&success(&mut workspace.train(&["--output", "json"])));
     let features: Vec<_> = second.iter().filter(|line| line["event"] == "features").collect();
     let last = features.last().unwrap();
     assert_eq!((&last["done"], &last["cached"]), (&24.into(), &24.into()), "{last}");
 }
 
 #[test]
-fn a_training_that_cannot_publish_leaves_nothing_behind() {
-    let workplace = Workplace::new();
-    fs_err::remove_dir_all(workplace.data.join("dark")).unwrap();
-    fs_err::create_dir(workplace.data.join("dark")).unwrap();
-    fs_err::write(workplace.data.join("dark/only.png"), b"no picture").unwrap();
-    let (code, told) = failure(&mut workplace.train(&[]));
+fn training_that_cannot_publish_leaves_no_head() {
+    let workspace = Workspace::new();
+    fs_err::remove_dir_all(workspace.data.join("dark")).unwrap();
+    fs_err::create_dir(workspace.data.join("dark")).unwrap();
+    fs_err::write(workspace.data.join("dark/only.png"), b"no picture").unwrap();
+    let (code, told) = failure(&mut workspace.train(&[]));
     assert_eq!(code, 1);
     assert!(told.contains("dark"), "{told}");
-    let heads = fs_err::read_dir(&workplace.heads)
+    let heads = fs_err::read_dir(&workspace.heads)
         .unwrap()
         .flat_map(|task| fs_err::read_dir(task.unwrap().path()).unwrap().collect::<Vec<_>>());
     assert_eq!(heads.count(), 0);
 }
 
 #[test]
-fn a_base_that_is_missing_is_named_and_serve_ends() {
+fn missing_base_is_named_and_ends_serve() {
     let heads = tempfile::tempdir().unwrap();
     let mut serve = turret();
     serve.args([

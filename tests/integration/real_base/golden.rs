@@ -1,4 +1,4 @@
-//! Ours against torchvision's, by the files that `make golden` wrote with torchvision itself.
+//! Turret's features against torchvision's, by the files that `make golden` wrote with it.
 
 use std::path::{Path, PathBuf};
 
@@ -14,15 +14,16 @@ use turret::{
 
 const SEED: u64 = 1;
 const SIDE: usize = 224;
-/// Channels of each stage, each averaged and then maximised; VGG16 has one stage more than a ResNet. Compared block by
-/// block: the last is by far the largest, and beside it an error in the first would not show.
+/// Channels of each stage, averaged and then maximised; VGG16 has one stage more than a ResNet.
+///
+/// Compared block by block: an error in the first would not show beside the last, the largest.
 const PYRAMID_BLOCKS: [usize; 10] = [64, 64, 128, 128, 256, 256, 512, 512, 512, 512];
 
 fn golden(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name)
 }
 
-/// Bytes of the stream `image/0`, as `tools/parity/seeded.py` draws them.
+/// Returns bytes of the stream `image/0`, as `tools/parity/seeded.py` draws them.
 fn seeded_bytes(count: usize) -> Vec<u8> {
     let mut stream = SplitMix64::new(SEED, "image/0");
     std::iter::repeat_with(|| (stream.next_u64() >> 56) as u8).take(count).collect()
@@ -37,7 +38,7 @@ fn noise() -> PreparedImage {
     prepared(seeded_bytes(SIDE * SIDE * 3))
 }
 
-/// 14x14 pixels, each 16x16 times.
+/// Returns 14x14 pixels, each enlarged to 16x16.
 fn smooth() -> PreparedImage {
     let small = seeded_bytes(14 * 14 * 3);
     let pixel = |x: usize, y: usize| &small[(y / 16 * 14 + x / 16) * 3..][..3];
@@ -46,7 +47,7 @@ fn smooth() -> PreparedImage {
     )
 }
 
-/// Largest difference as a share of the largest expected value.
+/// Returns the largest difference relative to the largest expected value.
 fn relative_error(found: &[f32], expected: &[f32]) -> f32 {
     assert_eq!(found.len(), expected.len());
     let largest = expected.iter().fold(0.0f32, |largest, value| largest.max(value.abs()));
@@ -56,7 +57,7 @@ fn relative_error(found: &[f32], expected: &[f32]) -> f32 {
 }
 
 #[test]
-fn features_are_torchvisions() {
+fn features_equal_torchvisions() {
     for architecture in Architecture::ALL {
         let bytes = fs_err::read(golden(&format!("{architecture}.safetensors"))).unwrap();
         let expected = TensorFile::parse(&bytes).unwrap();
@@ -65,9 +66,9 @@ fn features_are_torchvisions() {
             Network::new(&weights, Device::Cpu, PrecisionChoice(Some(Precision::Fp32))).unwrap();
         let widths = base.widths();
         let images = [noise(), smooth()];
-        let wanted = Outputs { pyramid: true, map: true };
-        // Both in one batch: rows must not mix.
-        let batch = base.forward(&[&images[0], &images[1]], wanted).unwrap();
+        let outputs = Outputs { pyramid: true, map: true };
+        // One batch of both: rows must not mix.
+        let batch = base.forward(&[&images[0], &images[1]], outputs).unwrap();
         for (row, name) in ["noise", "smooth"].into_iter().enumerate() {
             let gap = &batch.gap[row * widths.gap..][..widths.gap];
             let error = relative_error(
@@ -83,12 +84,12 @@ fn features_are_torchvisions() {
                     break;
                 }
                 let (found, rest) = pyramid.split_at(width);
-                let (wanted, golden_rest) = golden.split_at(width);
-                let error = relative_error(found, wanted);
+                let (expected, golden_rest) = golden.split_at(width);
+                let error = relative_error(found, expected);
                 assert!(error <= 1e-4, "{architecture} {name}.pyramid block {block}: {error}");
                 (pyramid, golden) = (rest, golden_rest);
             }
-            // The map is what gap averages.
+            // `gap` is the map's average.
             let map = &batch.map[row * widths.gap * 49..][..widths.gap * 49];
             let averages: Vec<f32> =
                 map.chunks(49).map(|cells| cells.iter().sum::<f32>() / 49.0).collect();
@@ -98,7 +99,7 @@ fn features_are_torchvisions() {
 }
 
 #[test]
-fn a_forward_pass_never_changes_the_base() {
+fn forward_pass_never_changes_the_base() {
     let weights = BaseWeights::random(Architecture::ResNet18, SEED, BatchNormStatistics::Random);
     let mut base =
         Network::new(&weights, Device::Cpu, PrecisionChoice(Some(Precision::Fp32))).unwrap();

@@ -1,4 +1,4 @@
-//! Tests that run real networks; they need libtorch.
+//! Tests that run real networks and need libtorch.
 
 mod batching;
 mod commands;

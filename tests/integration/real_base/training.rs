@@ -1,4 +1,4 @@
-//! `fine-tune` as a program: heads judged, carried to PyTorch and back, and killed at any moment.
+//! `fine-tune` as a program: evaluating heads, PyTorch round trips, and kills at any moment.
 
 use std::{
     path::{Path, PathBuf},
@@ -17,22 +17,22 @@ use crate::support::{
     served::Served,
 };
 
-struct Workplace {
+struct Workspace {
     folder: tempfile::TempDir,
 }
 
-impl Workplace {
+impl Workspace {
     fn new() -> Self {
-        let workplace = Self { folder: tempfile::tempdir().unwrap() };
+        let workspace = Self { folder: tempfile::tempdir().unwrap() };
         success(
             turret()
                 .args(["base", "random", "resnet18", "-o"])
-                .arg(workplace.path("base.safetensors")),
+                .arg(workspace.path("base.safetensors")),
         );
-        small_data_set(workplace.folder.path(), 6);
-        fs_err::create_dir(workplace.path("heads")).unwrap();
-        fs_err::create_dir(workplace.path("empty-heads")).unwrap();
-        workplace
+        small_data_set(workspace.folder.path(), 6);
+        fs_err::create_dir(workspace.path("heads")).unwrap();
+        fs_err::create_dir(workspace.path("empty-heads")).unwrap();
+        workspace
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -43,7 +43,7 @@ impl Workplace {
         self.path(&format!("heads/part/{version:08}.safetensors"))
     }
 
-    /// A command with its base and cache.
+    /// Returns a command with its base.
     fn fine_tune(&self, arguments: &[&str]) -> Command {
         let mut command = fine_tune();
         command.args(arguments).arg("--base").arg(self.path("base.safetensors"));
@@ -64,26 +64,29 @@ fn content(path: &Path) -> HeadContent {
 }
 
 #[test]
-fn evaluate_counts_on_any_labelled_pictures_and_refuses_labels_that_the_head_does_not_know() {
-    let workplace = Workplace::new();
-    success(&mut workplace.train());
+fn evaluate_counts_labelled_pictures_and_refuses_unknown_labels() {
+    let workspace = Workspace::new();
+    success(&mut workspace.train());
     let evaluate = |data: &str, more: &[&str]| {
-        let mut command = workplace.fine_tune(&["evaluate"]);
-        command.arg(workplace.head(1)).arg(workplace.path(data)).args(more);
-        command.arg("--cache").arg(workplace.path("cache"));
+        let mut command = workspace.fine_tune(&["evaluate"]);
+        command.arg(workspace.head(1)).arg(workspace.path(data)).args(more);
+        command.arg("--cache").arg(workspace.path("cache"));
         command
     };
-    let judged: serde_json::Value =
+    let evaluation: serde_json::Value =
         serde_json::from_str(&success(&mut evaluate("data", &["--json"]))).unwrap();
-    assert_eq!((&judged["pictures"], &judged["confusion"][0]), (&json!(18), &json!([6, 0, 0])));
-    assert_eq!(judged["classes"][1]["label"], "light");
+    assert_eq!(
+        (&evaluation["pictures"], &evaluation["confusion"][0]),
+        (&json!(18), &json!([6, 0, 0]))
+    );
+    assert_eq!(evaluation["classes"][1]["label"], "light");
     let table = success(&mut evaluate("data", &[]));
     assert!(
         table.contains("precision") && table.contains("part version 1 on 18 pictures"),
         "{table}"
     );
 
-    fs_err::rename(workplace.path("data/striped"), workplace.path("data/rusty")).unwrap();
+    fs_err::rename(workspace.path("data/striped"), workspace.path("data/rusty")).unwrap();
     let (code, told) = failure(&mut evaluate("data", &[]));
     assert_eq!(code, 1);
     assert!(
@@ -95,27 +98,27 @@ fn evaluate_counts_on_any_labelled_pictures_and_refuses_labels_that_the_head_doe
 }
 
 #[test]
-fn a_head_goes_to_pytorch_and_back_bit_for_bit() {
-    let workplace = Workplace::new();
-    success(&mut workplace.train());
-    let head = content(&workplace.head(1));
-    let exported = workplace.path("linear.safetensors");
-    success(fine_tune().arg("export").arg(workplace.head(1)).arg("-o").arg(&exported));
+fn head_round_trips_through_pytorch_bit_for_bit() {
+    let workspace = Workspace::new();
+    success(&mut workspace.train());
+    let head = content(&workspace.head(1));
+    let exported = workspace.path("linear.safetensors");
+    success(fine_tune().arg("export").arg(workspace.head(1)).arg("-o").arg(&exported));
     let bytes = fs_err::read(&exported).unwrap();
     let linear = TensorFile::parse(&bytes).unwrap();
     assert_eq!(linear.values("weight", &[3, head.linear.width()]).unwrap(), head.linear.weight());
     assert_eq!(linear.metadata["labels"], r#"["dark","light","striped"]"#);
 
     let features = head.features.name();
-    let mut import = workplace.fine_tune(&["import", "--task", "part", "--features", features]);
+    let mut import = workspace.fine_tune(&["import", "--task", "part", "--features", features]);
     import
         .args(["--labels", "dark", "--labels", "light", "--labels", "striped", "--good", "light"]);
     import
         .args(["--preprocess", "letterbox:32", "--heads"])
-        .arg(workplace.path("heads"))
+        .arg(workspace.path("heads"))
         .arg(&exported);
     success(&mut import);
-    let imported = content(&workplace.head(2));
+    let imported = content(&workspace.head(2));
     assert_eq!(
         (&imported.linear, &imported.classes, &imported.preprocess, &imported.base),
         (&head.linear, &head.classes, &head.preprocess, &head.base)
@@ -125,25 +128,25 @@ fn a_head_goes_to_pytorch_and_back_bit_for_bit() {
     assert!(told.contains("4 labels"), "{told}");
 }
 
-/// How often `fine-tune train` is killed; `TURRET_KILLS` says otherwise.
+/// Number of times that `fine-tune train` is killed, unless `TURRET_KILLS` is set.
 const KILLS: u32 = 10;
-/// The same where layers learn, which takes longer.
-const KILLS_OF_LAYERS: u32 = 3;
+/// The same for fine-tuning, which takes longer.
+const KILLS_OF_FINE_TUNING: u32 = 3;
 
 #[test]
-fn killed_at_any_moment_it_leaves_no_partial_head_and_a_cache_that_can_be_used() {
+fn killed_training_leaves_no_partial_head_and_a_usable_cache() {
     survives_kills(KILLS, &["--strategy", "feature-extraction"]);
 }
 
 #[test]
-fn killed_while_layers_learn_it_leaves_no_partial_head_and_goes_on() {
-    survives_kills(KILLS_OF_LAYERS, &["--strategy", "fine-tune", "--fine-tune-epochs", "3"]);
+fn killed_fine_tuning_leaves_no_partial_head_and_resumes() {
+    survives_kills(KILLS_OF_FINE_TUNING, &["--strategy", "fine-tune", "--fine-tune-epochs", "3"]);
 }
 
 fn survives_kills(kills: u32, arguments: &[&str]) {
-    let workplace = Workplace::new();
+    let workspace = Workspace::new();
     let train = || {
-        let mut command = workplace.train();
+        let mut command = workspace.train();
         command.args(arguments);
         command
     };
@@ -154,40 +157,42 @@ fn survives_kills(kills: u32, arguments: &[&str]) {
     let mut random = ChaCha8Rng::seed_from_u64(5);
     let mut interrupted = 0;
     for kill in 0..kills {
-        // Every other run finds what the one before it has kept.
+        // Every other run starts with the cache of the one before.
         if kill % 2 == 0 {
-            fs_err::remove_dir_all(workplace.path("cache")).unwrap();
+            fs_err::remove_dir_all(workspace.path("cache")).unwrap();
         }
         let moment = whole_run.mul_f64(random.random_range(0.1..1.0));
         interrupted += u32::from(killed_after(&mut train(), moment));
         let heads =
-            whole_files(&workplace.path("heads"), |bytes| HeadContent::from_bytes(bytes).is_ok());
-        whole_files(&workplace.path("cache"), |bytes| TensorFile::parse(bytes).is_ok());
+            whole_files(&workspace.path("heads"), |bytes| HeadContent::from_bytes(bytes).is_ok());
+        whole_files(&workspace.path("cache"), |bytes| TensorFile::parse(bytes).is_ok());
         success(&mut train());
-        assert_eq!(content(&workplace.head(heads + 1)).version, heads + 1);
+        assert_eq!(content(&workspace.head(heads + 1)).version, heads + 1);
     }
     assert!(interrupted > 0, "every run ended before it was killed");
 }
 
-/// Whether the process was still running when it was killed.
+/// Kills the process at this moment, and tells whether it was still running.
 fn killed_after(command: &mut Command, moment: Duration) -> bool {
     let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
     let mut stdout = child.stdout.take().unwrap();
     let (sender, ended) = mpsc::channel();
     let reader = std::thread::spawn(move || {
         std::io::copy(&mut stdout, &mut std::io::sink()).unwrap();
-        // Nobody listens any more: it was killed before.
+        // The receiver is gone if the process was killed before.
         let _ = sender.send(());
     });
     let running = ended.recv_timeout(moment).is_err();
-    // SIGKILL; it may have ended in this very moment.
+    // Sends SIGKILL; the process may have just ended.
     let _ended = child.kill();
     child.wait().unwrap();
     reader.join().unwrap();
     running
 }
 
-/// Number of visible files below the folder, all of which must be whole; a run may be killed before it makes the folder.
+/// Counts the visible files below the folder and asserts that all are whole.
+///
+/// The folder may be missing: a run may be killed before it makes it.
 fn whole_files(folder: &Path, is_whole: impl Fn(&[u8]) -> bool) -> u64 {
     let mut waiting = Vec::from_iter(folder.exists().then(|| folder.to_owned()));
     let mut count = 0;
@@ -202,31 +207,31 @@ fn whole_files(folder: &Path, is_whole: impl Fn(&[u8]) -> bool) -> u64 {
     count
 }
 
-/// The numbers that a head's verdicts are made of.
-fn judging(content: &HeadContent) -> (Vec<f32>, Vec<f32>, turret::head::ReferenceSet) {
+/// Returns the numbers that determine a head's verdicts.
+fn verdict_numbers(content: &HeadContent) -> (Vec<f32>, Vec<f32>, turret::head::ReferenceSet) {
     (content.linear.weight().to_vec(), content.linear.bias().to_vec(), content.reference.clone())
 }
 
 #[test]
-fn a_head_trained_on_a_servers_features_is_the_one_trained_on_its_base() {
-    let workplace = Workplace::new();
-    success(&mut workplace.train());
-    let served = Served::start(&workplace.path("base.safetensors"), &workplace.path("empty-heads"));
+fn head_trained_on_a_servers_features_equals_the_local_one() {
+    let workspace = Workspace::new();
+    success(&mut workspace.train());
+    let served = Served::start(&workspace.path("base.safetensors"), &workspace.path("empty-heads"));
     served.wait_for_line("ready");
     let mut command = fine_tune();
     command.args(["train", "--task", "part", "--good", "light", "--output", "json", "--no-cache"]);
     command
         .args(["--preprocess", "letterbox:32", "--server", &served.url()])
-        .arg(workplace.path("data"));
-    success(command.arg("--heads").arg(workplace.path("remote-heads")));
-    let remote = content(&workplace.path("remote-heads/part/00000001.safetensors"));
-    let local = content(&workplace.head(1));
+        .arg(workspace.path("data"));
+    success(command.arg("--heads").arg(workspace.path("remote-heads")));
+    let remote = content(&workspace.path("remote-heads/part/00000001.safetensors"));
+    let local = content(&workspace.head(1));
     assert!(
-        judging(&remote) == judging(&local),
-        "the same pixels, the same device, the same numbers"
+        verdict_numbers(&remote) == verdict_numbers(&local),
+        "equal pixels on an equal device give equal numbers"
     );
     assert_eq!((&remote.base, &remote.arithmetic), (&local.base, &local.arithmetic));
 
-    let (code, error) = failure(command.arg("--base").arg(workplace.path("base.safetensors")));
+    let (code, error) = failure(command.arg("--base").arg(workspace.path("base.safetensors")));
     assert!(code == 2 && error.contains("either --base FILE or --server URL"), "{error}");
 }

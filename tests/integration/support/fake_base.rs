@@ -1,4 +1,5 @@
-//! A base that the test controls: its features are a known function of the pixels, and it can be held, fail and panic.
+//! A base that the test controls: features are a known function of the pixels; passes can be held,
+//! fail or panic.
 
 use std::{
     collections::HashMap,
@@ -15,17 +16,18 @@ use turret::{
     image::PreparedImage,
 };
 
-/// Name of the one tensor of a branch that this base takes: a number that its features have in place of the 1.
+/// The one branch tensor that this base takes: a number that replaces the 1 in its features.
 pub(crate) const BRANCH_TENSOR: &str = "layer4.offset";
 
-/// `gap` is [mean red, mean green, mean blue, 1] in 0..1, then zeros up to the width; `pyramid` is `gap` twice.
+/// A base whose `gap` is `[mean red, mean green, mean blue, 1, 0, ...]`, with means in 0..1.
+/// `pyramid` is `gap` twice.
 #[derive(Debug)]
 pub(crate) struct FakeBase {
     identity: BaseIdentity,
     gap_width: usize,
     pass_takes: Duration,
     next_branch: u64,
-    /// What the passes in flight will find.
+    /// Outputs of the passes in flight.
     streams: Vec<Option<ForwardOutput>>,
     control: Arc<Control>,
 }
@@ -39,11 +41,11 @@ pub(crate) struct Control {
 #[derive(Debug, Default)]
 struct State {
     held: bool,
-    /// Passes that are not held all the same.
+    /// Number of passes that go through although passes are held.
     let_through: usize,
     waiting: bool,
     behaviour: Behaviour,
-    /// Images of each forward pass, each by its mean red in 0..255, rounded.
+    /// Images of each forward pass, each as its mean red in 0..=255, rounded.
     passes: Vec<Vec<u8>>,
     branches: HashMap<BranchId, f32>,
     most_branches: usize,
@@ -81,18 +83,18 @@ impl FakeBase {
         (base, control)
     }
 
-    /// A device on which every pass takes at least so long.
+    /// Makes every pass take at least this long.
     pub(crate) fn with_passes_of(self, pass_takes: Duration) -> Self {
         Self { pass_takes, ..self }
     }
 
-    /// A device that takes so many passes at a time. Each is held, fails or panics when it is finished.
+    /// Allows `count` passes in flight; each is held, fails or panics in `finish`.
     pub(crate) fn with_in_flight(self, count: usize) -> Self {
         Self { streams: vec![None; count], ..self }
     }
 
-    /// What a pass would find, told to the test at once.
-    fn begun(&self, images: &[&PreparedImage], outputs: Outputs) -> FeatureBatch {
+    /// Computes the features of a pass and records the pass at once.
+    fn compute(&self, images: &[&PreparedImage], outputs: Outputs) -> FeatureBatch {
         let means: Vec<[f32; 3]> = images.iter().map(|image| mean_colour(image)).collect();
         let reds = means.iter().map(|mean| (mean[0] * 255.0).round() as u8).collect();
         self.control.state.lock().unwrap().passes.push(reds);
@@ -110,18 +112,18 @@ impl FakeBase {
 }
 
 impl Control {
-    /// The next forward pass waits until [`release`](Self::release).
+    /// Makes forward passes wait until [`release`](Self::release).
     pub(crate) fn hold(&self) {
         self.state.lock().unwrap().held = true;
     }
 
-    /// Ends one forward pass that is held; the next one is held again.
+    /// Lets one held forward pass end; the next is held again.
     pub(crate) fn release_one(&self) {
         self.state.lock().unwrap().let_through += 1;
         self.changed.notify_all();
     }
 
-    /// Where a forward pass is held, fails or panics.
+    /// Holds a forward pass, then lets it succeed, fail or panic.
     fn wait(&self) -> Result<(), BaseError> {
         let mut state = self.state.lock().unwrap();
         while state.held && state.let_through == 0 {
@@ -146,7 +148,7 @@ impl Control {
         self.changed.notify_all();
     }
 
-    /// Returns when a forward pass is being held.
+    /// Returns once a forward pass is held.
     pub(crate) async fn is_holding(&self) {
         super::eventually("a forward pass is held", async || self.state.lock().unwrap().waiting)
             .await;
@@ -156,12 +158,12 @@ impl Control {
         self.state.lock().unwrap().behaviour = behaviour;
     }
 
-    /// What each forward pass saw, the warm-up left out.
+    /// Returns the images of each forward pass since the warm-up.
     pub(crate) fn passes(&self) -> Vec<Vec<u8>> {
         self.state.lock().unwrap().passes.clone()
     }
 
-    /// Branches on the device now, and the most that were there together.
+    /// Returns the number of branches on the device now, and its maximum so far.
     pub(crate) fn branches(&self) -> (usize, usize) {
         let state = self.state.lock().unwrap();
         (state.branches.len(), state.most_branches)
@@ -191,7 +193,7 @@ impl Base for FakeBase {
         outputs: Outputs,
     ) -> Result<FeatureBatch, BaseError> {
         std::thread::sleep(self.pass_takes);
-        let batch = self.begun(images, outputs);
+        let batch = self.compute(images, outputs);
         self.control.wait()?;
         Ok(batch)
     }
@@ -203,32 +205,32 @@ impl Base for FakeBase {
     fn begin(
         &mut self,
         images: &[&PreparedImage],
-        split: ForwardRequest<'_>,
+        request: ForwardRequest<'_>,
     ) -> Result<PassStatus, BaseError> {
         match self.streams.iter().position(Option::is_none) {
             Some(stream) => {
-                let own = self.begun(images, split.outputs);
+                let own = self.compute(images, request.outputs);
                 self.streams[stream] = Some(ForwardOutput { own, branches: Vec::new() });
                 Ok(PassStatus::Running(stream))
             }
-            None => Ok(PassStatus::Done(self.forward_branches(images, split)?)),
+            None => Ok(PassStatus::Done(self.forward_branches(images, request)?)),
         }
     }
 
     fn finish(&mut self, stream: usize) -> Result<ForwardOutput, BaseError> {
-        let found = self.streams[stream].take().ok_or(BaseError::NothingRuns { stream })?;
+        let output = self.streams[stream].take().ok_or(BaseError::NothingRuns { stream })?;
         self.control.wait()?;
-        Ok(found)
+        Ok(output)
     }
 
     fn forward_branches(
         &mut self,
         images: &[&PreparedImage],
-        split: ForwardRequest<'_>,
+        request: ForwardRequest<'_>,
     ) -> Result<ForwardOutput, BaseError> {
-        let own = self.forward(images, split.outputs)?;
+        let own = self.forward(images, request.outputs)?;
         let offsets = self.control.state.lock().unwrap().branches.clone();
-        let branches = split.branches.iter();
+        let branches = request.branches.iter();
         let branches = branches
             .map(|rows| gathered(&own, &rows.images, self.gap_width, offsets[&rows.branch]));
         Ok(ForwardOutput { branches: branches.collect(), own })

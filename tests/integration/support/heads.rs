@@ -1,4 +1,4 @@
-//! Heads for the fake base, and ways to put broken ones into the folder.
+//! Heads for the fake base, and helpers that put broken ones into the folder.
 
 use std::path::{Path, PathBuf};
 
@@ -12,15 +12,15 @@ use turret::{
 
 use super::fake_base;
 
-/// A two-class head that says `bright` for pictures with much red, and whose logits tell its mark:
-/// `[10 * red + mark, 5 + mark]`.
+/// Returns a two-class head that answers `bright` for reddish pictures.
+/// Its logits are `[10 * red + mark, 5 + mark]`.
 pub(crate) fn draft(task: &str, mark: f32) -> HeadDraft {
     HeadDraft {
         task: task.parse().unwrap(),
         created_at: "2026-01-01T00:00:00Z".to_owned(),
         base: fake_base::identity(),
         features: FeatureSet::Gap,
-        // Every pixel counts the same, so that the features of a plain picture are exact.
+        // Weighs every pixel equally, so that a plain picture's features are exact.
         preprocess: Preprocess { resize: Resize::Stretch { size: 32 }, ..Preprocess::default() },
         classes: vec![("bright".to_owned(), true), ("dark".to_owned(), false)],
         decision: DecisionRule::uniform(0.6, 2),
@@ -34,7 +34,7 @@ pub(crate) fn draft(task: &str, mark: f32) -> HeadDraft {
     }
 }
 
-/// As [`draft`], with layers of its own: its logits are `[10 * red + mark * offset, 5 + mark * offset]`.
+/// As [`draft`] with layers of its own; logits `[10 * red + mark * offset, 5 + mark * offset]`.
 pub(crate) fn deep_draft(task: &str, mark: f32, offset: f32) -> HeadDraft {
     let tensor = BranchTensor { shape: vec![1], values: vec![offset] };
     let tensors = [(fake_base::BRANCH_TENSOR.to_owned(), tensor)].into();
@@ -48,7 +48,7 @@ pub(crate) fn publish(root: &Path, draft: &HeadDraft) -> Published {
     HeadStore::new(root).publish(draft).unwrap()
 }
 
-/// What `publish` would write as this version, for tests that break it first.
+/// Returns what `publish` would write as this version, for tests that corrupt it.
 pub(crate) fn content(draft: &HeadDraft, version: Version) -> HeadContent {
     let classes = draft.classes.iter().zip(1..);
     HeadContent {
@@ -82,7 +82,7 @@ pub(crate) fn path_of(root: &Path, task: &str, version: Version) -> PathBuf {
     root.join(task).join(format!("{version:08}.safetensors"))
 }
 
-/// Puts bytes where a head belongs, seen whole.
+/// Writes bytes atomically where a head belongs.
 pub(crate) fn put(root: &Path, task: &str, version: Version, bytes: &[u8]) {
     fs_err::create_dir_all(root.join(task)).unwrap();
     turret::atomic_file::write_new(&path_of(root, task, version), bytes).unwrap();

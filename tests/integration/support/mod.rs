@@ -1,4 +1,4 @@
-//! What the tests share.
+//! Helpers that the tests share.
 
 pub(crate) mod fake_base;
 pub(crate) mod heads;
@@ -16,19 +16,19 @@ use std::{
 pub(crate) use fake_base::FakeBase;
 pub(crate) use server::TestServer;
 
-/// Long enough for a busy machine; only failing tests wait for so long.
+/// Long enough for a busy machine; only failing tests wait this long.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Asks until the answer is yes.
+/// Polls until the condition holds.
 pub(crate) async fn eventually<F: Future<Output = bool>>(what: &str, mut holds: impl FnMut() -> F) {
     let begun = Instant::now();
     while !holds().await {
-        assert!(begun.elapsed() < PATIENCE, "it never came true that {what}");
+        assert!(begun.elapsed() < PATIENCE, "timed out waiting until {what}");
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }
 
-/// Waits, but not for ever.
+/// Awaits the future for at most [`PATIENCE`].
 pub(crate) async fn within_patience<F: Future>(what: &str, future: F) -> F::Output {
     match tokio::time::timeout(PATIENCE, future).await {
         Ok(output) => output,

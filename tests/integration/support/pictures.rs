@@ -1,4 +1,4 @@
-//! Small pictures as bytes.
+//! Small encoded pictures, and requests that carry them.
 
 use std::io::Cursor;
 
@@ -10,7 +10,7 @@ pub(crate) fn plain(red: u8) -> Vec<u8> {
     encode(&RgbImage::from_pixel(40, 30, Rgb([red, 20, 200])))
 }
 
-/// A PNG with a pattern that differs for each seed.
+/// A PNG whose pattern depends on the seed.
 #[cfg(feature = "torch")]
 pub(crate) fn pattern(seed: u32) -> Vec<u8> {
     encode(&RgbImage::from_fn(150 + seed, 120, |x, y| {

@@ -1,4 +1,4 @@
-//! The programs as processes.
+//! Runs the programs as processes.
 
 use std::{
     path::{Path, PathBuf},
@@ -13,7 +13,7 @@ pub(crate) fn fine_tune() -> Command {
     Command::new(env!("CARGO_BIN_EXE_fine-tune"))
 }
 
-/// Runs a command that must succeed; its standard output.
+/// Runs a command that must succeed and returns its standard output.
 pub(crate) fn success(command: &mut Command) -> String {
     let Output { status, stdout, stderr } = command.output().unwrap();
     let (stdout, stderr) = (String::from_utf8_lossy(&stdout), String::from_utf8_lossy(&stderr));
@@ -21,14 +21,14 @@ pub(crate) fn success(command: &mut Command) -> String {
     stdout.into_owned()
 }
 
-/// Runs a command that must fail; its exit code and standard error.
+/// Runs a command that must fail and returns its exit code and standard error.
 pub(crate) fn failure(command: &mut Command) -> (i32, String) {
     let output = command.output().unwrap();
     assert!(!output.status.success(), "{command:?} succeeded");
     (output.status.code().unwrap_or(-1), String::from_utf8_lossy(&output.stderr).into_owned())
 }
 
-/// A folder of pictures that a random base can tell apart: `light/`, `dark/` and `striped/`.
+/// Makes a folder of pictures that a random base can tell apart: `light/`, `dark/` and `striped/`.
 pub(crate) fn small_data_set(root: &Path, per_class: u32) -> PathBuf {
     let folder = root.join("data");
     for class in ["light", "dark", "striped"] {

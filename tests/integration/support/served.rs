@@ -1,4 +1,4 @@
-//! A server as a process of its own, with a real base.
+//! A server in its own process, with a real base.
 
 use std::{
     io::{BufRead, BufReader},
@@ -13,7 +13,7 @@ use super::{
     process::{success, turret},
 };
 
-/// `turret serve` on ports of its own; killed when dropped.
+/// `turret serve` on free ports; killed when dropped.
 pub(crate) struct Served {
     child: Child,
     pub(crate) grpc: SocketAddr,
@@ -22,7 +22,7 @@ pub(crate) struct Served {
 }
 
 impl Served {
-    /// Returns once it listens.
+    /// Starts the server and returns once it listens.
     pub(crate) fn start(base: &Path, heads: &Path) -> Self {
         let mut child = turret()
             .args([
@@ -52,11 +52,13 @@ impl Served {
         served
     }
 
-    /// The next line of the log that contains this.
+    /// Returns the next log line that contains `part`.
     pub(crate) fn wait_for_line(&self, part: &str) -> String {
         loop {
-            let line =
-                self.log.recv_timeout(PATIENCE).unwrap_or_else(|_| panic!("no line with {part:?}"));
+            let line = self
+                .log
+                .recv_timeout(PATIENCE)
+                .unwrap_or_else(|_| panic!("no log line contains {part:?}"));
             if line.contains(part) {
                 return line;
             }
@@ -72,7 +74,7 @@ impl Served {
         success(Command::new("kill").args(["-TERM", &self.child.id().to_string()]));
         let (sender, ended) = mpsc::channel();
         std::thread::spawn(move || sender.send(self.child.wait().unwrap().code()));
-        ended.recv_timeout(PATIENCE).expect("the server ends by itself")
+        ended.recv_timeout(PATIENCE).expect("the server ends after SIGTERM")
     }
 }
 

@@ -1,4 +1,4 @@
-//! A server in this process, on ports of its own.
+//! A server in the test's process, on free ports.
 
 use std::{
     net::SocketAddr,
@@ -53,7 +53,7 @@ impl TestServer {
             listen: anywhere,
             admin: anywhere,
             heads,
-            // Long: what is found in a test is found by file events, unless the test says otherwise.
+            // Long, so that heads are found by file events unless a test sets it.
             rescan: Duration::from_secs(3600),
             drain: Duration::from_secs(20),
             engine: EngineConfig::default(),
@@ -70,8 +70,8 @@ impl TestServer {
         ClassifierClient::new(self.channel().await)
     }
 
-    /// A client that leaves deadlines to the server and takes its connection with it when it is dropped; tonic's own
-    /// channel does neither.
+    /// Returns a client that leaves deadlines to the server and closes its connection on drop.
+    /// tonic's own channel does neither.
     pub(crate) fn plain_classifier(&self) -> ClassifierClient<PlainClient> {
         let client =
             hyper_util::client::legacy::Client::builder(hyper_util::rt::TokioExecutor::new())
@@ -112,19 +112,19 @@ impl TestServer {
         self.wait_for(task, version, proto::HeadState::Serving).await;
     }
 
-    /// Status and body of a page of the admin port.
+    /// Returns status and body of a page of the admin port.
     pub(crate) async fn get(&self, path: &str) -> (u16, String) {
         get(self.admin, path).await
     }
 
-    /// The value of a series, written as Prometheus writes it.
+    /// Returns the value of a series, named as Prometheus writes it.
     pub(crate) async fn metric(&self, series: &str) -> Option<f64> {
         let (_, text) = self.get("/metrics").await;
         let line = text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
         line.map(|value| value.parse().unwrap())
     }
 
-    /// Tells the server to stop, as SIGTERM does.
+    /// Tells the server to stop, as SIGTERM does, and returns its task.
     pub(crate) fn stop(&mut self) -> JoinHandle<Result<(), ServerError>> {
         self.stop.take().unwrap().send(()).unwrap();
         self.running.take().unwrap()
@@ -171,7 +171,7 @@ impl Builder {
         self
     }
 
-    /// With the fake base; its control comes back too.
+    /// Starts with the fake base and returns its control too.
     pub(crate) async fn start_fake(self) -> (TestServer, Arc<Control>) {
         let (base, control) = FakeBase::new();
         self.start_with(base, control).await
@@ -197,7 +197,7 @@ impl Builder {
         let (stop, stopped) = oneshot::channel();
         let stopped = async {
             if stopped.await.is_err() {
-                // The test ended without a stop; so does the server, with the test's runtime.
+                // The test ended without a stop: the server ends with the test's runtime.
                 std::future::pending::<()>().await;
             }
         };

@@ -1,5 +1,5 @@
-//! AdamW whose state can be kept (Loshchilov and Hutter, "Decoupled weight decay regularization", 2019); the optimisers
-//! of tch hide theirs.
+//! AdamW (Loshchilov and Hutter, "Decoupled weight decay regularization", 2019) with accessible
+//! state; tch's optimisers hide theirs.
 
 use tch::{Tensor, nn::VarStore, no_grad_guard};
 
@@ -10,28 +10,28 @@ const EPSILON: f64 = 1e-8;
 #[derive(Debug)]
 pub(crate) struct AdamW {
     weight_decay: f64,
-    slots: Vec<Slot>,
+    moments: Vec<Moments>,
 }
 
-/// A parameter and what is remembered of its gradients.
+/// A parameter and the moments of its gradients.
 #[derive(Debug)]
-struct Slot {
+struct Moments {
     name: String,
     parameter: Tensor,
     mean: Tensor,
     square: Tensor,
-    /// One number: parameters that join late have made fewer steps than the others.
+    /// A scalar per parameter, because parameters that join late have made fewer steps.
     steps: Tensor,
 }
 
 impl AdamW {
-    /// For all variables that want gradients.
+    /// Creates the state of all variables that require gradients.
     pub(crate) fn new(variables: &VarStore, weight_decay: f64) -> Self {
         let _guard = no_grad_guard();
         let trainable =
             variables.variables().into_iter().filter(|(_, variable)| variable.requires_grad());
-        let mut slots: Vec<Slot> = trainable
-            .map(|(name, parameter)| Slot {
+        let mut moments: Vec<Moments> = trainable
+            .map(|(name, parameter)| Moments {
                 name,
                 mean: parameter.zeros_like(),
                 square: parameter.zeros_like(),
@@ -39,37 +39,38 @@ impl AdamW {
                 parameter,
             })
             .collect();
-        slots.sort_by(|one, other| one.name.cmp(&other.name));
-        Self { weight_decay, slots }
+        moments.sort_by(|one, other| one.name.cmp(&other.name));
+        Self { weight_decay, moments }
     }
 
-    /// One step down the gradients of `loss`; a parameter that has no part in it stays as it is.
+    /// Takes one step; a parameter without a gradient of `loss` stays as it is.
     pub(crate) fn step(&mut self, loss: &Tensor, learning_rate: f64) {
-        let parameters: Vec<&Tensor> = self.slots.iter().map(|slot| &slot.parameter).collect();
+        let parameters: Vec<&Tensor> = self.moments.iter().map(|one| &one.parameter).collect();
         let gradients = Tensor::run_backward(&[loss], &parameters, false, false);
         let _guard = no_grad_guard();
-        for (slot, gradient) in self.slots.iter_mut().zip(&gradients) {
+        for (one, gradient) in self.moments.iter_mut().zip(&gradients) {
             if gradient.defined() {
-                // Of a convolution it comes channels last; in one order with the rest the steps are faster.
-                slot.step(&gradient.contiguous(), learning_rate, self.weight_decay);
+                // A convolution's gradient is channels-last; steps are faster in one layout.
+                one.step(&gradient.contiguous(), learning_rate, self.weight_decay);
             }
         }
     }
 
-    /// What the next step depends on besides the parameters. The tensors are the optimiser's own: to copy into them is to
-    /// bring back an earlier state.
+    /// Returns the state beside the parameters as the optimiser's own tensors.
+    ///
+    /// Copying into them restores an earlier state.
     pub(crate) fn state(&self) -> Vec<(String, Tensor)> {
-        let of_slot = |slot: &Slot| {
-            [("mean", &slot.mean), ("square", &slot.square), ("steps", &slot.steps)].map(
-                |(part, tensor)| (format!("adamw.{part}.{}", slot.name), tensor.shallow_clone()),
+        let named = |one: &Moments| {
+            [("mean", &one.mean), ("square", &one.square), ("steps", &one.steps)].map(
+                |(part, tensor)| (format!("adamw.{part}.{}", one.name), tensor.shallow_clone()),
             )
         };
-        self.slots.iter().flat_map(of_slot).collect()
+        self.moments.iter().flat_map(named).collect()
     }
 }
 
-impl Slot {
-    /// Algorithm 2 of the paper, its two corrections of the bias towards 0 taken out of the tensors.
+impl Moments {
+    /// Algorithm 2 of the paper, with both bias corrections applied to scalars.
     fn step(&mut self, gradient: &Tensor, learning_rate: f64, weight_decay: f64) {
         self.steps += 1;
         let steps = self.steps.int64_value(&[]) as f64;
@@ -101,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn steps_as_the_optimiser_of_libtorch_does() {
+    fn steps_equal_those_of_libtorchs_adamw() {
         let (ours, theirs) = (VarStore::new(Device::Cpu), VarStore::new(Device::Cpu));
         let (our_weight, their_weight) = (weight(&ours, "w"), weight(&theirs, "w"));
         let mut our_optimiser = AdamW::new(&ours, 0.1);
@@ -119,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn leaves_a_parameter_that_had_no_part_in_the_loss_as_it_is() {
+    fn parameter_without_gradient_stays_as_it_is() {
         let variables = VarStore::new(Device::Cpu);
         let (moved, other) = (weight(&variables, "moved"), weight(&variables, "other"));
         AdamW::new(&variables, 0.1).step(&loss(&moved, 1), 0.1);

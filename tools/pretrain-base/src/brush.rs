@@ -1,4 +1,4 @@
-//! How each local structure is drawn.
+//! Drawing of local structures.
 
 use std::f32::consts::TAU;
 
@@ -15,7 +15,7 @@ use crate::{
 pub(crate) struct Brush<'a, R> {
     pub(crate) mask: &'a mut Mask,
     pub(crate) centre: Point,
-    /// Of a disc that takes as much of the picture as the shape should.
+    /// Radius of a disc with the area that the shape should take.
     pub(crate) radius: f32,
     pub(crate) rng: &'a mut R,
 }
@@ -198,7 +198,7 @@ impl<R: Rng> Brush<'_, R> {
         self.mask.polyline(&points, half_width);
     }
 
-    /// A crooked line; gives back its corners.
+    /// Draws a crooked line and returns its corners.
     fn walk(
         &mut self,
         start: Point,
@@ -230,7 +230,8 @@ impl<R: Rng> Brush<'_, R> {
         }
     }
 
-    /// An irregular area; `profile` turns its height, 0 on the outline and rising inwards, into coverage.
+    /// Draws an irregular area; `profile` maps height, 0 on the outline and rising inwards, to
+    /// coverage.
     fn island(&mut self, profile: impl Fn(f32) -> f32) {
         let coast = Noise::random(self.rng);
         let (radius, roughness) = (self.radius, self.rng.random_range(0.3..0.9));

@@ -1,4 +1,4 @@
-//! What training leaves on disk: everything to go on from, and the base under torchvision's names.
+//! Training's files: the state to resume from, and the base under torchvision's names.
 
 use std::{
     collections::HashMap,
@@ -12,7 +12,7 @@ use tch::{Kind, Tensor, no_grad_guard};
 
 use crate::{network::BASE, precision::Precision};
 
-/// What makes one training another.
+/// Settings that identify a training.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Settings {
     pub(crate) images: u64,
@@ -23,11 +23,11 @@ pub(crate) struct Settings {
     pub(crate) precision: Precision,
 }
 
-/// Where the training is.
+/// Progress of a training.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Position {
     pub(crate) images: u64,
-    /// Over all starts.
+    /// Total over all runs.
     pub(crate) elapsed: Duration,
 }
 
@@ -36,7 +36,7 @@ pub(crate) struct Checkpoint {
     folder: PathBuf,
 }
 
-/// The tensor with the JSON of [`Settings`] and [`Position`], beside those of the network and the optimiser.
+/// Name of the tensor with the JSON of [`Settings`] and [`Position`].
 const TRAINING: &str = "training";
 
 impl Checkpoint {
@@ -49,12 +49,12 @@ impl Checkpoint {
         self.folder.join("training.safetensors")
     }
 
-    /// Imports with `turret base import`.
+    /// Returns the path of the file that `turret base import` reads.
     pub(crate) fn base(&self) -> PathBuf {
         self.folder.join("resnet34.safetensors")
     }
 
-    /// `state` is all that the training changes, by name.
+    /// Writes `state`, all that the training changes, by name.
     pub(crate) fn write(
         &self,
         state: &[(String, Tensor)],
@@ -73,7 +73,7 @@ impl Checkpoint {
         write_whole(&all, &self.training())
     }
 
-    /// Brings back the state that the folder's training stopped in; leaves it as it is if there was none.
+    /// Restores the state of the folder's training; leaves it unchanged if there is none.
     pub(crate) fn resume(
         &self,
         state: &[(String, Tensor)],
@@ -90,14 +90,14 @@ impl Checkpoint {
             .collect();
         let of_training =
             kept.remove(TRAINING).filter(|tensor| tensor.kind() == Kind::Uint8).with_context(
-                || format!("{shown} is no checkpoint of this program: give another --out"),
+                || format!("{shown} is not a checkpoint of this program: choose another --out"),
             )?;
         let bytes = Vec::<u8>::try_from(of_training.flatten(0, -1))?;
         let (found, position): (Settings, Position) = serde_json::from_slice(&bytes)
             .with_context(|| format!("cannot read {TRAINING} in {shown}"))?;
         ensure!(
             found == *settings,
-            "{shown} is of another training, {found:?}, expected {settings:?}: give another --out, or the options of then"
+            "{shown} is of another training, {found:?}, expected {settings:?}: choose another --out or its options"
         );
         let _guard = no_grad_guard();
         for (name, tensor) in state {
@@ -114,7 +114,7 @@ impl Checkpoint {
     }
 }
 
-/// The file is whole at every moment, so that training can be stopped at any.
+/// Writes atomically, so that training can be stopped at any moment.
 fn write_whole(tensors: &[(&str, &Tensor)], path: &Path) -> Result<()> {
     let unfinished = path.with_extension("unfinished");
     Tensor::write_safetensors(tensors, &unfinished)
@@ -151,14 +151,14 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_folder_is_the_start() {
+    fn empty_folder_starts_from_the_beginning() {
         let folder = tempfile::tempdir().unwrap();
         let checkpoint = Checkpoint::in_folder(folder.path().join("new")).unwrap();
         assert_eq!(checkpoint.resume(&state([3.0; 2]), &SETTINGS).unwrap(), Position::default());
     }
 
     #[test]
-    fn brings_back_what_was_written() {
+    fn resume_restores_what_was_written() {
         let (_folder, checkpoint) = written();
         let state = state([0.0; 2]);
         let position = checkpoint.resume(&state, &SETTINGS).unwrap();
@@ -172,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_the_checkpoint_of_another_training() {
+    fn checkpoint_of_another_training_is_refused() {
         let (_folder, checkpoint) = written();
         let refusal = |state: &[(String, Tensor)], settings: &Settings| {
             checkpoint.resume(state, settings).unwrap_err().to_string()
@@ -187,10 +187,10 @@ mod tests {
     }
 
     #[test]
-    fn refuses_a_file_that_is_no_checkpoint() {
+    fn other_file_is_refused() {
         let (_folder, checkpoint) = written();
         fs_err::copy(checkpoint.base(), checkpoint.training()).unwrap();
         let refusal = checkpoint.resume(&state([0.0; 2]), &SETTINGS).unwrap_err().to_string();
-        assert!(refusal.contains("no checkpoint of this program"), "{refusal}");
+        assert!(refusal.contains("not a checkpoint of this program"), "{refusal}");
     }
 }

@@ -1,4 +1,4 @@
-//! The fields that texture recipes are made of.
+//! Fields, the parts of texture recipes.
 
 use std::f32::consts::{PI, TAU};
 
@@ -11,7 +11,7 @@ use crate::noise::{Noise, log_uniform, smoothstep};
 pub(crate) enum Field {
     /// 1/f noise.
     Clouds { wavelength: f32, octaves: u32, persistence: f32 },
-    /// Band-pass noise, drawn out along one direction.
+    /// Band-pass noise, stretched along one direction.
     Grain { wavelength: f32, stretch: f32 },
     /// Folded noise with sharp crests or valleys (ridged multifractal, Musgrave 1994).
     Ridges { wavelength: f32, octaves: u32, stretch: f32, up: bool },
@@ -19,11 +19,11 @@ pub(crate) enum Field {
     Waves { wavelength: f32, sharpness: f32, bend: f32, bend_wavelength: f32 },
     /// Cells shaded from their centres.
     Domes { wavelength: f32, roundness: f32 },
-    /// Cells of one tone each.
+    /// Cells, each of a single tone.
     Mosaic { wavelength: f32, stretch: f32, tones: u32 },
-    /// The borders of cells, bent.
+    /// Bent borders of cells.
     Cracks { wavelength: f32, width: f32, bend: f32 },
-    /// Bricks, tiles, rails or checks with their own tones and a joint between them.
+    /// Bricks, tiles, rails or checks, each with its own tone, and joints between them.
     Lattice { pitch: f32, aspect: f32, joint: f32, offset: f32, tones: f32 },
     /// Discs in some of the squares of a jittered grid.
     Dots { pitch: f32, radius: f32, softness: f32, share: f32, jitter: f32 },
@@ -36,7 +36,7 @@ pub(crate) enum Field {
 impl Field {
     pub(crate) const KINDS: u32 = 11;
 
-    /// A field of a kind below [`Self::KINDS`] with parameters of its own.
+    /// Draws a field of a kind below [`Self::KINDS`] with random parameters.
     pub(crate) fn draw(kind: u32, rng: &mut impl Rng) -> Self {
         let wavelength = log_uniform(rng, 4.0, 40.0);
         let octaves = rng.random_range(1..5);
@@ -92,7 +92,7 @@ impl Field {
         }
     }
 
-    /// About -1..1, of one draw of the field.
+    /// Returns the value of one draw of the field, about -1..1.
     pub(crate) fn at(&self, noise: Noise, x: f32, y: f32) -> f32 {
         match *self {
             Self::Clouds { wavelength, octaves, persistence } => {
@@ -177,7 +177,7 @@ impl Field {
     }
 }
 
-/// Whole squares and the place inside one, 0..1.
+/// Splits into the position inside a unit square, 0..1, and the square's number.
 fn split(coordinate: f32) -> (f32, i32) {
     (coordinate - coordinate.floor(), coordinate.floor() as i32)
 }

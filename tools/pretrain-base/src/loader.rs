@@ -1,4 +1,4 @@
-//! Batches, drawn on a thread of their own while the network trains on the ones before.
+//! Draws batches on a separate thread while the network trains on earlier ones.
 
 use std::{
     sync::{
@@ -18,17 +18,17 @@ use crate::{
     recipe::Recipe,
 };
 
-/// Batches asked for and not yet trained on.
+/// Number of batches ordered ahead of training.
 const BATCHES_AHEAD: usize = 4;
 
-/// Which pictures make a batch. Every picture depends on the seed, its number and these values alone.
+/// The pictures of a batch. Each depends only on the seed, its number and these values.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Order {
     pub(crate) first_number: u64,
     pub(crate) count: usize,
-    /// In pixels, a multiple of 32.
+    /// Side in pixels, a multiple of 32.
     pub(crate) side: usize,
-    /// 0 to 1, see [`Picture::draw`].
+    /// From 0 to 1; see [`Picture::draw`].
     pub(crate) difficulty: f32,
 }
 
@@ -50,7 +50,7 @@ impl Batch {
         let (mut pixels, mut recipe, mut structure, mut cells) = (vec![], vec![], vec![], vec![]);
         for number in order.first_number..order.first_number + order.count as u64 {
             let mut rng = ChaCha8Rng::seed_from_u64(seed);
-            // Streams of one seed never overlap, so no picture depends on how many were drawn before it.
+            // Streams of a seed never overlap, so a picture does not depend on those drawn before.
             rng.set_stream(number);
             let picture = Picture::draw(recipes, order.side, order.difficulty, &mut rng);
             pixels.extend_from_slice(&picture.pixels);
@@ -81,7 +81,7 @@ impl Batch {
     }
 }
 
-/// Draws what is ordered, in that order.
+/// A thread that draws batches in the order of their orders.
 #[derive(Debug)]
 pub(crate) struct Loader {
     orders: Sender<Order>,
@@ -103,14 +103,14 @@ impl Loader {
         Self { orders, batches, waiting: 0 }
     }
 
-    /// The next batch; `next_order` is asked for as many orders as keep the thread busy.
+    /// Returns the next batch, after taking orders from `next_order` to keep the thread busy.
     pub(crate) fn next(&mut self, mut next_order: impl FnMut() -> Order) -> Result<Batch> {
         while self.waiting < BATCHES_AHEAD {
-            self.orders.send(next_order()).context("the thread that draws pictures ended")?;
+            self.orders.send(next_order()).context("the drawing thread ended")?;
             self.waiting += 1;
         }
         self.waiting -= 1;
-        self.batches.recv().context("the thread that draws pictures ended")
+        self.batches.recv().context("the drawing thread ended")
     }
 }
 
@@ -123,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn a_picture_depends_on_its_number_and_not_on_its_batch() {
+    fn picture_depends_on_its_number_not_its_batch() {
         let recipes = Recipe::draw_all(3, 0);
         let batch = Batch::draw(&recipes, 0, order(10, 4));
         let rest = Batch::draw(&recipes, 0, order(12, 2));
@@ -131,12 +131,12 @@ mod tests {
         assert!(batch.structure.narrow(0, 2, 2).equal(&rest.structure));
         assert!(
             !batch.pixels.equal(&Batch::draw(&recipes, 1, order(10, 4)).pixels),
-            "another seed"
+            "another seed gives another picture"
         );
     }
 
     #[test]
-    fn batches_come_in_the_order_they_were_asked_for() {
+    fn batches_come_in_the_order_requested() {
         let mut loader = Loader::start(Recipe::draw_all(2, 0).into(), 0);
         let mut next = 0;
         for first_number in 0..2 * BATCHES_AHEAD as u64 {

@@ -1,6 +1,6 @@
-//! Trains a ResNet34 from nothing on pictures drawn from formulas, for a base that needs no download.
+//! Trains a ResNet34 from scratch on pictures drawn from formulas: a base without a download.
 //!
-//! Two things are learnt at once: which recipe a texture is of, and which local structure lies on it, if any.
+//! It learns two tasks at once: a texture's recipe, and the local structure on it, if any.
 //! `turret base import OUT/resnet34.safetensors` makes a base of the result.
 
 mod adamw;
@@ -30,10 +30,10 @@ use precision::Precision;
 use recipe::Recipe;
 use training::Training;
 
-/// Trains on --images pictures; started again with the same --out it goes on where it was.
+/// Trains on --images pictures; resumes if --out holds an unfinished training.
 #[derive(Parser, Debug)]
 struct Arguments {
-    /// Folder of the checkpoint and of resnet34.safetensors
+    /// Folder for the checkpoint and resnet34.safetensors
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
     /// Pictures to train on
@@ -41,16 +41,16 @@ struct Arguments {
     images: u64,
     #[arg(long, default_value_t = 0)]
     seed: u64,
-    /// Kinds of texture
+    /// Number of texture recipes
     #[arg(long, value_name = "N", default_value_t = 198)]
     recipes: u32,
-    /// Pictures in one step
+    /// Pictures in a step
     #[arg(long, value_name = "N", default_value_t = 48)]
     batch: usize,
     /// Highest learning rate of AdamW
     #[arg(long, value_name = "X", default_value_t = 1.5e-3)]
     learning_rate: f64,
-    /// Of the convolutions
+    /// Precision of the convolutions
     #[arg(long, value_name = "PRECISION", value_enum, default_value_t = Precision::Auto)]
     precision: Precision,
     /// cpu or cuda:N

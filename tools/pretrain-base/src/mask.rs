@@ -1,11 +1,11 @@
-//! Where in a picture a local structure lies, and how strongly.
+//! Masks of local structures: where in a picture, and how strong.
 
 use crate::noise::smoothstep;
 
 #[derive(Debug)]
 pub(crate) struct Mask {
     pub(crate) side: usize,
-    /// side x side, row after row: 0 outside, 1 inside, below 0 where a rim goes the other way.
+    /// side x side, row by row: 0 outside, 1 inside, below 0 on a rim of the opposite polarity.
     pub(crate) coverage: Vec<f32>,
 }
 
@@ -16,7 +16,7 @@ impl Mask {
         Self { side, coverage: vec![0.0; side * side] }
     }
 
-    /// A straight stroke with round ends, or a disc if both ends are one; soft over one pixel.
+    /// Draws an antialiased straight stroke with round ends, or a disc if both ends coincide.
     pub(crate) fn stroke(&mut self, from: Point, to: Point, half_width: f32) {
         let (dx, dy) = (to.0 - from.0, to.1 - from.1);
         let square = (dx * dx + dy * dy).max(1e-6);
@@ -26,7 +26,7 @@ impl Mask {
             let (x, y) = (x + middle.0 - from.0, y + middle.1 - from.1);
             let t = ((x * dx + y * dy) / square).clamp(0.0, 1.0);
             let distance = (x - t * dx).hypot(y - t * dy);
-            // Narrower than a pixel it is fainter instead.
+            // A stroke narrower than a pixel is fainter instead.
             smoothstep(half_width + 0.5, half_width - 0.5, distance) * (2.0 * half_width).min(1.0)
         });
     }
@@ -37,7 +37,7 @@ impl Mask {
         }
     }
 
-    /// Adds a shape given by its coverage relative to the centre; where shapes meet the stronger one stays.
+    /// Adds a shape given by its coverage relative to the centre; the stronger coverage wins.
     pub(crate) fn fill(
         &mut self,
         centre: Point,
@@ -60,7 +60,7 @@ impl Mask {
         }
     }
 
-    /// For each square of `cell` x `cell` pixels, row after row: does the structure cover enough of it to be seen there?
+    /// Tells for each cell of `cell` x `cell` pixels, row by row, if the structure is visible.
     pub(crate) fn seen_in_cells(&self, cell: usize) -> Vec<bool> {
         let cells = self.side.div_ceil(cell);
         let mut covered = vec![0.0; cells * cells];

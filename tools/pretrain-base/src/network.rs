@@ -1,4 +1,4 @@
-//! ResNet34 (He et al. 2016) under torchvision's names, with the classifiers that teach it and are thrown away.
+//! ResNet34 (He et al. 2016) under torchvision's names, with auxiliary classifiers for training.
 
 use tch::{
     Kind, Tensor,
@@ -8,7 +8,7 @@ use tch::{
 
 use crate::loader::Batch;
 
-/// Name under which the part that is kept lies in the variable store.
+/// Name in the variable store of the part that is kept.
 pub(crate) const BASE: &str = "base";
 const CHANNELS: [i64; 4] = [64, 128, 256, 512];
 const BLOCKS: [usize; 4] = [3, 4, 6, 3];
@@ -49,7 +49,7 @@ impl Convolution {
         }
     }
 
-    /// Computed in the kind of `x`. Not by autocast: that of tch is for CUDA alone.
+    /// Computes in the kind of `x`; tch's autocast is for CUDA only.
     fn forward(&self, x: &Tensor, train: bool) -> Tensor {
         let (weight, config) = (self.conv.ws.to_kind(x.kind()), self.config);
         let no_bias: Option<Tensor> = None;
@@ -57,7 +57,7 @@ impl Convolution {
         self.bn.forward_t(&y, train)
     }
 
-    /// Its output is zero until it has learnt otherwise.
+    /// Zeroes the initial scale, so that the output starts at zero.
     fn starting_at_zero(self) -> Self {
         if let Some(scale) = &self.bn.ws {
             let _guard = no_grad_guard();
@@ -67,7 +67,7 @@ impl Convolution {
     }
 }
 
-/// The path of a dotted name.
+/// Returns the path of a dotted name.
 fn at<'a>(path: &nn::Path<'a>, name: &str) -> nn::Path<'a> {
     name.split('.').fold(path.clone(), |path, part| path / part)
 }
@@ -80,9 +80,11 @@ struct BasicBlock {
 }
 
 impl BasicBlock {
-    /// A block that is not the first of its layer starts as the identity, so that it can join at any time.
+    /// Returns a block that, unless the first of its layer, starts as the identity.
+    ///
+    /// It can therefore join at any time.
     fn new(path: &nn::Path<'_>, first: bool, inputs: i64, outputs: i64) -> Self {
-        // Where the channels double the map halves; layer1 does neither.
+        // The map halves where the channels double; layer1 does neither.
         let stride = if inputs == outputs { 1 } else { 2 };
         let around = || {
             Convolution::new(path, ("downsample.0", "downsample.1"), (inputs, outputs), 1, stride)
@@ -104,12 +106,14 @@ impl BasicBlock {
     }
 }
 
-/// A linear probe: standardised features, then a linear layer for each target.
+/// A linear probe: standardised features and a linear layer for each target.
 #[derive(Debug)]
 struct Probe {
     standardise: nn::BatchNorm,
-    /// Of the standardised features. AdamW moves every weight by about the learning rate; without this a step would move
-    /// the logits in proportion to the number of features.
+    /// Scale of the standardised features.
+    ///
+    /// AdamW moves every weight by about the learning rate; unscaled, a step would move the logits
+    /// in proportion to the number of features.
     scale: f64,
     recipe: nn::Linear,
     structure: nn::Linear,
@@ -144,7 +148,7 @@ pub(crate) struct Logits {
     recipe: [Tensor; 2],
     /// From `gap` and from `pyramid`, each `[N, structures]`.
     structure: [Tensor; 2],
-    /// `[N, structures, rows, columns]`: what is seen where, from the map of layer3.
+    /// `[N, structures, rows, columns]`: the structure in each cell, from the map of layer3.
     cells: Tensor,
 }
 
@@ -192,7 +196,9 @@ impl Network {
         }
     }
 
-    /// `pixels` is `[N, 3, side, side]`, of the kind to compute in; logits are fp32. Only the first `depth` blocks of each layer take part.
+    /// Runs the first `depth` blocks of each layer on `pixels`, `[N, 3, side, side]`.
+    ///
+    /// Computes in the kind of `pixels`; logits are fp32.
     pub(crate) fn forward(&self, pixels: &Tensor, depth: usize, train: bool) -> Logits {
         let mut x = self.stem.forward(pixels, train).relu().max_pool2d(
             [3, 3],
@@ -210,7 +216,7 @@ impl Network {
             pooled.push(x.amax([2, 3], false).to_kind(Kind::Float));
             maps.push(x.shallow_clone());
         }
-        // The pyramid trains the early layers directly, and its probe is the one that a head will be.
+        // The pyramid trains the early layers directly; its probe is what a head will be.
         let [recipe_of_gap, structure_of_gap] = self.gap.forward(&pooled[6], train);
         let [recipe_of_pyramid, structure_of_pyramid] =
             self.pyramid.forward(&Tensor::cat(&pooled, 1), train);
@@ -223,7 +229,7 @@ impl Network {
 }
 
 impl Logits {
-    /// Mean cross-entropies in nats, added up.
+    /// Returns the sum of the mean cross-entropies in nats.
     pub(crate) fn loss(&self, batch: &Batch) -> Tensor {
         let sum = |logits: &[Tensor; 2], target: &Tensor| {
             logits[0].cross_entropy_for_logits(target) + logits[1].cross_entropy_for_logits(target)
@@ -234,7 +240,7 @@ impl Logits {
             + each_cell.cross_entropy_for_logits(&batch.cells.flatten(0, 2))
     }
 
-    /// How many pictures are right: recipe from gap and from pyramid, structure from gap and from pyramid.
+    /// Counts correct pictures: recipe from gap, from pyramid; structure from gap, from pyramid.
     pub(crate) fn right(&self, batch: &Batch) -> [f64; 4] {
         let right = |logits: &Tensor, target: &Tensor| {
             logits.argmax(1, false).eq_tensor(target).sum(Kind::Double).double_value(&[])
@@ -264,7 +270,7 @@ mod tests {
     }
 
     #[test]
-    fn blocks_join_without_changing_what_is_seen() {
+    fn joining_blocks_change_no_logits() {
         let (_variables, network, batch) = network_and_batch();
         let _guard = no_grad_guard();
         let [shallow, deep] = [1, 6].map(|depth| network.forward(&batch.pixels, depth, false));
@@ -273,7 +279,7 @@ mod tests {
     }
 
     #[test]
-    fn bf16_comes_near_fp32_in_loss_and_gradients() {
+    fn bf16_is_close_to_fp32_in_loss_and_gradients() {
         let (variables, network, batch) = network_and_batch();
         let weight = &variables.variables()["base.layer2.0.conv1.weight"];
         let [fp32, bf16] = [Kind::Float, Kind::BFloat16].map(|kind| {

@@ -1,19 +1,19 @@
-//! Random fields over the plane that are functions of their position, about one unit wide in every detail.
+//! Random fields over the plane as functions of position, with details about one unit wide.
 
 use rand::{Rng, RngExt as _};
 
-/// A random field. The same seed gives the same field.
+/// A random field, determined by its seed.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Noise(u32);
 
-/// Where a place lies among cells about 1 wide, each around a jittered point of its unit square.
+/// A position among cells about 1 wide, each around a jittered point of its unit square.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Cell {
-    /// To the cell's own point.
+    /// Distance to the cell's own point.
     pub(crate) to_centre: f32,
     /// Difference of the distances to the nearest and the second nearest point: 0 on a border.
     pub(crate) to_border: f32,
-    /// Random number of the cell in 0..1.
+    /// Random number of the cell, in 0..1.
     pub(crate) tone: f32,
 }
 
@@ -22,12 +22,12 @@ impl Noise {
         Self(rng.random())
     }
 
-    /// Another field, as independent of this one as of all with another number.
+    /// Returns a field independent of this one and of those with another number.
     pub(crate) fn other(self, number: u32) -> Self {
         Self(self.0.wrapping_add(number.wrapping_mul(0x9E37_79B9)))
     }
 
-    /// 32 random bits of a point with whole coordinates.
+    /// Returns 32 random bits of a point with integer coordinates.
     pub(crate) fn bits(self, column: i32, row: i32) -> u32 {
         let mut h = self.0 ^ column.cast_unsigned().wrapping_mul(0x27D4_EB2F);
         h = (h ^ (h >> 15)).wrapping_add(row.cast_unsigned().wrapping_mul(0x1656_67B1));
@@ -36,7 +36,7 @@ impl Noise {
         h ^ (h >> 15)
     }
 
-    /// Gradient noise in about -1..1 (Perlin, "Improving noise", 2002).
+    /// Returns gradient noise in about -1..1 (Perlin, "Improving noise", 2002).
     pub(crate) fn gradient(self, x: f32, y: f32) -> f32 {
         let (column, row) = (x.floor(), y.floor());
         let (right, down) = (x - column, y - row);
@@ -54,8 +54,9 @@ impl Noise {
         2.0 * mix(upper, lower, fade(down))
     }
 
-    /// Sum of `octaves` gradient noises, each of half the size and `persistence` times the strength of the last:
-    /// at a persistence of 0.5 its spectrum is that of 1/f noise.
+    /// Sums `octaves` gradient noises, each of half the size and `persistence` times the strength.
+    ///
+    /// A persistence of 0.5 gives the spectrum of 1/f noise.
     pub(crate) fn fractal(self, x: f32, y: f32, octaves: u32, persistence: f32) -> f32 {
         let (mut sum, mut weights, mut frequency, mut weight) = (0.0, 0.0, 1.0, 1.0);
         for octave in 0..octaves {
@@ -67,7 +68,7 @@ impl Noise {
         sum / weights
     }
 
-    /// Worley, "A cellular texture basis function", 1996.
+    /// Locates a position among cells (Worley, "A cellular texture basis function", 1996).
     pub(crate) fn cell(self, x: f32, y: f32) -> Cell {
         let (column, row) = (x.floor() as i32, y.floor() as i32);
         let (mut nearest, mut second, mut own) = (f32::INFINITY, f32::INFINITY, 0);
@@ -90,18 +91,18 @@ impl Noise {
     }
 }
 
-/// `from` where `t` is 0, `to` where it is 1.
+/// Interpolates linearly: `from` at `t` = 0, `to` at `t` = 1.
 pub(crate) fn mix(from: f32, to: f32, t: f32) -> f32 {
     from + (to - from) * t
 }
 
-/// 0 up to `low`, 1 from `high` on, smooth between them; falls instead of rising where `low` > `high`.
+/// Returns 0 up to `low`, 1 from `high` on, smooth between; falls if `low` > `high`.
 pub(crate) fn smoothstep(low: f32, high: f32, value: f32) -> f32 {
     let t = ((value - low) / (high - low)).clamp(0.0, 1.0);
     t * t * (3.0 - 2.0 * t)
 }
 
-/// Log-uniform: every doubling is equally likely.
+/// Draws log-uniformly.
 pub(crate) fn log_uniform(rng: &mut impl Rng, low: f32, high: f32) -> f32 {
     low * (high / low).powf(rng.random_range(0.0..1.0))
 }

@@ -1,4 +1,4 @@
-//! One training picture: a texture seen from somewhere, a structure on it, light, camera and colour.
+//! Training pictures: a texture, a structure on it, light, camera and colour.
 
 use rand::{Rng, RngExt as _};
 
@@ -10,11 +10,12 @@ use crate::{
     tones::Tones,
 };
 
-/// Side of the squares in which structures are looked for, in pixels: the stride of layer3.
+/// Side of the cells in which structures are located, in pixels: the stride of layer3.
 pub(crate) const CELL: usize = 16;
-/// Share of pictures without any structure.
+/// Share of pictures without a structure.
 const EMPTY_SHARE: f64 = 0.15;
-/// A picture and what there is to know about it.
+
+/// A picture and its labels.
 #[derive(Debug)]
 pub(crate) struct Picture {
     /// `[3, side, side]`, normalised.
@@ -22,12 +23,12 @@ pub(crate) struct Picture {
     pub(crate) recipe: usize,
     /// Class of the structure on it, 0 if there is none.
     pub(crate) structure: usize,
-    /// `[side / CELL, side / CELL]`: the class of the structure where it is seen, elsewhere 0.
+    /// `[side / CELL, side / CELL]`: the class of the structure where it is visible, elsewhere 0.
     pub(crate) cells: Vec<usize>,
 }
 
 impl Picture {
-    /// `difficulty` from 0 (large, strong structures on clear textures) to 1.
+    /// Draws a picture of a difficulty from 0 (large, strong structures, clear textures) to 1.
     pub(crate) fn draw(
         recipes: &[Recipe],
         side: usize,
@@ -47,7 +48,7 @@ impl Picture {
                 } else {
                     1.0
                 };
-                tones.lay_on(structure, &mask, strength, calm, rng);
+                tones.add(structure, &mask, strength, calm, rng);
                 mask
             }
             None => Mask::empty(side),
@@ -83,7 +84,7 @@ mod tests {
     }
 
     #[test]
-    fn two_draws_of_one_recipe_differ() {
+    fn draws_of_a_recipe_differ() {
         let recipe = [Recipe::draw(0, 0)];
         let mut rng = ChaCha8Rng::seed_from_u64(0);
         let [one, other] = [0; 2].map(|_| Picture::draw(&recipe, SIDE, 0.5, &mut rng));
@@ -92,7 +93,7 @@ mod tests {
     }
 
     #[test]
-    fn cells_name_the_structure_of_the_picture_or_nothing() {
+    fn cells_hold_the_pictures_structure_or_zero() {
         for picture in pictures(20, 0.0) {
             assert_eq!(picture.pixels.len(), 3 * SIDE * SIDE);
             assert_eq!(picture.cells.len(), (SIDE / CELL).pow(2));
@@ -101,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn difficulty_makes_structures_smaller_and_contrast_fainter() {
+    fn difficulty_shrinks_structures_and_lowers_contrast() {
         let (easy, hard) = (pictures(60, 0.0), pictures(60, 1.0));
         let seen = |pictures: &[Picture]| {
             pictures.iter().flat_map(|picture| &picture.cells).filter(|&&cell| cell != 0).count()

@@ -1,5 +1,7 @@
-//! Texture recipes: formulas drawn from a seed, each the definition of one class. A picture of a class is a new draw of
-//! the same formula (formula-driven supervised learning: Kataoka et al., "Pre-training without natural images", 2020).
+//! Texture recipes: formulas drawn from a seed, each defining one class.
+//!
+//! A picture of a class is a new draw of its formula (formula-driven supervised learning: Kataoka
+//! et al., "Pre-training without natural images", 2020).
 
 use std::f32::consts::PI;
 
@@ -11,19 +13,19 @@ use crate::{
     noise::{Noise, log_uniform, mix, smoothstep},
 };
 
-/// How the fields of a recipe come together.
+/// Combination of a recipe's fields.
 #[derive(Clone, Copy, Debug)]
 enum Blend {
     Sum,
     Product,
-    /// The last field says where the first and where the second is seen.
+    /// The last field selects the first or the second at each place.
     Choice,
 }
 
 #[derive(Debug)]
 struct Part {
     field: Field,
-    /// Cosine and sine of its direction relative to the recipe's.
+    /// Cosine and sine of the direction relative to the recipe's.
     direction: (f32, f32),
     weight: f32,
 }
@@ -33,9 +35,9 @@ struct Part {
 pub(crate) struct Recipe {
     parts: Vec<Part>,
     blend: Blend,
-    /// Wavelength and strength, in pixels, of a bend of everything.
+    /// Wavelength and strength of the warp, in pixels.
     warp: Option<(f32, f32)>,
-    /// Colours (red, green, blue in 0..1) of the darkest and the brightest places, before brightness is chosen.
+    /// Colours (red, green, blue in 0..1) of the darkest and the brightest places, before lighting.
     pub(crate) colours: [[f32; 3]; 2],
 }
 
@@ -44,13 +46,13 @@ impl Recipe {
         (0..count).map(|number| Self::draw(number, seed)).collect()
     }
 
-    /// Recipe `number` of a seed; recipes do not depend on how many there are.
+    /// Draws recipe `number` of a seed, independent of the number of recipes.
     pub(crate) fn draw(number: u32, seed: u64) -> Self {
         let mut rng = ChaCha8Rng::seed_from_u64(seed ^ 0x7E47_0000);
         rng.set_stream(u64::from(number));
         let rng = &mut rng;
         let count: u32 = rng.random_range(1..4);
-        // The kinds take turns, so that every kind is the first field of equally many recipes.
+        // Kinds take turns, so that each is the first field of equally many recipes.
         let parts: Vec<Part> = (0..count)
             .map(|index| {
                 let kind = if index == 0 { number } else { rng.random_range(0..Field::KINDS) };
@@ -75,7 +77,7 @@ impl Recipe {
         Self { parts, blend, warp, colours: [other, hue] }
     }
 
-    /// The tone at a place of one draw of the recipe, in no fixed range.
+    /// Returns the tone at a place of one draw of the recipe, in no fixed range.
     pub(crate) fn tone(&self, noise: Noise, x: f32, y: f32) -> f32 {
         let (mut x, mut y) = (x, y);
         if let Some((wavelength, strength)) = self.warp {
@@ -111,7 +113,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_recipe_depends_on_its_number_and_the_seed_alone() {
+    fn recipe_depends_only_on_number_and_seed() {
         let formula = |recipe: &Recipe| format!("{recipe:?}");
         let recipes = Recipe::draw_all(12, 7);
         assert_eq!(formula(&recipes[5]), formula(&Recipe::draw(5, 7)));
@@ -119,12 +121,12 @@ mod tests {
         assert_ne!(
             formula(&recipes[0]),
             formula(&recipes[Field::KINDS as usize]),
-            "same kind of first field"
+            "the first fields are of the same kind"
         );
     }
 
     #[test]
-    fn every_recipe_gives_finite_tones_that_are_not_all_the_same() {
+    fn every_recipe_gives_finite_varying_tones() {
         for recipe in Recipe::draw_all(3 * Field::KINDS, 0) {
             let tones: Vec<f32> = (0..400)
                 .map(|i| {

@@ -1,29 +1,32 @@
-//! What changes while the network learns, as a function of the number of pictures that it has seen and of nothing else, so
-//! that a training can be stopped, gone on with and made again.
+//! Schedules of training as functions of the number of pictures seen, and of nothing else.
+//!
+//! A training can therefore be stopped, resumed and reproduced.
 
 use std::f64::consts::PI;
 
-/// Of a training on so many pictures.
+/// The schedule of a training on `images` pictures.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Schedule {
     pub(crate) images: u64,
 }
 
-/// What the network and its pictures are while the progress is below `until`.
+/// Size of the network and its pictures while the progress is below `until`.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Phase {
     until: f64,
-    /// Blocks of each layer that take part.
+    /// Number of blocks of each layer that take part.
     pub(crate) depth: usize,
-    /// Of the pictures, in pixels.
+    /// Side of the pictures in pixels.
     pub(crate) side: usize,
 }
 
-/// As many blocks as the longest layer has.
+/// Number of blocks of the longest layer.
 const FULL_DEPTH: usize = 6;
 
-/// Shallow and small first: a picture of the first phase costs a tenth of one of the last, and blocks join as identities
-/// (Chen et al., "Net2Net", 2016). The last phase fits the statistics of BatchNorm to larger maps.
+/// Phases from shallow and small to deep and large.
+///
+/// A picture of the first phase costs a tenth of one of the last; blocks join as identities (Chen
+/// et al., "Net2Net", 2016). The last phase fits BatchNorm's statistics to larger maps.
 const PHASES: [Phase; 4] = [
     Phase { until: 0.4, depth: 1, side: 64 },
     Phase { until: 0.65, depth: 2, side: 64 },
@@ -32,19 +35,19 @@ const PHASES: [Phase; 4] = [
 ];
 
 impl Schedule {
-    /// 0 before the first picture, 1 at the end.
+    /// Returns 0 before the first picture, 1 at the end.
     fn progress(self, seen: u64) -> f64 {
         (seen as f64 / self.images.max(1) as f64).min(1.0)
     }
 
-    /// One cycle: a short rise to 1, then half a cosine down to 0 (Loshchilov and Hutter, "SGDR", 2017).
+    /// Returns linear warm-up to 1, then cosine decay to 0 (Loshchilov and Hutter, "SGDR", 2017).
     pub(crate) fn learning_rate_factor(self, seen: u64) -> f64 {
-        const RISE: f64 = 0.04;
+        const WARM_UP: f64 = 0.04;
         let progress = self.progress(seen);
-        if progress < RISE {
-            (progress / RISE).max(0.01)
+        if progress < WARM_UP {
+            (progress / WARM_UP).max(0.01)
         } else {
-            0.5 * (1.0 + (PI * (progress - RISE) / (1.0 - RISE)).cos())
+            0.5 * (1.0 + (PI * (progress - WARM_UP) / (1.0 - WARM_UP)).cos())
         }
     }
 
@@ -53,7 +56,7 @@ impl Schedule {
         PHASES.into_iter().find(|phase| self.progress(seen) < phase.until).unwrap_or(last)
     }
 
-    /// Structures become smaller and fainter over the first half, up to what a training of an hour can still learn.
+    /// Rises over the first half, to what a training of an hour can still learn.
     pub(crate) fn difficulty(self, seen: u64) -> f32 {
         const MOST: f64 = 0.6;
         (MOST * (2.0 * self.progress(seen)).min(1.0)) as f32
@@ -71,12 +74,12 @@ mod tests {
     }
 
     #[test]
-    fn the_learning_rate_rises_once_and_then_falls_to_zero() {
+    fn learning_rate_rises_once_then_falls_to_zero() {
         let rate = |seen| SCHEDULE.learning_rate_factor(seen);
         let (highest, _) =
             steps().max_by(|(one, _), (other, _)| rate(*one).total_cmp(&rate(*other))).unwrap();
         assert!((0.999..=1.0).contains(&rate(highest)) && highest < 100);
-        assert!(rate(0) > 0.0, "a first step of 0 would be lost");
+        assert!(rate(0) > 0.0, "a first step of 0 would be wasted");
         for (before, after) in steps() {
             assert!(if after <= highest {
                 rate(before) <= rate(after)
@@ -88,7 +91,7 @@ mod tests {
     }
 
     #[test]
-    fn depth_side_and_difficulty_never_go_back() {
+    fn depth_side_and_difficulty_never_decrease() {
         for (before, after) in steps() {
             let (earlier, later) = (SCHEDULE.phase(before), SCHEDULE.phase(after));
             assert!(earlier.depth <= later.depth && earlier.side <= later.side);
@@ -99,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn a_training_of_twice_the_pictures_is_where_the_other_is_after_twice_as_many() {
+    fn schedule_scales_with_the_number_of_pictures() {
         let longer = Schedule { images: 2000 };
         for (seen, _) in steps() {
             assert_eq!(longer.learning_rate_factor(2 * seen), SCHEDULE.learning_rate_factor(seen));

@@ -1,4 +1,4 @@
-//! A sheet of example pictures, for people to look at.
+//! A sheet of example pictures for people.
 
 use std::path::Path;
 
@@ -13,7 +13,7 @@ use crate::{picture::Picture, recipe::Recipe};
 const SIDE: usize = 96;
 const COLUMNS: usize = 24;
 
-/// Every recipe once, at full difficulty.
+/// Writes a sheet with one picture of every recipe, at full difficulty.
 pub(crate) fn write_sheet(file: &Path, recipes: &[Recipe]) -> Result<()> {
     let Preprocess { mean, std, .. } = Preprocess::default();
     let rows = recipes.len().div_ceil(COLUMNS);

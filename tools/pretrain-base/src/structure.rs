@@ -1,4 +1,4 @@
-//! Local structures: what may lie on a texture, each shape in two polarities.
+//! Local structures on textures, each shape in two polarities.
 
 use std::f32::consts::PI;
 
@@ -65,17 +65,17 @@ impl Shape {
     ];
 }
 
-/// A shape that is darker (finer, out of focus) or brighter (coarser, noisy) than what is around it.
+/// A shape that is darker (finer, out of focus) or brighter (coarser, noisy) than its surroundings.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Structure {
     pub(crate) shape: Shape,
     pub(crate) bright: bool,
-    /// From 1; class 0 is a picture with no structure.
+    /// From 1; class 0 is a picture without a structure.
     pub(crate) class: usize,
 }
 
 impl Structure {
-    /// Structures and the class of none.
+    /// Number of classes, that of no structure included.
     pub(crate) const CLASSES: usize = 2 * Shape::ALL.len() + 1;
 
     pub(crate) fn random(rng: &mut impl Rng) -> Self {
@@ -83,7 +83,7 @@ impl Structure {
         Self { shape: Shape::ALL[index / 2], bright: index % 2 == 1, class: index + 1 }
     }
 
-    /// Draws the shape at a random place. `share` of the picture, 0..1, is what its outline takes.
+    /// Draws the shape at a random place; its outline takes `share` of the picture, 0..1.
     pub(crate) fn mask(&self, side: usize, share: f32, rng: &mut impl Rng) -> Mask {
         let mut mask = Mask::empty(side);
         let radius = side as f32 * (share / PI).sqrt();
@@ -109,7 +109,7 @@ mod tests {
         shapes.map(|(index, &shape)| Structure { shape, bright: false, class: 2 * index + 1 })
     }
 
-    /// Mean share of the picture that masks cover.
+    /// Returns the mean share of the picture that masks cover.
     fn covered(structure: Structure, share: f32) -> f32 {
         const DRAWS: u64 = 8;
         let of_draw = |seed| {
@@ -120,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn compact_shapes_cover_the_share_asked_for() {
+    fn compact_shapes_cover_the_requested_share() {
         let compact = [Shape::Disc, Shape::Rectangle, Shape::Stain];
         for structure in structures().filter(|structure| compact.contains(&structure.shape)) {
             for share in [0.02, 0.05, 0.1] {
@@ -131,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn every_shape_is_seen_and_none_fills_the_picture() {
+    fn every_shape_is_visible_and_none_fills_the_picture() {
         for structure in structures() {
             let covered = covered(structure, 0.05);
             assert!((0.003..0.7).contains(&covered), "{structure:?} covers {covered}");
@@ -139,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn every_shape_occurs_in_both_polarities_each_a_class_of_its_own() {
+    fn every_shape_has_a_class_for_each_polarity() {
         let mut rng = ChaCha8Rng::seed_from_u64(0);
         let mut seen = [None; Structure::CLASSES];
         for structure in (0..1000).map(|_| Structure::random(&mut rng)) {

@@ -1,4 +1,4 @@
-//! A picture before it has colour: one channel, to which everything is done.
+//! A picture before colouring: the single channel that all other steps work on.
 
 use std::f32::consts::TAU;
 
@@ -12,7 +12,7 @@ use crate::{
     structure::{Shape, Structure},
 };
 
-/// Mean 0 and deviation 1 until the light falls on them, then 0..1.
+/// Tones of mean 0 and deviation 1 before lighting, then in 0..1.
 #[derive(Debug)]
 pub(crate) struct Tones {
     side: usize,
@@ -20,7 +20,7 @@ pub(crate) struct Tones {
 }
 
 impl Tones {
-    /// A fresh draw, turned, mirrored and scaled; textures differ by recipe in everything else.
+    /// Draws a texture, turned, mirrored and scaled at random; all else depends on the recipe.
     pub(crate) fn of_texture(recipe: &Recipe, side: usize, rng: &mut impl Rng) -> Self {
         let noise = Noise::random(rng);
         let (sin, cos) = rng.random_range(0.0..TAU).sin_cos();
@@ -47,8 +47,8 @@ impl Tones {
             .for_each(|tone| *tone = ((*tone - mean) / deviation).clamp(-3.0, 3.0));
     }
 
-    /// `strength` in deviations of the texture, which first fades to `calm` of its contrast.
-    pub(crate) fn lay_on(
+    /// Adds a structure of `strength` deviations to the texture, whose contrast fades to `calm`.
+    pub(crate) fn add(
         &mut self,
         structure: Structure,
         mask: &Mask,
@@ -115,7 +115,7 @@ impl Tones {
         }
     }
 
-    /// Brightness and contrast that tell nothing, uneven light, a lamp.
+    /// Applies uninformative brightness and contrast, uneven light and a lamp.
     pub(crate) fn light(&mut self, difficulty: f32, rng: &mut impl Rng) {
         let (brightness, contrast) =
             (rng.random_range(0.25..0.75f32), log_uniform(rng, mix(0.15, 0.03, difficulty), 0.22));
@@ -145,7 +145,7 @@ impl Tones {
             .for_each(|tone| *tone = (*tone + noise * unit_noise(rng)).clamp(0.0, 1.0));
     }
 
-    /// `[1 2 1] / 4` along rows and columns, so often.
+    /// Filters with `[1 2 1] / 4` along rows and columns, `times` times.
     fn blurred(&self, times: usize) -> Vec<f32> {
         let (side, last) = (self.side, self.side - 1);
         let mut values = self.values.clone();
@@ -170,7 +170,9 @@ impl Tones {
         values
     }
 
-    /// `[3, side, side]`, normalised as Turret prepares pictures by default. Grey mostly, so that colour is no short cut.
+    /// Returns `[3, side, side]`, normalised as Turret prepares pictures by default.
+    ///
+    /// Most pictures are grey, so that colour is no shortcut.
     pub(crate) fn coloured(&self, colours: &[[f32; 3]; 2], rng: &mut impl Rng) -> Vec<f32> {
         let saturation = if rng.random_bool(0.6) { 0.0 } else { rng.random_range(0.1..0.7) };
         let tint =
@@ -188,16 +190,16 @@ impl Tones {
     }
 }
 
-/// The middles of all pixels, row after row.
+/// Returns the centres of all pixels, row by row.
 fn pixels(side: usize) -> impl Iterator<Item = (f32, f32)> {
     (0..side * side).map(move |index| ((index % side) as f32 + 0.5, (index / side) as f32 + 0.5))
 }
 
-/// Nearly Gaussian, mean 0, variance 1.
+/// Draws a nearly Gaussian number of mean 0 and variance 1.
 fn unit_noise(rng: &mut impl Rng) -> f32 {
     let bits = rng.next_u64();
     let part = |shift: u32| (bits >> shift & 0xFFFF) as f32 / 65536.0 - 0.5;
-    // Each of the four parts has a variance of 1/12.
+    // Each of the four parts has variance 1/12.
     (part(0) + part(16) + part(32) + part(48)) * 3.0f32.sqrt()
 }
 
@@ -208,19 +210,19 @@ mod tests {
 
     use super::*;
 
-    /// Mean tone of a texture of mean 0 after a disc was laid on it.
+    /// Returns the mean tone of a texture of mean 0 after adding a disc.
     fn mean_with_disc(bright: bool) -> f32 {
         const SIDE: usize = 32;
         let mut rng = ChaCha8Rng::seed_from_u64(3);
         let mut tones = Tones::of_texture(&Recipe::draw(0, 0), SIDE, &mut rng);
         let disc = Structure { shape: Shape::Disc, bright, class: 0 };
         let mask = disc.mask(SIDE, 0.1, &mut rng);
-        tones.lay_on(disc, &mask, 2.0, 1.0, &mut rng);
+        tones.add(disc, &mask, 2.0, 1.0, &mut rng);
         tones.values.iter().sum::<f32>() / tones.values.len() as f32
     }
 
     #[test]
-    fn a_bright_structure_raises_and_a_dark_one_lowers_the_tones() {
+    fn bright_structures_raise_and_dark_ones_lower_tones() {
         assert!(mean_with_disc(true) > 0.05);
         assert!(mean_with_disc(false) < -0.05);
     }

@@ -20,11 +20,11 @@ use crate::{
     structure::Structure,
 };
 
-/// Between two checkpoints, each with a score on held-out pictures.
+/// Interval between checkpoints, each with a score on held-out pictures.
 const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(300);
 const HELD_OUT_IMAGES: u64 = 320;
 const HELD_OUT_SIDE: usize = 96;
-/// Numbers of held-out pictures start here, far beyond any training.
+/// First number of held-out pictures, far beyond any training.
 const FIRST_HELD_OUT: u64 = 1 << 40;
 const WEIGHT_DECAY: f64 = 0.02;
 
@@ -42,7 +42,7 @@ pub(crate) struct Training {
 }
 
 impl Training {
-    /// Goes on with what is in the folder `out`, if there is something.
+    /// Starts a training, or resumes the one in the folder `out`.
     pub(crate) fn start(settings: Settings, out: PathBuf, device: tch::Device) -> Result<Self> {
         ensure!(
             settings.batch > 1 && settings.recipes > 1,
@@ -73,7 +73,7 @@ impl Training {
         let held_out = self.draw_held_out();
         let bar = ProgressBar::new(self.settings.images)
             .with_style(ProgressStyle::with_template("{wide_bar} {percent} % {msg}, {eta} left")?);
-        // Counted from here, so that the time left does not count what an earlier start did.
+        // The estimate of the time left ignores earlier runs.
         bar.set_position(self.position.images);
         bar.reset_eta();
         let before = self.position.images;
@@ -98,7 +98,7 @@ impl Training {
         self.keep(&bar, &line, &held_out)
     }
 
-    /// `after_step` is told the loss of each step.
+    /// Trains up to `images` pictures; `after_step` receives the loss of each step.
     fn train_until(
         &mut self,
         images: u64,
@@ -124,7 +124,7 @@ impl Training {
         Ok(())
     }
 
-    /// One step of the optimiser; gives the loss before it.
+    /// Takes one optimiser step and returns the loss before it.
     fn step(&mut self, batch: &Batch) -> f64 {
         let seen = batch.order.first_number;
         let depth = self.schedule.phase(seen).depth;
@@ -135,7 +135,7 @@ impl Training {
         loss.double_value(&[])
     }
 
-    /// All that a step changes, sorted by name; the tensors are those that are trained.
+    /// Returns all that a step changes, sorted by name, as the training's own tensors.
     fn state(&self) -> Vec<(String, Tensor)> {
         let mut state: Vec<(String, Tensor)> = self.variables.variables().into_iter().collect();
         state.extend(self.optimiser.state());
@@ -143,7 +143,7 @@ impl Training {
         state
     }
 
-    /// Writes a checkpoint and says how good it is, on a line of its own, also where there is no terminal.
+    /// Writes a checkpoint and prints its score on a separate line, with or without a terminal.
     fn keep(&self, bar: &ProgressBar, line: &str, held_out: &[Batch]) -> Result<()> {
         self.checkpoint.write(&self.state(), &self.settings, self.position)?;
         let (minutes, score) = (self.position.elapsed.as_secs_f64() / 60.0, self.score(held_out));
@@ -161,7 +161,7 @@ impl Training {
             .collect()
     }
 
-    /// The share of held-out pictures that is right, at full difficulty.
+    /// Describes the accuracy on held-out pictures at full difficulty.
     fn score(&self, held_out: &[Batch]) -> String {
         let depth = self.schedule.phase(self.position.images).depth;
         let _guard = no_grad_guard();
@@ -180,7 +180,7 @@ impl Training {
     }
 }
 
-/// Over about the last hundred values.
+/// A mean over about the last hundred values.
 #[derive(Debug, Default)]
 struct MovingMean {
     value: f64,
@@ -201,7 +201,7 @@ mod tests {
     use super::*;
     use crate::precision::Precision;
 
-    /// Five steps, at least one in each phase of the schedule.
+    /// Settings of five steps, at least one in each phase of the schedule.
     const SETTINGS: Settings = Settings {
         images: 20,
         seed: 0,
@@ -223,10 +223,10 @@ mod tests {
     }
 
     #[test]
-    fn a_training_that_was_stopped_ends_where_one_in_one_go_does() {
+    fn resumed_training_ends_where_an_uninterrupted_one_does() {
         let folder = tempfile::tempdir().unwrap();
         let mut straight = start(folder.path());
-        // Other tests draw from the same generator of libtorch, so both trainings need the same first weights.
+        // Tests share libtorch's generator, so the first weights are copied to be equal.
         keep(&straight);
         let mut stopped = start(folder.path());
         straight.train_until(20, |_, _| Ok(())).unwrap();
@@ -242,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn what_it_leaves_imports_as_a_base() {
+    fn result_imports_as_a_base() {
         let folder = tempfile::tempdir().unwrap();
         let training = start(folder.path());
         keep(&training);

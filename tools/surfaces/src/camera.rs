@@ -1,5 +1,4 @@
-//! A photograph of a sheet: uneven light, exposure that does not depend on what is wrong, focus, sensor
-//! noise.
+//! Photographs of sheets: uneven light, exposure independent of defects, focus, sensor noise.
 
 use std::f32::consts::TAU;
 
@@ -18,7 +17,7 @@ pub(crate) fn photograph(sheet: &Sheet, rng: &mut impl Rng) -> GrayImage {
         let from_lamp = ((x - lamp_x).powi(2) + (y - lamp_y).powi(2)) / lamp_size.powi(2);
         1.0 + fall_off * slope + lamp_strength * (-from_lamp).exp()
     };
-    // As an automatic exposure does: the mean brightness tells nothing about the class.
+    // As with automatic exposure, the mean brightness says nothing about the class.
     let grey_of_mean = rng.random_range(85.0..165.0);
     let mean = sheet.mean();
     let contrast = rng.random_range(0.8..1.25);
@@ -33,7 +32,7 @@ pub(crate) fn photograph(sheet: &Sheet, rng: &mut impl Rng) -> GrayImage {
     })
 }
 
-/// A pixel mixed with the mean of its eight neighbours; `blur` is their share.
+/// Mixes a pixel with the mean of its eight neighbours; `blur` is their share.
 fn blurred(sheet: &Sheet, x: i32, y: i32, blur: f32) -> f32 {
     let square: f32 = (-1..=1)
         .flat_map(|dy| (-1..=1).map(move |dx| (dx, dy)))
@@ -43,7 +42,7 @@ fn blurred(sheet: &Sheet, x: i32, y: i32, blur: f32) -> f32 {
     (1.0 - blur) * centre + blur * (square - centre) / 8.0
 }
 
-/// Nearly Gaussian, mean 0, variance 1: each of the three numbers has a variance of 1/3.
+/// Draws a nearly Gaussian number, mean 0, variance 1: each of three parts has variance 1/3.
 fn unit_noise(rng: &mut impl Rng) -> f32 {
     (0..3).map(|_| rng.random_range(-1.0f32..1.0)).sum()
 }

@@ -1,4 +1,4 @@
-//! What goes wrong on a rolling line, one function for each class. Lengths are in pixels of the usual scale.
+//! Defects of rolled steel, one function a class. Lengths are in pixels at scale 1.
 
 use std::f32::consts::TAU;
 
@@ -9,8 +9,7 @@ use crate::{
     sheet::{SIDE, Sheet},
 };
 
-/// A fine, broken net of dark cracks: borders of cells, bent, at two sizes, opening and closing from place to
-/// place.
+/// Adds a fine, broken net of dark cracks: bent cell borders of two sizes and varying width.
 pub(crate) fn craze(sheet: &mut Sheet, rng: &mut impl Rng) {
     let (bend_along, bend_across, opening) =
         (Noise::random(rng), Noise::random(rng), Noise::random(rng));
@@ -32,7 +31,7 @@ pub(crate) fn craze(sheet: &mut Sheet, rng: &mut impl Rng) {
     }
 }
 
-/// Large dark areas with an irregular outline and a mottled inside.
+/// Adds large dark areas with an irregular outline and a mottled inside.
 pub(crate) fn stain_in_patches(sheet: &mut Sheet, rng: &mut impl Rng) {
     let (outline, mottle) = (Noise::random(rng), Noise::random(rng));
     let size = rng.random_range(45.0..75.0);
@@ -46,7 +45,7 @@ pub(crate) fn stain_in_patches(sheet: &mut Sheet, rng: &mut impl Rng) {
     });
 }
 
-/// Many small round pits, dark inside with one lit edge, here dense and there sparse.
+/// Adds many small round pits of varying density, dark inside with one lit edge.
 pub(crate) fn pit(sheet: &mut Sheet, rng: &mut impl Rng) {
     let density = Noise::random(rng);
     let count = rng.random_range(45..150);
@@ -74,7 +73,7 @@ pub(crate) fn pit(sheet: &mut Sheet, rng: &mut impl Rng) {
     }
 }
 
-/// Dark ragged flakes drawn out along the rolling direction, in a few bands.
+/// Adds dark ragged flakes in a few bands, stretched along the rolling direction.
 pub(crate) fn roll_scale_in(sheet: &mut Sheet, rng: &mut impl Rng) {
     let half = SIDE as f32 / 2.0 / sheet.scale;
     let bands: Vec<f32> =
@@ -98,7 +97,7 @@ pub(crate) fn roll_scale_in(sheet: &mut Sheet, rng: &mut impl Rng) {
     }
 }
 
-/// One to four long thin lines at any angle, bright where the metal lies bare or dark where dirt filled them.
+/// Adds one to four long thin lines at any angle: bright bare metal, or dark dirt.
 pub(crate) fn scratch(sheet: &mut Sheet, rng: &mut impl Rng) {
     let common_angle = rng.random_range(0.0..TAU);
     for _ in 0..rng.random_range(1..5) {
@@ -120,14 +119,14 @@ pub(crate) fn scratch(sheet: &mut Sheet, rng: &mut impl Rng) {
             let offset = (sideways - bend * from_middle.powi(2)) / half_width;
             let pressed = smoothstep(1.0, 0.8, from_middle.abs())
                 * (0.8 + 0.4 * pressure.smooth(forward / 12.0, 0.5));
-            // Material thrown up along one side of the groove shades it.
+            // Material raised along one side of the groove shades it.
             let shade = -0.3 * strength.abs() * (-(offset - 2.0).powi(2)).exp();
             pressed * (strength * (-offset.powi(2)).exp() + shade)
         });
     }
 }
 
-/// The level that a field exceeds on `fraction` of the picture.
+/// Returns the level that a field exceeds on `fraction` of the picture.
 fn level_covering(sheet: &Sheet, fraction: f32, field: impl Fn(f32, f32) -> f32) -> f32 {
     let half = SIDE as f32 / 2.0 / sheet.scale;
     let grid = |i: u16| (f32::from(i) / 31.5 - 1.0) * half;
@@ -139,7 +138,7 @@ fn level_covering(sheet: &Sheet, fraction: f32, field: impl Fn(f32, f32) -> f32)
     levels[((1.0 - fraction) * (levels.len() - 1) as f32) as usize]
 }
 
-/// A random place at least `margin` pixels from the edge, in pixels of the picture.
+/// Draws a place at least `margin` pixels from the edge, in pixels of the picture.
 fn place_in_picture(margin: f32, rng: &mut impl Rng) -> (f32, f32) {
     let inside = margin..SIDE as f32 - margin;
     (rng.random_range(inside.clone()), rng.random_range(inside))

@@ -1,6 +1,6 @@
-//! A small factory data set: six classes of steel surface in the manner of NEU-CLS (Song and Yan, 2013),
-//! drawn from formulas alone, so that a demonstration needs no download. Real data is harder; this is for
-//! trying things out.
+//! A small factory data set: six classes of steel surface, as in NEU-CLS (Song and Yan, 2013).
+//!
+//! It is drawn from formulas, so a demonstration needs no download. Real data is harder.
 
 mod camera;
 mod defects;
@@ -19,21 +19,21 @@ use rand_chacha::ChaCha8Rng;
 use sheet::Sheet;
 use stamps::Plate;
 
-/// Writes OUT/<class>/<class>-<number>.png: grey 8-bit pictures of 200x200 pixels, six classes of steel surface, or two
-/// of stamped plates.
+/// Writes OUT/<class>/<class>-<number>.png: grey 8-bit pictures of 200x200 pixels, six classes of
+/// steel surface, or two of stamped plates.
 ///
-/// A picture depends on the seed, its class and its number only, so a larger set contains every smaller one.
+/// A picture depends on the seed, its class and its number only: larger sets contain smaller ones.
 #[derive(Parser, Debug)]
 struct Arguments {
-    /// Folder that gets one folder for each class; pictures of the same name are replaced
+    /// Folder for one folder per class; pictures of the same name are replaced
     out: PathBuf,
-    /// What is on the pictures
+    /// Kind of pictures
     #[arg(long, value_enum, default_value_t = Set::Steel)]
     set: Set,
-    /// Another seed gives other pictures
+    /// Seed of the pictures
     #[arg(long, default_value_t = 0)]
     seed: u64,
-    /// Number of pictures of each class
+    /// Number of pictures per class
     #[arg(long, default_value_t = 50)]
     per_class: u32,
     /// Number of the first picture: 50 leaves out the pictures of a run with `--per-class 50`
@@ -45,7 +45,7 @@ struct Arguments {
 enum Set {
     /// A faultless sheet and five defects
     Steel,
-    /// Plates with six stamped pairs; on a bad one a pair stands the other way round
+    /// Plates with six stamped pairs, one of them reversed on a bad plate
     Stamps,
 }
 
@@ -57,10 +57,10 @@ impl Set {
         }
     }
 
-    /// Picture `number` of the class at this place in [`classes`](Self::classes).
+    /// Draws picture `number` of the class at this index in [`classes`](Self::classes).
     fn draw(self, class: usize, number: u32, seed: u64) -> GrayImage {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
-        // Streams of one seed never overlap, so no picture depends on how many were drawn before it.
+        // Streams of a seed never overlap, so a picture does not depend on those drawn before.
         rng.set_stream((class as u64) << 32 | u64::from(number));
         let mut sheet = Sheet::rolled(&mut rng);
         match self {

@@ -1,8 +1,8 @@
-//! Random fields over the plane that are functions of their position: smooth noise and a net of cracks.
+//! Random fields over the plane as functions of position: smooth noise and a net of cracks.
 
 use rand::{Rng, RngExt as _};
 
-/// A random field. The same seed gives the same field.
+/// A random field, determined by its seed.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Noise {
     seed: u32,
@@ -13,7 +13,7 @@ impl Noise {
         Self { seed: rng.random() }
     }
 
-    /// 32 random bits of a point with whole coordinates (the finalizer of MurmurHash3).
+    /// Returns 32 random bits of a point with integer coordinates (finalizer of MurmurHash3).
     fn bits(self, x: i32, y: i32) -> u32 {
         let mut h = self.seed ^ x.cast_unsigned().wrapping_mul(0x9E37_79B1);
         h = (h ^ (h >> 15)).wrapping_add(y.cast_unsigned().wrapping_mul(0x85EB_CA77));
@@ -26,7 +26,7 @@ impl Noise {
         (self.bits(x, y) >> 8) as f32 * 2.0f32.powi(-23) - 1.0
     }
 
-    /// Value noise in -1..1 whose features are about 1 wide.
+    /// Returns value noise in -1..1 with features about 1 wide.
     pub(crate) fn smooth(self, x: f32, y: f32) -> f32 {
         let (column, row) = (x.floor(), y.floor());
         let (right, down) = (ease(x - column), ease(y - row));
@@ -36,8 +36,7 @@ impl Noise {
         mix(upper, lower, down)
     }
 
-    /// Sum of `octaves` smooth fields, each of half the size and half the strength of the one before, in
-    /// -1..1.
+    /// Sums `octaves` smooth fields, each of half the size and strength of the last, in -1..1.
     pub(crate) fn fractal(self, x: f32, y: f32, octaves: u32) -> f32 {
         let (mut sum, mut weights) = (0.0, 0.0);
         for octave in 0..octaves {
@@ -49,8 +48,10 @@ impl Noise {
         sum / weights
     }
 
-    /// Distance to the nearest border between cells about 1 wide (the Voronoi diagram of one jittered point
-    /// in each unit square: Worley, "A cellular texture basis function", 1996).
+    /// Returns the distance to the nearest border between cells about 1 wide.
+    ///
+    /// The cells are the Voronoi diagram of one jittered point in each unit square (Worley, "A
+    /// cellular texture basis function", 1996).
     pub(crate) fn distance_to_cell_border(self, x: f32, y: f32) -> f32 {
         let (column, row) = (x.floor() as i32, y.floor() as i32);
         let (mut nearest, mut second) = ([0.0; 2], [0.0; 2]);
@@ -74,12 +75,12 @@ impl Noise {
     }
 }
 
-/// `from` where `t` is 0, `to` where it is 1.
+/// Interpolates linearly: `from` at `t` = 0, `to` at `t` = 1.
 pub(crate) fn mix(from: f32, to: f32, t: f32) -> f32 {
     from + (to - from) * t
 }
 
-/// 0 up to `low`, 1 from `high` on, smooth between them; falls instead of rising where `low` > `high`.
+/// Returns 0 up to `low`, 1 from `high` on, smooth between; falls if `low` > `high`.
 pub(crate) fn smoothstep(low: f32, high: f32, value: f32) -> f32 {
     ease(((value - low) / (high - low)).clamp(0.0, 1.0))
 }

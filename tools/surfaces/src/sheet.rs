@@ -1,4 +1,4 @@
-//! A rolled steel sheet: how much light each place sends back, before light and camera come into it.
+//! Rolled steel sheets as reflectance, before light and camera.
 
 use std::f32::consts::PI;
 
@@ -9,19 +9,19 @@ use crate::noise::Noise;
 /// Width and height of a picture in pixels, as in NEU-CLS.
 pub(crate) const SIDE: u32 = 200;
 
-/// A piece of sheet, seen at some angle and scale. Its reflectance is about 1 where nothing is wrong with it.
+/// A piece of sheet at some angle and scale, of reflectance about 1 where faultless.
 #[derive(Debug)]
 pub(crate) struct Sheet {
-    /// SIDE x SIDE, row after row.
+    /// SIDE x SIDE, row by row.
     reflectance: Vec<f32>,
     /// Cosine and sine of the rolling direction.
     rolling: (f32, f32),
-    /// Size of everything on the sheet, relative to the usual.
+    /// Scale of everything on the sheet; usually 1.
     pub(crate) scale: f32,
 }
 
 impl Sheet {
-    /// A faultless sheet: streaks along the rolling direction, a cloudy tone and a fine grain.
+    /// Draws a faultless sheet: streaks along the rolling direction, cloudy tone, fine grain.
     pub(crate) fn rolled(rng: &mut impl Rng) -> Self {
         let angle: f32 = rng.random_range(0.0..PI);
         let mut sheet = Self {
@@ -42,7 +42,7 @@ impl Sheet {
         sheet
     }
 
-    /// Reflectance at a pixel; beyond the edge, that of the nearest pixel.
+    /// Returns the reflectance at a pixel, or at the nearest one beyond the edge.
     pub(crate) fn at(&self, x: i32, y: i32) -> f32 {
         let last = SIDE.cast_signed() - 1;
         self.reflectance[(y.clamp(0, last) * (last + 1) + x.clamp(0, last)) as usize]
@@ -52,15 +52,17 @@ impl Sheet {
         self.reflectance.iter().sum::<f32>() / self.reflectance.len() as f32
     }
 
-    /// Changes the reflectance of every place by a fraction that is a function of the place, given along and
-    /// across the rolling direction in pixels of the usual scale.
+    /// Changes reflectance everywhere by the fraction that `change` returns for a place.
+    ///
+    /// Places are along and across the rolling direction from the centre, in pixels at scale 1.
     pub(crate) fn change_everywhere(&mut self, change: impl Fn(f32, f32) -> f32) {
         let centre = SIDE as f32 / 2.0;
         self.change_near(centre, centre, f32::INFINITY, change);
     }
 
-    /// The same within `reach` pixels of a centre (given in pixels of the picture), from where places are
-    /// then counted.
+    /// Does the same within `reach` of a centre, both in pixels of the picture.
+    ///
+    /// Places are relative to that centre.
     pub(crate) fn change_near(
         &mut self,
         centre_x: f32,
@@ -83,7 +85,7 @@ impl Sheet {
         }
     }
 
-    /// Turns a place given along and across the rolling direction from the centre into pixels of the picture.
+    /// Converts a place along and across the rolling direction into pixels of the picture.
     pub(crate) fn pixel_of(&self, along: f32, across: f32) -> (f32, f32) {
         let (cos, sin) = self.rolling;
         let centre = SIDE as f32 / 2.0;

@@ -1,5 +1,6 @@
-//! A plate with stamped pairs, each a ring and to its right a disc; on a bad plate one pair stands the other way round. Ink and
-//! shapes are the same on both, so only what looks at each pair can tell them apart.
+//! Plates with stamped pairs of a ring and a disc to its right; a bad plate has one pair reversed.
+//!
+//! Ink and shapes are the same on both, so only the order within pairs tells them apart.
 
 use rand::{Rng, RngExt as _, seq::SliceRandom as _};
 
@@ -8,11 +9,11 @@ use crate::{
     sheet::{SIDE, Sheet},
 };
 
-/// Places for pairs, `COLUMNS` by `ROWS`.
+/// Grid of places for pairs, `COLUMNS` by `ROWS`.
 const COLUMNS: u32 = 3;
 const ROWS: u32 = 4;
 const PAIRS: usize = 6;
-/// In radians: a stamp is never held quite straight.
+/// Largest rotation of a stamp, in radians.
 const MOST_TURN: f32 = 0.3;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,7 +55,7 @@ pub(crate) fn stamp(sheet: &mut Sheet, plate: Plate, rng: &mut impl Rng) {
     }
 }
 
-/// Darkens where `outside`, in pixels of the picture from the middle, is below 0.
+/// Darkens where `outside` of the distance from the middle, in pixels of the picture, is below 0.
 fn mark(sheet: &mut Sheet, (x, y): (f32, f32), depth: f32, outside: impl Fn(f32) -> f32) {
     let scale = sheet.scale;
     sheet.change_near(x, y, 14.0, |along, across| {

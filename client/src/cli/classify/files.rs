@@ -1,10 +1,10 @@
-//! Which pictures are meant.
+//! Finds the picture files.
 
 use std::path::{Path, PathBuf};
 
-/// Lists the files themselves, and those in folders at any depth, in the order of their names.
+/// Lists the given files and those in folders at any depth, sorted by name within a folder.
 ///
-/// Names in folders that begin with a dot are left out.
+/// Skips names in folders that begin with a dot.
 pub(super) fn list(paths: &[PathBuf]) -> anyhow::Result<Vec<PathBuf>> {
     let mut files = Vec::new();
     for path in paths {
@@ -25,7 +25,7 @@ pub(super) fn list(paths: &[PathBuf]) -> anyhow::Result<Vec<PathBuf>> {
     Ok(files)
 }
 
-/// Returns the name of the folder that has the file: its class in a folder of labelled pictures.
+/// Returns the name of the file's folder: its class among labelled pictures.
 pub(super) fn folder_name(file: &Path) -> String {
     file.parent().and_then(Path::file_name).unwrap_or_default().to_string_lossy().into_owned()
 }

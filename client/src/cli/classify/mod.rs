@@ -30,7 +30,7 @@ pub struct Options {
         env = "TURRET_SERVER"
     )]
     server: String,
-    /// Task to ask; may be given several times
+    /// Task to classify for; repeatable
     #[arg(
         long = "task",
         value_name = "TASK",
@@ -48,7 +48,7 @@ pub struct Options {
     /// Requests in flight
     #[arg(long, value_name = "N", default_value_t = 8, env = "TURRET_CONCURRENCY")]
     concurrency: usize,
-    /// Longest wait for an answer
+    /// Maximum wait for an answer
     #[arg(
         long,
         value_name = "TIME",
@@ -56,10 +56,10 @@ pub struct Options {
         value_parser = humantime::parse_duration
     )]
     timeout: Duration,
-    /// Take each picture's true label from its folder's name, show it and count the right answers
+    /// Take each picture's true label from its folder's name, show it and count correct answers
     #[arg(long)]
     truth: bool,
-    /// Go round the pictures until interrupted, then tell how many requests were answered and by
+    /// Repeat the pictures until interrupted, then show how many requests were answered and by
     /// which versions
     #[arg(long)]
     repeat: bool,
@@ -67,11 +67,11 @@ pub struct Options {
     output: OutputOptions,
 }
 
-/// One answer, or why there was none.
+/// The answer for one file, or why there is none.
 struct Outcome {
     file: PathBuf,
     answer: Result<proto::ClassifyResponse, String>,
-    /// From the request to the answer, without reading the file.
+    /// Time from request to answer, without reading the file.
     took: Duration,
 }
 
@@ -79,7 +79,7 @@ struct Outcome {
 pub(super) async fn run(options: Options) -> anyhow::Result<ExitCode> {
     ensure!(options.concurrency > 0, "--concurrency must be 1 or more");
     let files = files::list(&options.files)?;
-    // Each failure is shown and counted: retries would hide the server's overload.
+    // Every failure is shown and counted: retries would hide the server's overload.
     let client = Client::builder(&options.server)
         .timeout(options.timeout)
         .retry(RetryPolicy::NEVER)
@@ -103,7 +103,7 @@ pub(super) async fn run(options: Options) -> anyhow::Result<ExitCode> {
     Ok(if all_answered { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// Asks for every file, some at a time, and hands over each outcome as it comes.
+/// Classifies every file, several at a time, and passes on each outcome as it comes.
 async fn classify_all<'f>(
     options: &Options,
     client: &Client,
@@ -120,7 +120,7 @@ async fn classify_all<'f>(
             ..Default::default()
         };
         in_flight.spawn(async move { (index, classify_one(&client, request, file).await) });
-        // Before the next file is taken, so that what ends the files is asked as late as possible.
+        // Waits before taking the next file, so that `files` can end as late as possible.
         if in_flight.len() >= options.concurrency
             && let Some(outcome) = in_flight.join_next().await
         {
@@ -147,9 +147,9 @@ async fn classify_one(
         }
     };
     request.image = Some(bytes.into());
-    let begun = Instant::now();
+    let started = Instant::now();
     let answer = client.classify(request).await;
-    let took = begun.elapsed();
+    let took = started.elapsed();
     Outcome { file, answer: answer.map_err(|error| error.to_string()), took }
 }
 

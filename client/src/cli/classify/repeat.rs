@@ -1,4 +1,4 @@
-//! `--repeat`: the pictures again and again, counted.
+//! `--repeat`: classifies the pictures over and over, and counts.
 
 use std::{collections::BTreeMap, path::PathBuf};
 
@@ -10,7 +10,7 @@ use crate::{
     cli::output::{OutputOptions, WriteError, print},
 };
 
-/// What happened over many rounds.
+/// The counts over all rounds.
 #[derive(Default)]
 pub(super) struct Counts {
     answered: u64,
@@ -19,7 +19,7 @@ pub(super) struct Counts {
     first_failure: Option<String>,
 }
 
-/// Goes round the files until SIGINT or SIGTERM; requests in flight then are waited for.
+/// Repeats the files until SIGINT or SIGTERM, then waits for the requests in flight.
 pub(super) async fn until_interrupted(
     options: &Options,
     client: &Client,
@@ -34,7 +34,7 @@ pub(super) async fn until_interrupted(
             _ = interrupt.recv() => {}
             _ = terminate.recv() => {}
         }
-        // Nobody listens when the rounds are over.
+        // Fails if the rounds are over.
         let _over = stop.send(true);
     });
     let rounds = files.iter().enumerate().cycle().take_while(|_| !*stopped.borrow());

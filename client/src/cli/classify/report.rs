@@ -1,4 +1,4 @@
-//! The outcomes, picture by picture.
+//! Prints the outcomes, picture by picture.
 
 use std::{collections::BTreeMap, path::Path};
 
@@ -10,7 +10,7 @@ use crate::{
     proto::Verdict,
 };
 
-/// Prints JSON lines, or a table and a last line with the totals.
+/// Prints JSON lines, or a table and a line of totals.
 pub(super) fn show(
     output: OutputOptions,
     truth: bool,
@@ -70,7 +70,7 @@ fn show_table(truth: bool, outcomes: &[Outcome]) -> Result<(), WriteError> {
 
 fn json(outcome: &Outcome, truth: bool) -> serde_json::Value {
     let mut line = serde_json::json!({
-        // JSON has no bytes: what is not UTF-8 in a name is replaced.
+        // JSON has no bytes: whatever is not UTF-8 in a name is replaced.
         "file": outcome.file.to_string_lossy(),
         "milliseconds": outcome.took.as_secs_f64() * 1e3,
     });

@@ -2,10 +2,10 @@ use rand::RngExt;
 
 use super::*;
 
-/// Clouds around one centre a class; `spread` is their deviation.
+/// Returns one cloud of points per class; `spread` is the standard deviation.
 fn clouds(classes: usize, each: usize, width: usize, spread: f32, seed: u64) -> Examples {
     let mut random = ChaCha8Rng::seed_from_u64(seed);
-    // The sum of twelve uniform numbers is close enough to a normal one.
+    // The sum of twelve uniform numbers is nearly normal.
     let mut normal = || (0..12).map(|_| random.random::<f32>()).sum::<f32>() - 6.0;
     let mut examples = Examples { width, ..Examples::default() };
     for picture in 0..classes * each {
@@ -24,14 +24,14 @@ fn fitted(train: &Examples, validation: &Examples, options: &AdamOptions) -> Ada
 fn fitted_with(
     train: &Examples,
     validation: &Examples,
-    way: ClassWeight,
+    class_weight: ClassWeight,
     options: &AdamOptions,
 ) -> AdamFit {
     let classes = train.classes.iter().max().unwrap() + 1;
-    fit_by_adam(train, validation, classes, way, options, &mut |_| {}).unwrap()
+    fit_by_adam(train, validation, classes, class_weight, options, &mut |_| {}).unwrap()
 }
 
-/// Share of each class's examples that the raw classifier finds.
+/// Returns the share of the class's examples that the raw classifier gets right.
 fn recall(fit: &AdamFit, examples: &Examples, class: usize) -> f64 {
     let linear = crate::head::Linear::new(
         fit.classifier.weight.clone(),
@@ -52,7 +52,7 @@ fn recall(fit: &AdamFit, examples: &Examples, class: usize) -> f64 {
 }
 
 #[test]
-fn separable_clouds_are_told_apart_without_a_mistake() {
+fn separable_clouds_are_classified_without_error() {
     let (train, validation) = (clouds(4, 25, 24, 0.3, 1), clouds(4, 10, 24, 0.3, 2));
     let fit = fitted(&train, &validation, &AdamOptions::default());
     assert_eq!(fit.best.validation_accuracy, 1.0);
@@ -84,9 +84,9 @@ fn gradient_agrees_with_finite_differences() {
     }
 }
 
-/// With one feature that says nothing, the best probabilities are the shares of the classes: a known solution.
+/// With a constant feature the best probabilities are the class shares, a known solution.
 #[test]
-fn finds_the_shares_of_the_classes_where_features_say_nothing() {
+fn constant_feature_gives_the_class_shares() {
     let classes: Vec<usize> = [[0; 8].as_slice(), &[1; 2]].concat();
     let examples = Examples { features: vec![7.0; 10], classes, weights: vec![1.0; 10], width: 1 };
     let options = AdamOptions {
@@ -106,7 +106,7 @@ fn finds_the_shares_of_the_classes_where_features_say_nothing() {
 }
 
 #[test]
-fn balanced_weights_find_more_of_a_rare_class() {
+fn balanced_weights_raise_recall_of_a_rare_class() {
     let both = clouds(2, 200, 4, 2.0, 5);
     let mut train = Examples { width: 4, ..Examples::default() };
     for (number, Example { features, class, .. }) in both.rows().enumerate() {
@@ -123,7 +123,7 @@ fn balanced_weights_find_more_of_a_rare_class() {
 }
 
 #[test]
-fn the_same_input_gives_the_same_numbers_and_another_seed_another_order() {
+fn fit_is_reproducible_and_depends_on_the_seed() {
     let (train, validation) = (clouds(3, 20, 8, 1.0, 1), clouds(3, 5, 8, 1.0, 2));
     let with_seed =
         |seed| fitted(&train, &validation, &AdamOptions { seed, ..AdamOptions::default() });
@@ -133,7 +133,7 @@ fn the_same_input_gives_the_same_numbers_and_another_seed_another_order() {
 
 #[test]
 fn keeps_the_best_epoch_and_stops_when_patience_ends() {
-    // Labels that contradict the training pictures: validation gets worse from some epoch on.
+    // The labels contradict the training pictures, so validation gets worse from some epoch on.
     let train = clouds(2, 30, 4, 2.0, 1);
     let mut validation = clouds(2, 30, 4, 2.0, 2);
     validation.classes.rotate_left(1);
@@ -160,7 +160,7 @@ fn constant_features_are_harmless() {
 }
 
 #[test]
-fn says_so_when_no_epoch_has_a_finite_loss() {
+fn returns_none_if_no_epoch_has_a_finite_loss() {
     let train = clouds(2, 20, 3, 0.2, 1);
     let options = AdamOptions { learning_rate: f32::MAX, epochs: 3, ..AdamOptions::default() };
     assert_eq!(fit_by_adam(&train, &train, 2, ClassWeight::Balanced, &options, &mut |_| {}), None);
