@@ -95,7 +95,7 @@ mod tests {
     use crate::metrics::Stage;
 
     fn resident_bytes() -> u64 {
-        procfs::process::Process::myself().unwrap().stat().unwrap().rss_bytes().get()
+        procfs::process::Process::myself().unwrap().stat().unwrap().rss * procfs::page_size()
     }
 
     #[test]
