@@ -94,12 +94,9 @@ fn main() -> anyhow::Result<()> {
     println!("  a scan without changes      {:.0} ms", idle_scan.as_secs_f64() * 1e3);
     println!("  a scan with one new version {:.0} ms", swap.as_secs_f64() * 1e3 / SWAPS as f64);
     let ms = |time: std::time::Duration| time.as_secs_f64() * 1e3;
-    for (when, bytes, time) in [
-        ("no head was asked", idle_bytes, idle_scrape),
-        ("every head was asked", busy_bytes, busy_scrape),
-    ] {
-        println!("  a scrape when {when:<21} {:.1} MB in {:.1} ms", bytes as f64 / 1e6, ms(time));
-    }
+    let scrape = |bytes: usize, time| format!("{:.1} MB in {:.1} ms", bytes as f64 / 1e6, ms(time));
+    println!("  a scrape, no head asked     {}", scrape(idle_bytes, idle_scrape));
+    println!("  a scrape, every head asked  {}", scrape(busy_bytes, busy_scrape));
     println!(
         "{}",
         serde_json::json!({
