@@ -1,6 +1,6 @@
-//! Quality of a base's features: linear probes, trained as `fine-tune` trains a head, on pictures
-//! that no pretraining here has seen.
+//! Quality of a base's features, by linear probes on pictures that no pretraining here has seen.
 //!
+//! The probes are trained as `fine-tune` trains a head.
 //! `make bench-features` prints a Markdown table of the accuracy on held-out pictures in per cent,
 //! mean and standard deviation over the seeds. A seed chooses the training pictures.
 #![expect(clippy::print_stdout, reason = "a benchmark prints to standard output")]
@@ -13,8 +13,9 @@ use anyhow::Result;
 use clap::Parser;
 use rayon::prelude::*;
 use turret::{
-    base::{BaseWeights, Device, FeatureSet, Precision, PrecisionChoice, PrecisionError},
+    base::{BaseWeights, Device, FeatureSet, Precision, PrecisionChoice},
     config::processors,
+    error::ParseNameError,
     torch::{Network, set_cpu_threads},
     train::{ClassWeight, ConvexProblem, choose},
 };
@@ -49,7 +50,7 @@ struct Column {
 }
 
 impl FromStr for Column {
-    type Err = PrecisionError;
+    type Err = ParseNameError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let (base, precision) = text.rsplit_once('@').unwrap_or((text, Precision::Fp32.name()));

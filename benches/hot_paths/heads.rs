@@ -1,5 +1,7 @@
-//! From features to verdicts. One forward pass of ResNet34 takes 10 to 50 ms an image on two cores;
-//! everything here should be under 2 % of the passes that give its features.
+//! From features to verdicts.
+//!
+//! A forward pass of ResNet34 takes 10 to 50 ms an image on two cores; everything here should be
+//! under 2 % of the passes that give its features.
 
 use std::hint::black_box;
 

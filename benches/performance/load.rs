@@ -1,5 +1,5 @@
-//! Load on a server: closed loops, whose clients wait for each answer, and open loops, whose
-//! requests arrive independently of answers.
+//! Load on a server: closed loops, whose clients wait for answers, and open loops, whose requests
+//! do not wait.
 
 use std::{
     collections::BTreeMap,

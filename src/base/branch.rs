@@ -105,7 +105,7 @@ impl fmt::Debug for LoadedBranch {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BranchError {
     #[error("{architecture} has no branch point {branch}, expected one of {}", .known.join(", "))]
-    NoSuchPlace { architecture: Architecture, branch: BranchPoint, known: Vec<String> },
+    NoSuchBranchPoint { architecture: Architecture, branch: BranchPoint, known: Vec<String> },
     #[error(
         "{architecture} has no blocks for a deep head to copy; \
          use a ResNet, or strategy feature-extraction"

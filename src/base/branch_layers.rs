@@ -11,7 +11,7 @@ impl Architecture {
         let stage = self.last_stage_of_blocks()?;
         if branch.first_block >= stage.steps.len() {
             let known = self.branches().iter().map(BranchPoint::to_string).collect();
-            return Err(BranchError::NoSuchPlace { architecture: self, branch, known });
+            return Err(BranchError::NoSuchBranchPoint { architecture: self, branch, known });
         }
         Ok(Stage { steps: stage.steps[branch.first_block..].to_vec(), ..stage })
     }

@@ -1,6 +1,6 @@
-//! Weights from a seed, for tests against torchvision and for trying Turret without pretrained files.
+//! Weights from a seed, to test against torchvision and to try Turret without pretrained files.
 //!
-//! `tools/parity/seeded.py` implements the same generator, so both build the same network from a seed.
+//! `tools/parity/seeded.py` implements the same generator: one seed gives both the same network.
 
 use std::collections::BTreeMap;
 

@@ -1,5 +1,5 @@
-//! The private layers of deep heads: copies of the network's last blocks with their own weights, run
-//! on maps from the shared trunk.
+//! The private layers of deep heads: copies of the network's last blocks with their own weights,
+//! run on maps from the shared trunk.
 
 use std::collections::HashMap;
 
@@ -92,7 +92,7 @@ impl Branches {
         let shape = [1, height as i64, width as i64, channels as i64];
         let map =
             Tensor::f_zeros(shape, (Kind::Float, tch::Device::Cpu))?.f_permute([0, 3, 1, 2])?;
-        let map = self.kernels.from_floats(map)?;
+        let map = self.kernels.map_from_floats(map)?;
         self.run(id, map).inspect_err(|_| self.unload(id)).map(|_| id)
     }
 

@@ -226,7 +226,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn percentile_trims_both_ends_but_never_above_zero() {
+    fn percentile_trims_both_ends_and_rectified_ranges_start_at_zero() {
         let values: Vec<f32> = (-50..=50).map(|value| value as f32).collect();
         assert_eq!(range(&values, 100.0), Range { least: -50.0, largest: 50.0 });
         assert_eq!(range(&values, 90.0), Range { least: -40.0, largest: 40.0 });

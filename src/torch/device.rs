@@ -31,7 +31,8 @@ fn cuda_device(number: usize) -> Result<DeviceId, DeviceError> {
 
 /// Sets how many threads libtorch may use for one forward pass.
 ///
-/// Call it before any other thread computes: libtorch copies the number into each thread on first use.
+/// Must be called before any other thread computes: libtorch copies the number into each thread at
+/// its first use.
 pub fn set_cpu_threads(threads: usize) {
     tch::set_num_threads(threads.clamp(1, 1024) as i32);
 }

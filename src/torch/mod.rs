@@ -8,8 +8,8 @@
 //! - Devices: `device` and `precision` (resolve `auto`), `cuda` (opens libtorch's CUDA library,
 //!   records and replays forward passes).
 //! - Calibration: `calibration` ([`calibrate`] measures the activation ranges for int8).
-//! - Training: `trainable_head` ([`TrainableHead`], a deep head in training), `trainable_branch` (its
-//!   private layers), `adam` (the optimiser).
+//! - Training: `trainable_head` ([`TrainableHead`], a deep head in training), `trainable_branch`
+//!   (its private layers), `adam` (the optimiser).
 //! - Plumbing: `values` (copies tensors into host memory), `ffi` (errors from the C++ files).
 
 mod adam;

@@ -304,7 +304,7 @@ fn whole_pass(
     Ok(reduced)
 }
 
-/// Gathers the features of some images from the trunk's stages and a last stage of only their rows.
+/// Gathers the features of `images`: their rows of the trunk's stages, then `last`, a row for each.
 fn gathered(
     outputs: Outputs,
     trunk: &[(usize, Pooled)],

@@ -9,7 +9,7 @@ impl PrecisionChoice {
     /// `auto` never chooses int8, whose features differ enough that it must be requested.
     ///
     /// # Errors
-    /// [`PrecisionError::NotHere`] if the device lacks the precision or has it only slower than fp32.
+    /// [`PrecisionError::NotHere`] if the device lacks the precision or runs it slower than fp32.
     pub fn resolve(self, device: DeviceId) -> Result<Precision, PrecisionError> {
         let on_cuda = matches!(device, DeviceId::Cuda(_));
         let not_here = |precision, needs| Err(PrecisionError::NotHere { precision, needs });

@@ -8,8 +8,8 @@ use crate::base::layers::{ConvSpec, Stage, Step};
 impl Step<ConvSpec> {
     /// Returns the step with every spec turned into something that runs.
     ///
-    /// `prepare` receives the side of the map that the convolution reads. `side` is the step's input
-    /// side before the call and its output side after it.
+    /// `prepare` receives the side of the map that the convolution reads. `side` is the step's
+    /// input side before the call and its output side after it.
     pub(super) fn prepared<C, E>(
         &self,
         side: &mut usize,
@@ -18,7 +18,7 @@ impl Step<ConvSpec> {
         let before = *side;
         *side = self.side_after(before);
         let after = *side;
-        // A residual's second convolution reads the first one's smaller output.
+        // A residual's second convolution reads the first one's output, which may be smaller.
         self.try_map(&mut |spec| prepare(spec, if spec.adds.is_some() { after } else { before }))
     }
 }

@@ -11,7 +11,7 @@ use crate::base::{
 
 /// Convolutions in training, starting from given weights.
 ///
-/// BatchNorm's statistics, scale and shift stay fixed, so training learns the function that is served.
+/// BatchNorm's statistics, scale and shift stay fixed: the trained function is the one served.
 #[derive(Debug)]
 pub(super) struct TrainableBranch {
     branch: BranchPoint,

@@ -91,7 +91,8 @@ impl TrainableHead {
 
     /// Takes one step and returns the cross-entropy before it; `number` counts from 1.
     ///
-    /// The loss is the mean weighted cross-entropy plus `l2 / 2` times the classifier's squared weights.
+    /// The loss is the mean weighted cross-entropy plus `l2 / 2` times the sum of the classifier's
+    /// squared weights.
     ///
     /// # Errors
     /// If libtorch fails.
@@ -175,7 +176,7 @@ impl TrainableHead {
         Ok(self.branch.weights()?)
     }
 
-    /// Returns the classifier's weight `[classes, width]` and bias `[classes]`, for standardised features.
+    /// Returns weight `[classes, width]` and bias `[classes]`, for standardised features.
     ///
     /// # Errors
     /// If libtorch fails.

@@ -63,7 +63,10 @@ pub enum TrainError {
         .known.join(", ")
     )]
     UnknownLabel { label: String, known: Vec<String> },
-    #[error("{data} has no pictures{}", .part.map(|part| format!(" for {part}")).unwrap_or_default())]
+    #[error(
+        "{data} has no pictures{}",
+        .part.map(|part| format!(" for {part}")).unwrap_or_default()
+    )]
     NothingToJudge { data: PathBuf, part: Option<&'static str> },
     #[error(transparent)]
     Publish(#[from] PublishError),

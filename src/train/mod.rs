@@ -2,7 +2,7 @@
 //!
 //! | module | does |
 //! |---|---|
-//! | `run` | runs a training: [`train`] calls the modules below in this order |
+//! | `run` | holds [`train`], which takes the steps below in order |
 //! | [`data`] | reads the pictures, and splits them into training and validation sets and folds |
 //! | [`features`] | runs the frozen base once per picture, with a cache on disk |
 //! | `training_set` | holds the pictures with their features, split and ready to learn from |
@@ -13,7 +13,7 @@
 //! | `evaluate_head` | evaluates any head on any labelled pictures, apart from a training |
 //! | `context`, `options`, `progress`, `error` | what a step takes, reports and returns |
 //!
-//! Invariant: every check that needs no forward pass runs before the first one.
+//! Invariant: settings, files and the heads folder are checked before the first forward pass.
 
 mod context;
 pub mod data;
@@ -46,3 +46,5 @@ pub use run::{Fitted, Outcome, train};
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+pub(crate) mod workshop;

@@ -14,9 +14,10 @@ use crate::ids::{Digest, Version};
 
 /// A step of a training, as its observer sees it.
 ///
-/// Order: dataset, good, features, choice, epoch, maps, deep epoch, strategy, evaluated, gate,
-/// published; warnings at any time. `Features` comes again for augmented views, `Epoch` only with
-/// Adam, `Maps` and `DeepEpoch` only if private layers are trained.
+/// Order: dataset, good, features, choice, maps, deep epoch, strategy, epoch, evaluated, gate,
+/// published; warnings at any time. `Features` repeats for augmented views and whenever a head with
+/// other layers or preprocessing is evaluated. `Epoch` comes only with Adam, `Maps` and `DeepEpoch`
+/// only if private layers are trained.
 #[derive(Debug, Clone, Serialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 pub enum Event<'a> {

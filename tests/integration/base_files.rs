@@ -78,7 +78,7 @@ fn import_names_a_missing_or_misshapen_tensor() {
 }
 
 #[test]
-fn bundled_base_is_a_whole_resnet34_of_at_most_24_mib() {
+fn bundled_base_is_a_resnet34_of_at_most_24_mib() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("assets/base-textures.safetensors");
     assert_eq!(BaseWeights::load(&path).unwrap().architecture(), Architecture::ResNet34);
     assert!(fs_err::metadata(&path).unwrap().len() <= 24 << 20);

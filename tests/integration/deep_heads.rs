@@ -102,7 +102,7 @@ async fn layers_that_the_base_refuses_reject_the_head() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn deep_head_swaps_under_load_fail_no_request_and_leak_nothing() {
+async fn deep_head_swaps_fail_no_request_and_leak_nothing() {
     let builder = TestServer::builder().rescan(Duration::from_millis(20));
     let version = |version: u64| {
         let draft = heads::deep_draft("part", 1.0, version as f32);

@@ -1,5 +1,4 @@
-//! The server as its users see it: over gRPC and HTTP with a base that the tests control, and as
-//! real processes.
+//! The server as its users see it: over gRPC and HTTP with a controlled base, and as processes.
 
 #![expect(
     clippy::unwrap_used,

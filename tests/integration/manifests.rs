@@ -213,7 +213,7 @@ fn cluster_variables_are_never_read_as_settings() {
 }
 
 #[test]
-fn only_an_overlay_with_a_gpu_limit_names_a_cuda_device() {
+fn cuda_device_is_named_only_with_a_gpu_limit() {
     for manifests in &*MANIFESTS {
         let server = manifests.server();
         let gpus = server.container["resources"]["limits"]["nvidia.com/gpu"].as_u64();

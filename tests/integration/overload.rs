@@ -248,7 +248,7 @@ async fn busy_with_two_in_flight() -> Busy {
 }
 
 #[tokio::test]
-async fn second_batch_starts_while_one_is_in_flight_third_waits() {
+async fn two_batches_run_in_flight_and_a_third_waits() {
     let Busy { server, control, first } = busy_with_two_in_flight().await;
     let others: Vec<_> = (2..=4).map(|red| ask(&server, plain(red), None)).collect();
     eventually("all are decoded", async || images_decoded(&server).await == 4.0).await;

@@ -1,7 +1,7 @@
 """Compares `fine-tune train` with scikit-learn's LogisticRegression on equal features, and a deep head with torchvision.
 
-Both minimise the same function: scikit-learn's `C` is `1 / (l2 * sum of the weights)`, and the weights sum to the number of
-pictures. Prints a line per figure with its bar; exits with 1 if a bar is missed.
+Both minimise the same function: scikit-learn's `C` is `1 / (l2 * sum of the weights)`, and the weights sum to the number
+of pictures. Prints a line per figure with its bar; exits with 1 if a bar is missed.
 """
 
 import argparse

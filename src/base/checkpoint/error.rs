@@ -30,8 +30,9 @@ pub enum CheckpointError {
     )]
     Pytorch { path: PathBuf, source: Box<PytorchError> },
     #[error(
-        "cannot read {path} as safetensors ({source}); it is truncated or damaged: download it again, \
-         or save it again with `safetensors.torch.save_file(model.state_dict(), ...)`"
+        "cannot read {path} as safetensors ({source}); it is truncated or damaged: \
+         download it again, or save it again with \
+         `safetensors.torch.save_file(model.state_dict(), ...)`"
     )]
     Safetensors { path: PathBuf, source: SafeTensorError },
     #[error(

@@ -36,7 +36,7 @@ pub enum FetchError {
     )]
     TooLarge { url: String, expected: u64 },
     #[error(
-        "{url} sent a wrong file: its SHA-256 is {found}, expected one that starts with {expected}; \
+        "{url} sent a wrong file: its SHA-256 is {found}, expected one starting with {expected}; \
          the file was discarded, run the same command again to start over"
     )]
     Digest { url: String, expected: &'static str, found: Digest },

@@ -90,7 +90,7 @@ pub struct Fetch<'a> {
 impl Fetch<'_> {
     /// Returns the path of the complete, checked file; fetches nothing if it already exists.
     ///
-    /// Data stays in `<file>.part` until it is complete, so a later call resumes where this one stopped.
+    /// Data stays in `<file>.part` until complete, so a later call resumes where this one stopped.
     /// The proxy comes from `ALL_PROXY`, `HTTPS_PROXY` or `HTTP_PROXY`, exceptions from `NO_PROXY`.
     ///
     /// # Errors

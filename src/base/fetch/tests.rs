@@ -264,8 +264,8 @@ fn missing_file_is_requested_once() {
 #[test]
 fn unreachable_error_names_ways_without_a_network() {
     let folder = tempfile::tempdir().unwrap();
-    let refused = Server::start(&[]);
-    for url in [refused.url.as_str(), WEIGHTS.url] {
+    let closed = Server::start(&[]);
+    for url in [closed.url.as_str(), WEIGHTS.url] {
         let error = fetch(folder.path(), url, &WEIGHTS, &network()).0.unwrap_err();
         assert!(matches!(error, FetchError::Unreachable { .. }), "{error}");
         let text = error.to_string();

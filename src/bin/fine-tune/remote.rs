@@ -48,8 +48,8 @@ impl RemoteBase {
             FeatureWidths { gap: response.gap_width as usize, pyramid: response.embedding.len() };
         anyhow::ensure!(
             widths.gap > 0 && widths.pyramid / 2 >= widths.gap,
-            "{url} returned {} features with {} in the last stage, which is impossible; does it run \
-             another version of turret?",
+            "{url} returned {} features with {} in the last stage, which is impossible; does it \
+             run another version of turret?",
             widths.pyramid,
             widths.gap
         );

@@ -23,8 +23,8 @@ pub(crate) fn text(options: &TrainOptions, outcome: &Outcome) -> String {
         ),
         format!("Digest {}", published.digest),
         format!(
-            "Serve it with `turret serve --base FILE --heads {heads}`; a running server installs it \
-             by itself."
+            "Serve it with `turret serve --base FILE --heads {heads}`; a running server installs \
+             it by itself."
         ),
     ]
     .join("\n")
@@ -69,8 +69,8 @@ fn strategy_taken(options: &TrainOptions, choice: &StrategyChoice) -> String {
     let tried = gain.map(|gain| {
         let [low, high] = gain.interval.map(|share| 100.0 * share);
         format!(
-            "\nFine-tuning against feature extraction, cross-validated on {} pictures: only right \
-             on {}, only wrong on {}; gain {:.1} points, 95 % interval {low:.1} to {high:.1}.",
+            "\nFine-tuning against feature extraction, cross-validated on {} pictures: right alone \
+             on {}, wrong alone on {}; gain {:.1} points, 95 % interval {low:.1} to {high:.1}.",
             gain.pictures,
             gain.only_deep_right,
             gain.only_linear_right,
@@ -80,7 +80,7 @@ fn strategy_taken(options: &TrainOptions, choice: &StrategyChoice) -> String {
     let taken = match branch {
         Some(branch) => format!(
             "Strategy fine-tuning from {branch} on, because {because}. In the server, an image for \
-             this head costs another {:.0} % of a forward pass where its batch is shared with other \
+             this head costs {:.0} % of a forward pass more where it shares a batch with other \
              heads.",
             100.0 * serving_cost.unwrap_or_default()
         ),
@@ -132,8 +132,8 @@ fn compared(gate: &Gate) -> String {
         }
     };
     format!(
-        "Against version {} on the same pictures: only right on {}, only wrong on {} (p = {:.2}): \
-         {verdict}.",
+        "Against version {} on the same pictures: right alone on {}, wrong alone on {} \
+         (p = {:.2}): {verdict}.",
         found.version, found.only_new_right, found.only_serving_right, found.p_worse
     )
 }

@@ -25,8 +25,8 @@ pub(crate) const SETTINGS: &[Setting] = &[
     Setting::new(
         "strategy",
         "WAY",
-        "feature-extraction: a linear head on the frozen base; fine-tune: also train private copies \
-         of the base's last layers; auto: the better one in cross-validation",
+        "feature-extraction: a linear head on the frozen base; fine-tune: its last layers are \
+         trained too, privately; auto: the better one in cross-validation",
     )
     .default("auto"),
     Setting::new(
@@ -46,7 +46,8 @@ pub(crate) const SETTINGS: &[Setting] = &[
     Setting::new(
         "map-limit",
         "SIZE",
-        "with fine-tuning: maximum bytes of trunk feature maps in the cache; the oldest are removed",
+        "with fine-tuning: maximum bytes of trunk feature maps in the cache; the oldest are \
+         removed",
     )
     .default("8GiB"),
     Setting::new(

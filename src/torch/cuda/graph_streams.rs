@@ -1,4 +1,4 @@
-//! Forward passes in flight on a CUDA device: each stream has a stream of its own and whole passes recorded on it.
+//! Forward passes in flight on a CUDA device: streams that replay whole recorded passes.
 
 use std::collections::{HashMap, HashSet};
 
@@ -10,20 +10,22 @@ use super::{
 };
 use crate::{base::DeviceId, image::PreparedImage, torch::pooling::Pooled};
 
-/// While one pass computes, the next one's pixels are copied and its kernels queued; a third would only wait.
+/// While one pass computes, the next copies its pixels and queues its kernels; a third would wait.
 const STREAMS: usize = 2;
-/// Each recording keeps the memory of a whole pass, and there are but a few sizes of batches.
-const MOST_SHAPES: usize = 16;
+/// Each recording holds the memory of a whole pass; batches come in only a few sizes.
+const MAX_SHAPES: usize = 16;
 
-/// What a pass of this shape found, with the channels of each place where features are taken.
+/// The shape of a finished pass, and channels and pooled features of each stage.
 pub(in crate::torch) type Found = (Shape, Vec<(usize, Pooled)>);
 
+/// The streams of a device, with a recording of each frequent shape on every stream.
+///
 /// Guarantees:
-/// 1. A stream runs one pass at a time, and is not given another before that one was waited for: nothing writes the pixels that
-///    a pass still reads, and nothing overwrites features that were not read.
-/// 2. A shape is recorded when it comes the second time, on every stream at once: what comes only once is not worth it, and
-///    after a warm-up nothing is recorded while requests wait.
-/// 3. Where recording fails, no other is tried; what was recorded before goes on.
+/// 1. A stream runs one pass at a time and starts the next only after that pass was waited for:
+///    nothing overwrites pixels that a pass still reads, or features that were not yet read.
+/// 2. A shape is recorded the second time it comes, on every stream at once: a shape seen once is
+///    not worth it, and after a warm-up nothing is recorded while requests wait.
+/// 3. If a recording fails, no other is attempted; existing recordings stay in use.
 #[derive(Debug, Default)]
 pub(in crate::torch) struct GraphStreams {
     streams: Vec<GraphStream>,
@@ -48,7 +50,7 @@ struct Recording {
 }
 
 impl GraphStreams {
-    /// None where the device is no CUDA device or the program cannot record.
+    /// Opens the streams; none if the device is not CUDA or the program cannot record.
     pub(in crate::torch) fn open(device: DeviceId) -> Self {
         let DeviceId::Cuda(number) = device else { return Self::default() };
         let opened = Functions::open().map_err(|error| error.to_string()).and_then(|functions| {
@@ -69,13 +71,14 @@ impl GraphStreams {
         }
     }
 
-    /// Passes that may run at a time.
+    /// Returns how many passes may run at a time.
     pub(in crate::torch) fn in_flight(&self) -> usize {
         self.streams.len().max(1)
     }
 
-    /// Begins a pass on a free stream and says on which; `None` if it is not, or cannot be, a recorded one. `pass` starts the
-    /// work of a pass.
+    /// Starts a recorded pass on a free stream and returns the stream's number.
+    ///
+    /// Returns `None` if none is free or the shape gets no recording. `pass` starts a pass's work.
     pub(in crate::torch) fn begin(
         &mut self,
         images: &[&PreparedImage],
@@ -93,7 +96,11 @@ impl GraphStreams {
             if let Err(error) =
                 self.streams.iter_mut().try_for_each(|stream| stream.record(shape, images, &pass))
             {
-                tracing::warn!(%error, ?shape, "a forward pass cannot be recorded as a CUDA graph; no other is tried");
+                tracing::warn!(
+                    %error,
+                    ?shape,
+                    "cannot record a forward pass as a CUDA graph; no other is tried"
+                );
                 self.gave_up = true;
                 return Ok(None);
             }
@@ -103,14 +110,14 @@ impl GraphStreams {
     }
 
     fn is_worth_recording(&mut self, shape: Shape) -> bool {
-        let comes_again = self.seen.contains(&shape);
-        if self.seen.len() < MOST_SHAPES {
+        let seen_before = self.seen.contains(&shape);
+        if self.seen.len() < MAX_SHAPES {
             self.seen.insert(shape);
         }
-        comes_again && !self.gave_up
+        seen_before && !self.gave_up
     }
 
-    /// Waits for the pass on a stream; `None` if none runs there.
+    /// Waits for the pass on a stream; returns `None` if none runs there.
     pub(in crate::torch) fn finish(&mut self, stream: usize) -> Result<Option<Found>, TchError> {
         self.streams.get_mut(stream).map_or(Ok(None), GraphStream::finish)
     }
@@ -131,7 +138,7 @@ impl GraphStream {
         self.stream.enter()?;
         let mut pixels = Pixels::pinned(shape, self.device)?;
         pixels.fill(images)?;
-        // cuDNN tries its algorithms and libraries get their memory, neither of which can be recorded.
+        // Lets cuDNN try its algorithms and libraries allocate: neither can be recorded.
         drop(pass(&pixels)?);
         self.stream.wait()?;
         let (graph, reduced) = Graph::record(self.functions, || pass(&pixels))?;
@@ -166,7 +173,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_shape_is_worth_recording_when_it_comes_again_and_there_are_not_too_many() {
+    fn repeated_shape_is_worth_recording_up_to_a_limit() {
         let mut streams = GraphStreams::default();
         let shape = |images| Shape { images, side: 224 };
         assert!(!streams.is_worth_recording(shape(1)));
@@ -175,15 +182,14 @@ mod tests {
             streams.is_worth_recording(shape(images));
         }
         assert!(
-            streams.is_worth_recording(shape(MOST_SHAPES))
-                && !streams.is_worth_recording(shape(99))
+            streams.is_worth_recording(shape(MAX_SHAPES)) && !streams.is_worth_recording(shape(99))
         );
         streams.gave_up = true;
-        assert!(!streams.is_worth_recording(shape(1)), "one could not be recorded");
+        assert!(!streams.is_worth_recording(shape(1)), "an earlier recording failed");
     }
 
     #[test]
-    fn without_a_cuda_device_nothing_is_in_flight() {
+    fn without_cuda_no_pass_is_recorded() {
         let mut streams = GraphStreams::open(DeviceId::Cpu);
         assert_eq!(streams.in_flight(), 1);
         let image =

@@ -1,7 +1,7 @@
 // CUDA graphs and streams of libtorch, which tch does not offer.
 //
-// A shared object of its own, because it needs libtorch_cuda.so: the program carries it and opens it after that library, on
-// machines that have one.
+// A shared object of its own, because it needs libtorch_cuda.so: the program embeds it and opens it
+// after that library, on machines that have one.
 
 #include <ATen/cuda/CUDAGraph.h>
 #include <c10/cuda/CUDAStream.h>
@@ -15,12 +15,12 @@ using turret::guarded;
 // Must match graphs.rs.
 extern "C" {
 
-// One of libtorch's pool of streams on this device, for `turret_stream_free` to forget.
+// Takes a stream from libtorch's pool for this device; `turret_stream_free` frees the handle.
 char* turret_stream_new(int8_t device, c10::cuda::CUDAStream** stream) {
   return guarded([&] { *stream = new c10::cuda::CUDAStream(c10::cuda::getStreamFromPool(false, device)); });
 }
 
-// What this thread computes from now on, it computes on that stream and its device.
+// Makes the stream and its device current for this thread.
 char* turret_stream_enter(const c10::cuda::CUDAStream* stream) {
   return guarded([&] {
     c10::cuda::set_device(stream->device_index());
@@ -28,15 +28,15 @@ char* turret_stream_enter(const c10::cuda::CUDAStream* stream) {
   });
 }
 
-// Waits until everything that was begun on the stream is done.
+// Waits until all work started on the stream is done.
 char* turret_stream_wait(const c10::cuda::CUDAStream* stream) {
   return guarded([&] { stream->synchronize(); });
 }
 
 void turret_stream_free(c10::cuda::CUDAStream* stream) { delete stream; }
 
-// Begins to record what this thread starts on its current stream, which must not be the default one. The memory that is
-// asked for meanwhile belongs to the graph. Other threads may go on using the device.
+// Starts recording what this thread launches on its current stream, which must not be the default
+// one. Memory allocated meanwhile belongs to the graph. Other threads may keep using the device.
 char* turret_graph_begin(at::cuda::CUDAGraph** graph) {
   return guarded([&] {
     auto* recording = new at::cuda::CUDAGraph();
@@ -54,7 +54,7 @@ char* turret_graph_end(at::cuda::CUDAGraph* graph) {
   return guarded([&] { graph->capture_end(); });
 }
 
-// Starts what was recorded, on the current stream.
+// Launches the recorded work on the current stream.
 char* turret_graph_replay(at::cuda::CUDAGraph* graph) {
   return guarded([&] { graph->replay(); });
 }

@@ -1,7 +1,7 @@
-//! The foreign interface to `graphs.cpp`: CUDA graphs and streams, which tch does not offer.
+//! FFI bindings to `graphs.cpp`: CUDA graphs and streams, which tch does not offer.
 #![expect(
     unsafe_code,
-    reason = "a shared object and its functions; every safety condition stands at its call"
+    reason = "a shared object and its functions; each call states its safety condition"
 )]
 
 use std::{
@@ -18,14 +18,14 @@ use tch::{TchError, Tensor};
 
 use crate::torch::ffi::{Failure, check};
 
-/// `graphs.cpp` as `build.rs` compiled it; empty where it found no CUDA headers.
+/// `graphs.cpp` as compiled by `build.rs`; empty if it found no CUDA headers.
 static OBJECT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/cuda_graphs.so"));
 
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(super) enum GraphsError {
-    #[error("this program was built without CUDA's headers")]
+    #[error("built without CUDA's headers")]
     NotBuilt,
-    #[error("its part for CUDA graphs cannot be opened: {detail}")]
+    #[error("cannot open the shared object for CUDA graphs: {detail}")]
     Unopened { detail: String },
 }
 
@@ -44,28 +44,30 @@ pub(super) struct Functions {
     graph_free: unsafe extern "C" fn(Handle),
 }
 
-/// A queue of work on the device, in order; two of them overlap.
+/// An in-order queue of work on the device; two of them overlap.
 #[derive(Debug)]
 pub(super) struct Stream {
     functions: &'static Functions,
     handle: NonNull<c_void>,
 }
 
-/// Work that was recorded on a stream and can be started again by one call.
+/// Work recorded on a stream, which one call launches again.
 #[derive(Debug)]
 pub(super) struct Graph {
     functions: &'static Functions,
     handle: NonNull<c_void>,
 }
 
-// SAFETY: both are plain objects of libtorch without ties to the thread that made them, and are used by one thread at a time:
-// neither is Sync.
+// SAFETY: both are plain objects of libtorch without ties to the thread that made them, and are
+// used by one thread at a time: neither is Sync.
 unsafe impl Send for Stream {}
 // SAFETY: as above.
 unsafe impl Send for Graph {}
 
 impl Functions {
-    /// Opens the shared object once. libtorch_cuda.so must have been opened before, with its symbols for all.
+    /// Opens the shared object once.
+    ///
+    /// libtorch_cuda.so must already be open, with global symbols.
     pub(super) fn open() -> Result<&'static Self, GraphsError> {
         static OPENED: OnceLock<Result<Functions, GraphsError>> = OnceLock::new();
         OPENED.get_or_init(Self::load).as_ref().map_err(Clone::clone)
@@ -80,8 +82,8 @@ impl Functions {
         let path = format!("/proc/self/fd/{}", file.as_raw_fd());
         let unopened =
             |error: libloading::Error| GraphsError::Unopened { detail: error.to_string() };
-        // SAFETY: it is our own `graphs.cpp`, which has no initialisers of its own. It is never closed, so no function of it
-        // can dangle.
+        // SAFETY: it is this crate's `graphs.cpp`, which has no initialisers of its own. It is
+        // never closed, so no function of it can dangle.
         let library =
             unsafe { Library::open(Some(path), RTLD_NOW | RTLD_LOCAL) }.map_err(unopened)?;
         // SAFETY: names and types are those of `graphs.cpp`, compiled together with this file.
@@ -102,7 +104,7 @@ impl Functions {
     }
 }
 
-/// The object as a file without a place on any disk: the root of a container is often read-only.
+/// Returns the object as a file in memory: a container's root is often read-only.
 fn memory_file() -> io::Result<rustix::fd::OwnedFd> {
     let file = memfd_create("turret-cuda-graphs", MemfdFlags::CLOEXEC)?;
     let mut rest = OBJECT;
@@ -117,18 +119,18 @@ impl Stream {
     pub(super) fn new(functions: &'static Functions, device: usize) -> Result<Self, TchError> {
         let device = i8::try_from(device).map_err(|error| TchError::Convert(error.to_string()))?;
         let mut handle = ptr::null_mut();
-        // SAFETY: `handle` is written if nothing failed.
+        // SAFETY: `handle` is written on success.
         unsafe { check((functions.stream_new)(device, &raw mut handle)) }?;
-        Ok(Self { functions, handle: there(handle)? })
+        Ok(Self { functions, handle: non_null(handle)? })
     }
 
-    /// What this thread computes from now on, it computes here.
+    /// Makes this the current stream of the calling thread.
     pub(super) fn enter(&self) -> Result<(), TchError> {
         // SAFETY: the handle is a stream until it is dropped; it is only read.
         unsafe { check((self.functions.stream_enter)(self.handle.as_ptr())) }
     }
 
-    /// Until everything that was begun here is done.
+    /// Waits until all work started here is done.
     pub(super) fn wait(&self) -> Result<(), TchError> {
         // SAFETY: as in `enter`.
         unsafe { check((self.functions.stream_wait)(self.handle.as_ptr())) }
@@ -143,27 +145,27 @@ impl Drop for Stream {
 }
 
 impl Graph {
-    /// Records what `work` starts on the current stream; nothing of it is computed yet.
+    /// Records what `work` launches on the current stream; nothing is computed yet.
     pub(super) fn record<T>(
         functions: &'static Functions,
         work: impl FnOnce() -> Result<T, TchError>,
     ) -> Result<(Self, T), TchError> {
         let mut handle = ptr::null_mut();
-        // SAFETY: `handle` is written if nothing failed.
+        // SAFETY: `handle` is written on success.
         unsafe { check((functions.graph_begin)(&raw mut handle)) }?;
-        let graph = Self { functions, handle: there(handle)? };
+        let graph = Self { functions, handle: non_null(handle)? };
         let worked = work();
-        // SAFETY: the handle is the graph that is being recorded; recording ends also when the work failed.
+        // SAFETY: the handle is the graph being recorded; recording ends even if the work failed.
         let ended = unsafe { check((functions.graph_end)(graph.handle.as_ptr())) };
         let result = worked?;
         ended?;
         Ok((graph, result))
     }
 
-    /// Starts everything that was recorded, on the current stream.
+    /// Launches everything recorded, on the current stream.
     pub(super) fn replay(&self) -> Result<(), TchError> {
-        // SAFETY: a graph whose recording has ended. The memory that it reads and writes is its own or lives as long as the
-        // `Recording` that holds it.
+        // SAFETY: a graph whose recording has ended. The memory that it reads and writes is its
+        // own or lives as long as the `Recording` that holds it.
         unsafe { check((self.functions.graph_replay)(self.handle.as_ptr())) }
     }
 }
@@ -175,25 +177,25 @@ impl Drop for Graph {
     }
 }
 
-/// Writes numbers into a tensor in ordinary memory, from a place on, without another copy between.
+/// Writes values into a tensor in host memory from an offset on, without an intermediate copy.
 ///
 /// # Errors
-/// If they do not lie within it, or it is not of their kind or not in one piece.
+/// If the values do not fit, or the tensor is of another kind or not contiguous.
 pub(super) fn write<T: tch::kind::Element>(
     tensor: &mut Tensor,
     from: usize,
     values: &[T],
 ) -> Result<(), TchError> {
     let fits = from.checked_add(values.len()).is_some_and(|end| end <= tensor.numel());
-    let is_ours = tensor.device() == tch::Device::Cpu
+    let is_writable = tensor.device() == tch::Device::Cpu
         && tensor.is_contiguous()
         && tensor.f_kind()? == T::KIND;
-    if !fits || !is_ours {
-        let found = format!("{tensor:?} for {} values from {from} on", values.len());
+    if !fits || !is_writable {
+        let found = format!("{tensor:?} cannot take {} values at offset {from}", values.len());
         return Err(TchError::Convert(found));
     }
-    // SAFETY: the tensor lies in ordinary memory in one piece, is of this kind, and the range was checked to be within it. It is
-    // borrowed for writing, and no device reads it: its stream was waited for.
+    // SAFETY: the tensor is contiguous in host memory and of this kind, and the range was checked
+    // to lie within it. It is mutably borrowed, and no device reads it: its stream was waited for.
     unsafe {
         let to = tensor.data_ptr().cast::<T>().add(from);
         ptr::copy_nonoverlapping(values.as_ptr(), to, values.len());
@@ -201,8 +203,9 @@ pub(super) fn write<T: tch::kind::Element>(
     Ok(())
 }
 
-fn there(handle: Handle) -> Result<NonNull<c_void>, TchError> {
-    NonNull::new(handle).ok_or_else(|| TchError::Torch("libtorch gave nothing".to_owned()))
+fn non_null(handle: Handle) -> Result<NonNull<c_void>, TchError> {
+    NonNull::new(handle)
+        .ok_or_else(|| TchError::Torch("libtorch returned a null handle".to_owned()))
 }
 
 #[cfg(test)]
@@ -214,7 +217,7 @@ mod tests {
 
     /// On a machine with the full libtorch every function is found, with or without a GPU.
     #[test]
-    fn opens_where_libtorchs_cuda_half_opens_and_says_why_elsewhere() {
+    fn opens_with_libtorchs_cuda_library_or_says_why_not() {
         match (library::open(), Functions::open()) {
             (Ok(()), Ok(_)) | (_, Err(GraphsError::NotBuilt)) => {}
             (Err(_), Err(error)) => {
@@ -233,6 +236,6 @@ mod tests {
         assert!(write(&mut tensor, 3, &[1u8; 4]).is_err(), "beyond its end");
         assert!(write(&mut tensor, usize::MAX, &[1u8]).is_err(), "an end that overflows");
         assert!(write(&mut tensor, 0, &[1.0f32]).is_err(), "another kind");
-        assert!(write(&mut tensor.transpose(0, 1), 0, &[1u8]).is_err(), "not in one piece");
+        assert!(write(&mut tensor.transpose(0, 1), 0, &[1u8]).is_err(), "not contiguous");
     }
 }

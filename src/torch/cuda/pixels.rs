@@ -1,4 +1,4 @@
-//! What goes to the device for a recorded pass, and what comes back.
+//! The input that a pass copies to the device, and the output that comes back.
 
 use tch::{Kind, TchError, Tensor};
 
@@ -8,14 +8,14 @@ use crate::{
     torch::{pooling::Pooled, values::float_values},
 };
 
-/// Passes of one shape do the same work in the same memory.
+/// The shape of a batch; passes of one shape do the same work in the same memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(in crate::torch) struct Shape {
     pub(in crate::torch) images: usize,
     pub(in crate::torch) side: u32,
 }
 
-/// What a recorded pass reads, in pinned memory: the device copies it by itself.
+/// The input of a pass; a recorded one has it in pinned memory, which the device copies by itself.
 #[derive(Debug)]
 pub(in crate::torch) struct Pixels {
     /// `[N, side, side, 3]`, bytes
@@ -26,7 +26,7 @@ pub(in crate::torch) struct Pixels {
     pub(in crate::torch) std: Tensor,
 }
 
-/// What it leaves on the device for each place where features are taken.
+/// The pooled features of one stage, left on the device.
 #[derive(Debug)]
 pub(in crate::torch) struct Reduced {
     pub(in crate::torch) channels: usize,
@@ -37,15 +37,15 @@ pub(in crate::torch) struct Reduced {
 }
 
 impl Pixels {
-    /// Room for a batch of this shape, from which the device can copy.
+    /// Allocates pinned memory for a batch of this shape.
     pub(super) fn pinned(shape: Shape, device: tch::Device) -> Result<Self, TchError> {
-        let Self { values, mean, std } = Self::room(shape)?;
+        let Self { values, mean, std } = Self::allocate(shape)?;
         let [values, mean, std] = [values, mean, std].map(|tensor| tensor.f_pin_memory(device));
         Ok(Self { values: values?, mean: mean?, std: std? })
     }
 
-    /// Room for a batch of this shape.
-    fn room(shape: Shape) -> Result<Self, TchError> {
+    /// Allocates host memory for a batch of this shape.
+    fn allocate(shape: Shape) -> Result<Self, TchError> {
         let (images, side) = (shape.images as i64, i64::from(shape.side));
         let zeros = |sides: [i64; 4], kind| Tensor::f_zeros(sides, (kind, tch::Device::Cpu));
         let a_channel = || zeros([images, 3, 1, 1], Kind::Float);
@@ -56,24 +56,24 @@ impl Pixels {
         })
     }
 
-    /// A batch in ordinary memory.
+    /// Copies a batch into host memory.
     ///
     /// # Errors
     /// If the images have different sides.
     pub(in crate::torch) fn of(images: &[&PreparedImage]) -> Result<Self, TchError> {
         let side = images.first().map_or(0, |image| image.side);
-        let mut pixels = Self::room(Shape { images: images.len(), side })?;
+        let mut pixels = Self::allocate(Shape { images: images.len(), side })?;
         pixels.fill(images)?;
         Ok(pixels)
     }
 
-    /// Images of the side and number that there is room for.
+    /// Copies images in; their number and side must match the allocated shape.
     pub(super) fn fill(&mut self, images: &[&PreparedImage]) -> Result<(), TchError> {
-        let of_one = self.values.numel() / images.len().max(1);
+        let per_image = self.values.numel() / images.len().max(1);
         for (number, image) in images.iter().enumerate() {
-            if image.pixels.len() != of_one {
+            if image.pixels.len() != per_image {
                 let found =
-                    format!("{} bytes of an image where {of_one} are due", image.pixels.len());
+                    format!("an image has {} bytes, expected {per_image}", image.pixels.len());
                 return Err(TchError::Convert(found));
             }
             write(&mut self.values, number * image.pixels.len(), &image.pixels)?;
@@ -85,7 +85,7 @@ impl Pixels {
 }
 
 impl Reduced {
-    /// Waits for the device.
+    /// Waits for the device and returns the features.
     pub(in crate::torch) fn read(&self) -> Result<Pooled, TchError> {
         Ok(Pooled { average: float_values(&self.average)?, maximum: float_values(&self.maximum)? })
     }
@@ -101,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn pixels_lie_image_after_image_each_with_its_own_normalisation() {
+    fn images_are_stored_in_order_with_their_own_normalisation() {
         let (first, second) = (image(32, 10), image(32, 20));
         let Pixels { values, mean, std } = Pixels::of(&[&first, &second]).unwrap();
         assert_eq!(values.size(), [2, 32, 32, 3]);
@@ -112,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn images_of_two_sides_are_no_batch() {
+    fn rejects_images_of_two_sides() {
         assert!(Pixels::of(&[&image(32, 1), &image(64, 1)]).is_err());
     }
 }

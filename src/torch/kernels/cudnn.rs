@@ -1,4 +1,6 @@
-//! cuDNN's fused convolutions, channels last, in fp16 or f32. Pixels travel as bytes and are normalised on the device.
+//! cuDNN's fused convolutions, channels last, in fp16 or f32.
+//!
+//! Pixels are copied as bytes and normalised on the device.
 
 use tch::{Kind, TchError, Tensor};
 
@@ -28,7 +30,7 @@ struct Fused {
 }
 
 impl Cudnn {
-    /// cuDNN tries its algorithms at the first pass of each shape, which is the warm-up.
+    /// Lets cuDNN try its algorithms on the first pass of each shape, which is the warm-up.
     pub(super) fn new(device: tch::Device, kind: Kind) -> Self {
         tch::Cuda::cudnn_set_benchmark(true);
         Self { device, kind }
@@ -47,15 +49,15 @@ impl Kernels for Cudnn {
         _input_side: usize,
     ) -> Result<Box<dyn Convolution>, TchError> {
         let (weight, bias) = tensors(folded)?;
-        let there = |tensor: Tensor| tensor.f_to_device(self.device)?.f_to_kind(self.kind);
-        // tch offers no memory format: the same memory by way of a permuted copy.
+        let to_device = |tensor: Tensor| tensor.f_to_device(self.device)?.f_to_kind(self.kind);
+        // tch has no memory formats; a permuted copy gives the same memory.
         let weight =
-            there(weight)?.f_permute([0, 2, 3, 1])?.f_contiguous()?.f_permute([0, 3, 1, 2])?;
-        let (stride, padding) = ([folded.plan.stride as i64; 2], [folded.plan.side as i64 / 2; 2]);
-        Ok(Box::new(Fused { weight, bias: there(bias)?, stride, padding }))
+            to_device(weight)?.f_permute([0, 2, 3, 1])?.f_contiguous()?.f_permute([0, 3, 1, 2])?;
+        let (stride, padding) = ([folded.spec.stride as i64; 2], [folded.spec.side as i64 / 2; 2]);
+        Ok(Box::new(Fused { weight, bias: to_device(bias)?, stride, padding }))
     }
 
-    fn of_floats(&self, map: Tensor) -> Result<Tensor, TchError> {
+    fn map_from_floats(&self, map: Tensor) -> Result<Tensor, TchError> {
         map.f_to_device(self.device)?.f_to_kind(self.kind)
     }
 
@@ -73,17 +75,18 @@ impl Kernels for Cudnn {
 }
 
 impl Cudnn {
-    /// The network's input, `[N, 3, side, side]` in channels-last memory. Pixels travel as bytes; from pinned memory their
-    /// copy overlaps with what the device computes.
+    /// Returns the network's input, `[N, 3, side, side]` in channels-last memory.
+    ///
+    /// Pixels are copied as bytes; from pinned memory the copy overlaps with the device's work.
     pub(in crate::torch) fn normalised(&self, pixels: &Pixels) -> Result<Tensor, TchError> {
-        let there =
+        let to_device =
             |tensor: &Tensor| tensor.f_to_device_(self.device, tensor.f_kind()?, true, false);
-        let [values, mean, std] = [&pixels.values, &pixels.mean, &pixels.std].map(there);
+        let [values, mean, std] = [&pixels.values, &pixels.mean, &pixels.std].map(to_device);
         let values = values?.f_permute([0, 3, 1, 2])?.f_to_kind(Kind::Float)?;
         values.f_div_scalar(255.0)?.f_sub(&mean?)?.f_div(&std?)?.f_to_kind(self.kind)
     }
 
-    /// Averages and maxima of a map, left on the device.
+    /// Returns averages and maxima of a map, left on the device.
     pub(in crate::torch) fn reduced(
         &self,
         map: &Tensor,
@@ -128,15 +131,15 @@ impl Convolution for Fused {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::torch::{kernels::plain::Eager, pooling};
+    use crate::torch::{kernels::eager::Eager, pooling};
 
     fn on_the_cpu() -> Cudnn {
         Cudnn { device: tch::Device::Cpu, kind: Kind::Float }
     }
 
-    /// cuDNN itself is not there; what surrounds it is libtorch's and runs anywhere.
+    /// cuDNN itself is absent; what surrounds it is libtorch's and runs anywhere.
     #[test]
-    fn normalises_and_pools_as_the_other_kernels_do() {
+    fn normalises_and_pools_like_eager_kernels() {
         let pixels =
             (0..2 * 32 * 32 * 3).map(|index| (index * 37 % 251) as u8).collect::<Vec<u8>>();
         let images: Vec<PreparedImage> = pixels
@@ -150,13 +153,13 @@ mod tests {
             })
             .collect();
         let images: Vec<&PreparedImage> = images.iter().collect();
-        let (ours, plain) = (on_the_cpu().input(&images).unwrap(), Eager.input(&images).unwrap());
-        assert_eq!(ours.size(), plain.size());
-        assert!((&ours - &plain).abs().max().double_value(&[]) < 1e-5);
+        let (ours, eager) = (on_the_cpu().input(&images).unwrap(), Eager.input(&images).unwrap());
+        assert_eq!(ours.size(), eager.size());
+        assert!((&ours - &eager).abs().max().double_value(&[]) < 1e-5);
 
         let pooled = on_the_cpu().pooled(&ours, "").unwrap();
         let values =
-            Vec::<f32>::try_from(plain.permute([0, 2, 3, 1]).contiguous().view(-1)).unwrap();
+            Vec::<f32>::try_from(eager.permute([0, 2, 3, 1]).contiguous().view(-1)).unwrap();
         let expected = pooling::pool(&values, 32 * 32, 3);
         assert_eq!(pooled.maximum.len(), expected.maximum.len());
         let near = |(a, b): (&f32, &f32)| (a - b).abs() < 1e-5;

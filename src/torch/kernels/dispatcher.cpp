@@ -1,6 +1,7 @@
-// Operators that libtorch has and neither tch nor torch's C++ API offers: oneDNN's fused and quantised convolutions.
+// Operators of libtorch that neither tch nor torch's C++ API offers: oneDNN's fused and quantised
+// convolutions.
 //
-// They are called by name and boxed, so every argument is checked against the operator's schema at run time.
+// They are called by name and boxed, which checks every argument against the operator's schema.
 
 #include <ATen/core/Tensor.h>
 #include <ATen/core/dispatch/Dispatcher.h>
@@ -50,7 +51,7 @@ struct TurretQuantised {
   int64_t other_zero_point;
 };
 
-// Whether this libtorch has every operator below.
+// Returns whether this libtorch has every operator below.
 bool turret_has_fused_convolutions() {
   auto& dispatcher = c10::Dispatcher::singleton();
   return dispatcher.findSchema({"mkldnn::_convolution_pointwise", ""}).has_value() &&
@@ -84,7 +85,7 @@ char* turret_convolution_add_relu(
   });
 }
 
-// An int8 weight of one scale a channel in the layout that oneDNN wants for this input shape.
+// Packs an int8 weight with one scale per channel into oneDNN's layout for this input shape.
 char* turret_quantised_pack(
     const at::Tensor* weight, const at::Tensor* scales, TurretQuantised quantised, TurretGeometry geometry,
     const int64_t* input_shape, at::Tensor** output) {

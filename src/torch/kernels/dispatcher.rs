@@ -1,5 +1,5 @@
-//! The foreign interface to `dispatcher.cpp`: oneDNN's fused convolutions, which tch does not offer.
-#![expect(unsafe_code, reason = "foreign functions; every safety condition stands at its call")]
+//! FFI bindings to `dispatcher.cpp`: oneDNN's fused convolutions, which tch does not offer.
+#![expect(unsafe_code, reason = "FFI; each call states its safety condition")]
 
 use std::ptr;
 
@@ -16,7 +16,9 @@ pub(super) struct Geometry {
     pub(super) padding: i64,
 }
 
-/// What a code of 8 bits stands for: `(code - zero_point) * scale`, for what is read, written and added.
+/// Scales and zero points of the input, the output and the other map, which is added.
+///
+/// An 8-bit code stands for `(code - zero_point) * scale`.
 #[derive(Debug, Clone, Copy, PartialEq)]
 #[repr(C)]
 pub(super) struct Quantised {
@@ -28,7 +30,7 @@ pub(super) struct Quantised {
     pub(super) other_zero_point: i64,
 }
 
-/// A convolution's packed weight, its scales and zero points (both one a channel) and its bias.
+/// A convolution's packed weight, its bias, and its scales and zero points (one per channel).
 #[derive(Debug)]
 pub(super) struct QuantisedWeight {
     pub(super) packed: Tensor,
@@ -87,13 +89,13 @@ unsafe extern "C" {
     ) -> Failure;
 }
 
-/// Whether this libtorch has all the operators of this module.
+/// Returns whether this libtorch has all the operators of this module.
 pub(in crate::torch) fn has_fused_convolutions() -> bool {
-    // SAFETY: takes nothing, and only reads libtorch's table of operators, which is guarded by its own lock.
+    // SAFETY: takes no arguments and only reads libtorch's table of operators, under its own lock.
     unsafe { turret_has_fused_convolutions() }
 }
 
-/// `conv(input) + bias`, through a ReLU if wanted. `weight` is packed for oneDNN.
+/// Computes `conv(input) + bias`, with an optional ReLU; `weight` is packed for oneDNN.
 pub(super) fn convolution(
     input: &Tensor,
     weight: &Tensor,
@@ -102,7 +104,7 @@ pub(super) fn convolution(
     relu: bool,
 ) -> Result<Tensor, TchError> {
     let mut output = ptr::null_mut();
-    // SAFETY: the tensors are alive for the call, which only reads them; `output` is written if nothing failed.
+    // SAFETY: the tensors outlive the call, which only reads them; `output` is written on success.
     let failure = unsafe {
         turret_convolution(
             input.as_ptr(),
@@ -116,7 +118,9 @@ pub(super) fn convolution(
     result(failure, output)
 }
 
-/// `relu(conv(input) + bias + other)`, written over `other`, whose memory nothing else may read afterwards.
+/// Computes `relu(conv(input) + bias + other)` in place of `other`.
+///
+/// Nothing else may read the memory of `other` afterwards.
 pub(super) fn convolution_add_relu(
     input: &Tensor,
     other: &Tensor,
@@ -125,7 +129,7 @@ pub(super) fn convolution_add_relu(
     geometry: Geometry,
 ) -> Result<Tensor, TchError> {
     let mut output = ptr::null_mut();
-    // SAFETY: as in `convolution`; that `other` is overwritten is libtorch's kind of aliasing, as with `add_`.
+    // SAFETY: as in `convolution`; overwriting `other` is aliasing as libtorch's `add_` does it.
     let failure = unsafe {
         turret_convolution_add_relu(
             input.as_ptr(),
@@ -139,7 +143,7 @@ pub(super) fn convolution_add_relu(
     result(failure, output)
 }
 
-/// An int8 weight `[outputs, inputs, height, width]` in the layout that oneDNN wants for this input shape.
+/// Packs an int8 weight `[outputs, inputs, height, width]` for this input shape.
 pub(super) fn quantised_pack(
     weight: &Tensor,
     scales: &Tensor,
@@ -162,7 +166,7 @@ pub(super) fn quantised_pack(
     result(failure, output)
 }
 
-/// As [`convolution`], from codes to codes.
+/// Computes as [`convolution`] does, from codes to codes.
 pub(super) fn quantised_convolution(
     input: &Tensor,
     weight: &QuantisedWeight,
@@ -188,7 +192,7 @@ pub(super) fn quantised_convolution(
     result(failure, output)
 }
 
-/// As [`convolution_add_relu`], from codes to codes.
+/// Computes as [`convolution_add_relu`] does, from codes to codes.
 pub(super) fn quantised_convolution_add_relu(
     input: &Tensor,
     other: &Tensor,
@@ -215,7 +219,7 @@ pub(super) fn quantised_convolution_add_relu(
 }
 
 fn result(failure: Failure, output: *mut C_tensor) -> Result<Tensor, TchError> {
-    // SAFETY: every caller passes on what a function of `dispatcher.cpp` has just answered; without a failure `output` is a
-    // tensor of its own on the heap, which tch frees as it does its own.
+    // SAFETY: every caller passes on what a function of `dispatcher.cpp` has just returned; on
+    // success `output` is a tensor of its own on the heap, which tch frees like those it makes.
     unsafe { check(failure).map(|()| Tensor::from_ptr(output)) }
 }

@@ -27,7 +27,7 @@ impl Kernels for Eager {
         _input_side: usize,
     ) -> Result<Box<dyn Convolution>, TchError> {
         let (weight, bias) = tensors(folded)?;
-        let (stride, padding) = (folded.plan.stride as i64, folded.plan.side as i64 / 2);
+        let (stride, padding) = (folded.spec.stride as i64, folded.spec.side as i64 / 2);
         Ok(Box::new(EagerConvolution { weight, bias, stride, padding }))
     }
 

@@ -1,5 +1,6 @@
-//! oneDNN's 8-bit convolutions through libtorch: codes in, codes out, one scale for a map and one for each filter
-//! (Krishnamoorthi 2018; the ranges of maps come from a calibration).
+//! oneDNN's 8-bit convolutions through libtorch: codes in, codes out.
+//!
+//! Each map and each filter has one scale (Krishnamoorthi 2018); calibration measures map ranges.
 
 use tch::{Kind, TchError, Tensor};
 
@@ -22,7 +23,7 @@ use crate::{
     },
 };
 
-/// Largest code of a weight; -128 is not used.
+/// Largest code of a weight; -128 is unused.
 const LARGEST_WEIGHT: f32 = 127.0;
 
 #[derive(Debug)]
@@ -32,7 +33,7 @@ pub(super) struct Int8 {
     largest_code: u8,
 }
 
-/// What the codes of a map stand for: `(code - zero_point) * scale`.
+/// The encoding of a map: a code stands for `(code - zero_point) * scale`.
 #[derive(Debug, Clone, Copy, PartialEq)]
 struct Codes {
     scale: f64,
@@ -51,7 +52,7 @@ impl Int8 {
         Self { ranges, largest_code: largest_code() }
     }
 
-    /// An error rather than a guess if the range was never measured.
+    /// Returns the encoding of a map; an error, not a guess, if its range was never measured.
     fn codes(&self, name: &str) -> Result<Codes, TchError> {
         let range = self.ranges.of(name);
         let range =
@@ -60,8 +61,10 @@ impl Int8 {
     }
 }
 
-/// AVX2 and AVX-512 without VNNI add two products of an unsigned and a signed byte into 16 bits, which saturate where
-/// both factors use all their bits: 2 * 255 * 127 does not fit, 2 * 127 * 127 does.
+/// Returns the largest code of a map that this processor sums without saturating.
+///
+/// AVX2 and AVX-512 without VNNI add two products of an unsigned and a signed byte in 16 bits:
+/// 2 * 255 * 127 does not fit, 2 * 127 * 127 does.
 fn largest_code() -> u8 {
     #[cfg(target_arch = "x86_64")]
     let adds_into_32_bits =
@@ -71,7 +74,7 @@ fn largest_code() -> u8 {
     if adds_into_32_bits { u8::MAX } else { 127 }
 }
 
-/// Tells two calibrations apart: the first digits of a SHA-256.
+/// Returns the first digits of a SHA-256, to tell two calibrations apart.
 fn digest(ranges: &ActivationRanges) -> String {
     let line =
         |(name, Range { least, largest }): (&String, &Range)| format!("{name} {least} {largest}\n");
@@ -80,7 +83,7 @@ fn digest(ranges: &ActivationRanges) -> String {
 }
 
 impl Codes {
-    /// Zero has a code of its own: a map is padded with it.
+    /// Fits codes to a range; zero has a code of its own, because maps are padded with it.
     fn new(Range { least, largest }: Range, largest_code: u8) -> Self {
         let (least, largest) = (f64::from(least.min(0.0)), f64::from(largest.max(0.0)));
         let scale = ((largest - least) / f64::from(largest_code)).max(f64::from(f32::MIN_POSITIVE));
@@ -98,10 +101,10 @@ impl Kernels for Int8 {
         folded: &FoldedConvolution,
         input_side: usize,
     ) -> Result<Box<dyn Convolution>, TchError> {
-        let plan = &folded.plan;
-        let (input, output) = (self.codes(&plan.reads)?, self.codes(&plan.name)?);
-        // Nothing is added: these two are not read.
-        let other = plan.adds.as_deref().map_or(Ok(output), |name| self.codes(name))?;
+        let spec = &folded.spec;
+        let (input, output) = (self.codes(&spec.reads)?, self.codes(&spec.name)?);
+        // Without an addition, these two are not read.
+        let other = spec.adds.as_deref().map_or(Ok(output), |name| self.codes(name))?;
         let quantised = Quantised {
             input_scale: input.scale,
             input_zero_point: input.zero_point,
@@ -111,19 +114,19 @@ impl Kernels for Int8 {
             other_zero_point: other.zero_point,
         };
         let (mut codes, mut scales) = (Vec::with_capacity(folded.weight.len()), Vec::new());
-        for filter in folded.weight.chunks_exact(plan.inputs * plan.side * plan.side) {
+        for filter in folded.weight.chunks_exact(spec.inputs * spec.side * spec.side) {
             let largest = filter.iter().fold(0.0f32, |largest, value| largest.max(value.abs()));
             let scale = (largest / LARGEST_WEIGHT).max(f32::MIN_POSITIVE);
             codes.extend(filter.iter().map(|value| (value / scale).round() as i8));
             scales.push(scale);
         }
         let weight =
-            Tensor::f_from_slice(&codes)?.f_view(plan.weight_shape().map(|side| side as i64))?;
+            Tensor::f_from_slice(&codes)?.f_view(spec.weight_shape().map(|side| side as i64))?;
         let scales = Tensor::f_from_slice(&scales)?;
         let geometry = geometry(folded);
         let shape = input_shape(folded, USUAL_BATCH, input_side);
         let packed = dispatcher::quantised_pack(&weight, &scales, quantised, geometry, shape)?;
-        let zero_points = Tensor::f_zeros([plan.outputs as i64], (Kind::Int64, tch::Device::Cpu))?;
+        let zero_points = Tensor::f_zeros([spec.outputs as i64], (Kind::Int64, tch::Device::Cpu))?;
         let bias = Tensor::f_from_slice(&folded.bias)?;
         let weight = QuantisedWeight { packed, scales, zero_points, bias };
         Ok(Box::new(QuantisedConvolution { weight, quantised, geometry }))
@@ -142,7 +145,9 @@ impl Kernels for Int8 {
         stacked(&through_tables(images, |value| code(value) as u8), images)
     }
 
-    /// libtorch's pooling of plain bytes overflows its own index type (2.11), that of quantised tensors does not.
+    /// Pools as quantised tensors.
+    ///
+    /// libtorch's pooling of plain bytes overflows its own index type (2.11), this one does not.
     fn max_pool(&self, x: &Tensor, pool: MaxPool) -> Result<Tensor, TchError> {
         let MaxPool { side, stride, padding } = pool;
         x.f_internal_make_per_tensor_quantized_tensor(1.0, 0)?
@@ -151,7 +156,7 @@ impl Kernels for Int8 {
     }
 
     fn pooled(&self, map: &Tensor, output: &str) -> Result<Pooled, TchError> {
-        // Where features are taken a ReLU came last, so that zero is code zero.
+        // Features are taken after a ReLU, so zero is code zero.
         let Codes { scale, .. } = self.codes(output)?;
         let (codes, pixels, channels) = channels_last::<u8>(map)?;
         Ok(pooling::pool_codes(&codes, pixels, channels, scale as f32))
@@ -191,7 +196,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn zero_is_a_code_and_the_ends_of_the_range_are_the_ends_of_the_codes() {
+    fn codes_span_the_range_and_represent_zero() {
         let rectified = Codes::new(Range { least: 0.0, largest: 6.0 }, 255);
         assert_eq!(rectified.zero_point, 0);
         assert!((rectified.scale - 6.0 / 255.0).abs() < 1e-9);

@@ -1,4 +1,4 @@
-//! Ways to run a convolution: one for each kind of device and arithmetic, all with the same answers.
+//! Ways to run a convolution: one per device and arithmetic, all with the same results.
 
 mod cudnn;
 mod dispatcher;
@@ -23,7 +23,9 @@ use crate::{
 pub(super) use cudnn::Cudnn;
 pub(super) use dispatcher::has_fused_convolutions;
 
-/// A convolution ready to run. A map of `N` images is `[N, channels, height, width]`, in memory channels last.
+/// A convolution ready to run.
+///
+/// A map of `N` images is `[N, channels, height, width]`, channels last in memory.
 pub(super) trait Convolution: Send + Debug {
     /// `conv(x) + bias`
     fn linear(&self, x: &Tensor) -> Result<Tensor, TchError>;
@@ -31,33 +33,33 @@ pub(super) trait Convolution: Send + Debug {
     /// `relu(conv(x) + bias)`
     fn relu(&self, x: &Tensor) -> Result<Tensor, TchError>;
 
-    /// `relu(conv(x) + bias + other)`; may write over `other`.
+    /// `relu(conv(x) + bias + other)`; may overwrite `other`.
     fn add_relu(&self, x: &Tensor, other: Tensor) -> Result<Tensor, TchError>;
 }
 
-/// What a network is made of on one device in one precision.
+/// The operators of a network on one device in one precision.
 pub(super) trait Kernels: Send + Debug {
     /// As [`Base::arithmetic`](crate::base::Base::arithmetic).
     fn arithmetic(&self) -> String;
 
-    /// `input_side` is the side of the map that it reads when the picture has 224 pixels.
+    /// Prepares a convolution; `input_side` is that of its input for a picture of 224 pixels.
     fn convolution(
         &self,
         folded: &FoldedConvolution,
         input_side: usize,
     ) -> Result<Box<dyn Convolution>, TchError>;
 
-    /// A map that is the result of the convolution called `_output`, as [`float_kernels`] read it.
+    /// Converts a map, the output of convolution `_output`, to what [`float_kernels`] read.
     fn branch_input(&self, map: &Tensor, _output: &str) -> Result<Tensor, TchError> {
         Ok(map.shallow_clone())
     }
 
-    /// Such a map from one in f32 in ordinary memory.
-    fn of_floats(&self, map: Tensor) -> Result<Tensor, TchError> {
+    /// Converts a map to these kernels' kind and device from f32 in host memory.
+    fn map_from_floats(&self, map: Tensor) -> Result<Tensor, TchError> {
         Ok(map)
     }
 
-    /// The network's input: `(pixel / 255 - mean) / std`, one side for all.
+    /// Returns the network's input, `(pixel / 255 - mean) / std`, for images of the same side.
     fn input(&self, images: &[&PreparedImage]) -> Result<Tensor, TchError>;
 
     fn max_pool(&self, x: &Tensor, pool: MaxPool) -> Result<Tensor, TchError> {
@@ -65,24 +67,24 @@ pub(super) trait Kernels: Send + Debug {
         x.f_max_pool2d([side; 2], [stride; 2], [padding; 2], [1, 1], false)
     }
 
-    /// Averages and maxima of a map that is the result of the convolution called `_output`.
+    /// Pools a map that is the output of convolution `_output`.
     fn pooled(&self, map: &Tensor, _output: &str) -> Result<Pooled, TchError> {
         let (values, pixels, channels) = channels_last::<f32>(&map.f_to_kind(Kind::Float)?)?;
         Ok(pooling::pool(&values, pixels, channels))
     }
 
-    /// Those whose passes a device can record and replay.
+    /// Returns these kernels if a device can record and replay their passes.
     fn recordable(&self) -> Option<&Cudnn> {
         None
     }
 
-    /// The values of a map as [`pooled`](Self::pooled) knows it, `[N, channels, height, width]`.
+    /// Returns the values of such a map in f32, `[N, channels, height, width]`.
     fn values(&self, map: &Tensor, _output: &str) -> Result<Vec<f32>, TchError> {
         float_values(map)
     }
 }
 
-/// The fastest kernels of this precision on this device.
+/// Returns the fastest kernels for this precision on this device.
 ///
 /// # Errors
 /// [`PrecisionError::NotCalibrated`] for int8 without ranges.
@@ -99,18 +101,18 @@ pub(super) fn kernels(
     })
 }
 
-/// The kernels of what continues such a network in numbers that need no calibration.
+/// Returns the kernels for branches off such a network, which need no calibration.
 pub(super) fn float_kernels(device: DeviceId, precision: Precision) -> Box<dyn Kernels> {
     match (device, precision) {
         (DeviceId::Cuda(_), Precision::Fp16) => Box::new(Cudnn::new(device.into(), Kind::Half)),
         (DeviceId::Cuda(_), _) => Box::new(Cudnn::new(device.into(), Kind::Float)),
         (_, Precision::Bf16) => Box::new(onednn::OneDnn::new(Kind::BFloat16)),
         _ if has_fused_convolutions() => Box::new(onednn::OneDnn::new(Kind::Float)),
-        _ => Box::new(plain::Eager),
+        _ => Box::new(eager::Eager),
     }
 }
 
-/// Writes the pixels of all images one after the other, each channel through its table of 256 entries.
+/// Maps the pixels of all images in order, each channel through its table of 256 entries.
 fn through_tables<T: Copy>(images: &[&PreparedImage], table: impl Fn(f32) -> T) -> Vec<T> {
     let mut values = Vec::with_capacity(images.iter().map(|image| image.pixels.len()).sum());
     for image in images {
@@ -125,7 +127,7 @@ fn through_tables<T: Copy>(images: &[&PreparedImage], table: impl Fn(f32) -> T) 
     values
 }
 
-/// `[N, 3, side, side]` in channels-last memory, from pixels in the order they have anyway.
+/// Builds `[N, 3, side, side]` in channels-last memory, which is the order of the pixels.
 fn stacked(
     values: &[impl tch::kind::Element],
     images: &[&PreparedImage],
@@ -136,13 +138,13 @@ fn stacked(
         .f_permute([0, 3, 1, 2])
 }
 
-/// A folded convolution's numbers as tensors: weight `[outputs, inputs, side, side]` and bias.
+/// Returns a folded convolution's weight `[outputs, inputs, side, side]` and bias as tensors.
 fn tensors(folded: &FoldedConvolution) -> Result<(Tensor, Tensor), TchError> {
-    let shape = folded.plan.weight_shape().map(|side| side as i64);
+    let shape = folded.spec.weight_shape().map(|side| side as i64);
     Ok((Tensor::f_from_slice(&folded.weight)?.f_view(shape)?, Tensor::f_from_slice(&folded.bias)?))
 }
 
-/// The values of a CPU map, pixel by pixel, channels together, and its numbers of pixels and channels.
+/// Returns a CPU map's values, channels last, and its numbers of pixels and channels.
 fn channels_last<T: tch::kind::Element + Default + Clone>(
     map: &Tensor,
 ) -> Result<(Vec<T>, usize, usize), TchError> {

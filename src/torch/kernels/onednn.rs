@@ -1,5 +1,6 @@
-//! oneDNN through libtorch's fused operators, in f32 or bf16: bias, addition and ReLU cost no pass of their own over the
-//! map, and weights are packed once.
+//! oneDNN through libtorch's fused operators, in f32 or bf16.
+//!
+//! Bias, addition and ReLU cost no extra pass over the map, and weights are packed once.
 
 use std::{
     cell::RefCell,
@@ -16,64 +17,66 @@ use super::{
 };
 use crate::{base::Precision, image::PreparedImage, torch::folding::FoldedConvolution};
 
-/// Batch for which weights are packed. The layout that oneDNN wants is the same from 2 to 32 (ResNet34, AVX2).
+/// Batch for which weights are packed; oneDNN's layout is the same from 2 to 32 (ResNet34, AVX2).
 pub(super) const USUAL_BATCH: i64 = 8;
-/// A single picture is sometimes better off with another layout. Weights in the wrong one are laid out anew at every pass,
-/// which takes several times as long as the convolution itself, so the difference cannot be missed.
-const ALONE: i64 = 1;
+/// Batch of a single picture, for which oneDNN sometimes needs another layout.
+///
+/// Weights in the wrong layout are reordered on every pass, which takes several times as long as
+/// the convolution itself, so the difference is unmistakable.
+const SINGLE: i64 = 1;
 const CLEARLY_FASTER: f64 = 0.7;
 const TRIALS: usize = 1;
 
 #[derive(Debug)]
 pub(super) struct OneDnn {
     kind: Kind,
-    /// Whether single pictures want a layout of their own: most shapes come several times.
-    alone_differs: RefCell<HashMap<Shape, bool>>,
+    /// Whether single pictures need another layout; cached, since most shapes occur several times.
+    single_differs: RefCell<HashMap<Shape, bool>>,
 }
 
-/// Of weight, side of input, stride.
+/// Shape of the weight, side of the input, stride.
 type Shape = ([usize; 4], usize, usize);
 
 #[derive(Debug)]
 struct Fused {
     packed: Tensor,
-    /// For single pictures, where that differs.
-    packed_alone: Option<Tensor>,
+    /// For single pictures, if their layout differs.
+    packed_single: Option<Tensor>,
     bias: Tensor,
     geometry: Geometry,
 }
 
 impl OneDnn {
     pub(super) fn new(kind: Kind) -> Self {
-        Self { kind, alone_differs: RefCell::default() }
+        Self { kind, single_differs: RefCell::default() }
     }
 
-    fn packed_alone(
+    fn packed_single(
         &self,
         folded: &FoldedConvolution,
         input_side: usize,
         usual: &Fused,
         pack: &dyn Fn(i64) -> Result<Tensor, TchError>,
     ) -> Result<Option<Tensor>, TchError> {
-        let key = (folded.plan.weight_shape(), input_side, folded.plan.stride);
-        if self.alone_differs.borrow().get(&key) == Some(&false) {
+        let key = (folded.spec.weight_shape(), input_side, folded.spec.stride);
+        if self.single_differs.borrow().get(&key) == Some(&false) {
             return Ok(None);
         }
-        let alone = pack(ALONE)?;
-        if !self.alone_differs.borrow().contains_key(&key) {
-            let [_, channels, side, _] = input_shape(folded, ALONE, input_side);
+        let single = pack(SINGLE)?;
+        if !self.single_differs.borrow().contains_key(&key) {
+            let [_, channels, side, _] = input_shape(folded, SINGLE, input_side);
             let input = Tensor::f_rand([1, side, side, channels], (self.kind, tch::Device::Cpu))?;
             let input = input.f_permute([0, 3, 1, 2])?;
-            let [with_alone, with_usual] = [&alone, &usual.packed]
+            let [with_single, with_usual] = [&single, &usual.packed]
                 .map(|packed| fastest(&input, packed, &usual.bias, usual.geometry));
-            let differs = with_alone? < with_usual?.mul_f64(CLEARLY_FASTER);
-            self.alone_differs.borrow_mut().insert(key, differs);
+            let differs = with_single? < with_usual?.mul_f64(CLEARLY_FASTER);
+            self.single_differs.borrow_mut().insert(key, differs);
         }
-        Ok(self.alone_differs.borrow()[&key].then_some(alone))
+        Ok(self.single_differs.borrow()[&key].then_some(single))
     }
 }
 
-/// The shorter of two passes; the first also compiles.
+/// Returns the shorter time of two passes; the first also compiles.
 fn fastest(
     input: &Tensor,
     packed: &Tensor,
@@ -91,18 +94,18 @@ fn fastest(
 
 impl Fused {
     fn packed_for(&self, x: &Tensor) -> &Tensor {
-        let is_alone = x.size().first() == Some(&ALONE);
-        self.packed_alone.as_ref().filter(|_| is_alone).unwrap_or(&self.packed)
+        let is_single = x.size().first() == Some(&SINGLE);
+        self.packed_single.as_ref().filter(|_| is_single).unwrap_or(&self.packed)
     }
 }
 
 pub(super) fn geometry(folded: &FoldedConvolution) -> Geometry {
-    Geometry { stride: folded.plan.stride as i64, padding: folded.plan.side as i64 / 2 }
+    Geometry { stride: folded.spec.stride as i64, padding: folded.spec.side as i64 / 2 }
 }
 
-/// `[N, channels, height, width]` of what a convolution reads.
+/// Returns the shape of a convolution's input, `[N, channels, height, width]`.
 pub(super) fn input_shape(folded: &FoldedConvolution, batch: i64, input_side: usize) -> [i64; 4] {
-    [batch, folded.plan.inputs as i64, input_side as i64, input_side as i64]
+    [batch, folded.spec.inputs as i64, input_side as i64, input_side as i64]
 }
 
 impl Kernels for OneDnn {
@@ -125,12 +128,12 @@ impl Kernels for OneDnn {
             weight.f_mkldnn_reorder_conv2d_weight(padding, stride, [1, 1], 1, shape.as_slice())
         };
         let bias = bias.f_to_kind(self.kind)?;
-        let mut fused = Fused { packed: pack(USUAL_BATCH)?, packed_alone: None, bias, geometry };
-        fused.packed_alone = self.packed_alone(folded, input_side, &fused, &pack)?;
+        let mut fused = Fused { packed: pack(USUAL_BATCH)?, packed_single: None, bias, geometry };
+        fused.packed_single = self.packed_single(folded, input_side, &fused, &pack)?;
         Ok(Box::new(fused))
     }
 
-    fn of_floats(&self, map: Tensor) -> Result<Tensor, TchError> {
+    fn map_from_floats(&self, map: Tensor) -> Result<Tensor, TchError> {
         map.f_to_kind(self.kind)
     }
 

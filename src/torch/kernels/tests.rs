@@ -1,4 +1,4 @@
-//! Every kernel gives what the plain ones give.
+//! Every kernel gives the same results as the eager ones.
 
 use super::*;
 use crate::{
@@ -8,7 +8,7 @@ use crate::{
     torch::{Network, calibrate},
 };
 
-/// Smooth pictures: noise alone has no structure that a network could be wrong about.
+/// Returns smooth pictures: pure noise has no structure for a network to get wrong.
 pub(in crate::torch) fn pictures(count: usize, side: u32) -> Vec<PreparedImage> {
     let picture = |number: usize| {
         let mut stream = SplitMix64::new(number as u64, "picture");
@@ -51,7 +51,7 @@ pub(in crate::torch) fn resnet18() -> BaseWeights {
 }
 
 #[test]
-fn fused_convolutions_give_what_plain_ones_give_for_any_batch_and_side() {
+fn fused_convolutions_match_eager_ones_at_any_batch_and_side() {
     assert!(
         has_fused_convolutions(),
         "the libtorch that Turret is built with has them on every processor"
@@ -59,16 +59,16 @@ fn fused_convolutions_give_what_plain_ones_give_for_any_batch_and_side() {
     let weights = resnet18();
     for (count, side) in [(1, 224), (3, 96), (5, 33)] {
         let images = pictures(count, side);
-        let plain = run(&weights, Box::new(plain::Eager), &images);
+        let eager = run(&weights, Box::new(eager::Eager), &images);
         let fused = run(&weights, Box::new(onednn::OneDnn::new(Kind::Float)), &images);
-        assert!(error(&fused.gap, &plain.gap) < 1e-5);
-        assert!(error(&fused.pyramid, &plain.pyramid) < 1e-5);
-        assert!(error(&fused.map, &plain.map) < 1e-5);
+        assert!(error(&fused.gap, &eager.gap) < 1e-5);
+        assert!(error(&fused.pyramid, &eager.pyramid) < 1e-5);
+        assert!(error(&fused.map, &eager.map) < 1e-5);
     }
 }
 
 #[test]
-fn a_row_of_a_batch_is_what_it_is_alone() {
+fn batch_rows_match_single_images() {
     let weights = resnet18();
     let images = pictures(4, 64);
     let together = run(&weights, Box::new(onednn::OneDnn::new(Kind::Float)), &images);
@@ -84,7 +84,7 @@ fn a_row_of_a_batch_is_what_it_is_alone() {
 }
 
 #[test]
-fn int8_stays_near_fp32_once_calibrated_and_keeps_its_ranges_in_the_base_file() {
+fn calibrated_int8_is_near_fp32_and_keeps_its_ranges() {
     let weights = resnet18();
     let (ranges, errors) = calibrate(&weights, &pictures(8, 64), &mut |_, _| {}).unwrap();
     assert_eq!((ranges.images, errors.len()), (4, 4));
@@ -99,17 +99,18 @@ fn int8_stays_near_fp32_once_calibrated_and_keeps_its_ranges_in_the_base_file() 
     }
 
     let folder = tempfile::tempdir().unwrap();
-    let (plain, calibrated) = (folder.path().join("plain"), folder.path().join("calibrated"));
-    weights.save(&plain).unwrap();
-    BaseWeights::save_with_ranges(&plain, &ranges, &calibrated).unwrap();
+    let (uncalibrated, calibrated) =
+        (folder.path().join("uncalibrated"), folder.path().join("calibrated"));
+    weights.save(&uncalibrated).unwrap();
+    BaseWeights::save_with_ranges(&uncalibrated, &ranges, &calibrated).unwrap();
     let read = BaseWeights::load(&calibrated).unwrap();
     assert_eq!(read.activation_ranges(), Some(&ranges));
-    assert_eq!(read.identity(), weights.identity(), "heads of one are heads of the other");
-    assert!(BaseWeights::load(&plain).unwrap().activation_ranges().is_none());
+    assert_eq!(read.identity(), weights.identity(), "heads fit both files");
+    assert!(BaseWeights::load(&uncalibrated).unwrap().activation_ranges().is_none());
 }
 
 #[test]
-fn int8_without_ranges_is_refused() {
+fn int8_without_ranges_is_rejected() {
     assert!(matches!(
         kernels(DeviceId::Cpu, Precision::Int8, None),
         Err(PrecisionError::NotCalibrated)
@@ -117,7 +118,7 @@ fn int8_without_ranges_is_refused() {
 }
 
 #[test]
-fn pictures_of_two_sides_are_no_batch() {
+fn forward_rejects_pictures_of_two_sides() {
     let (small, large) = (pictures(1, 32), pictures(1, 64));
     let kernels = Box::new(onednn::OneDnn::new(Kind::Float));
     let mut network =

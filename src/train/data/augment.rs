@@ -1,6 +1,6 @@
 //! Augmented views of a picture: slightly rotated, shifted, and changed in brightness and contrast.
 //!
-//! No flips and no crops: a flipped object may be a defective one, and a crop may remove the defect.
+//! No flips and no crops: a flipped object may be a defective one, a crop may remove the defect.
 
 use std::str::FromStr;
 
@@ -24,7 +24,7 @@ const MID_GREY: f32 = 127.5;
 pub enum Augment {
     #[default]
     None,
-    /// Four views: rotation to 5 degrees, shift to 4 % of the side, brightness and contrast to 10 %.
+    /// Four: rotation to 5 degrees, shift to 4 % of the side, brightness and contrast to 10 %.
     Light,
 }
 

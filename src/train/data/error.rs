@@ -37,8 +37,8 @@ pub enum DatasetError {
     )]
     TwoClasses { first: PathBuf, second: PathBuf },
     #[error(
-        "class {class:?} has {found} readable pictures, expected at least 2; add pictures or remove \
-         the class"
+        "class {class:?} has {found} readable pictures, expected at least 2; add pictures or \
+         remove the class"
     )]
     TooFew { class: String, found: usize },
     #[error(
@@ -52,13 +52,13 @@ pub enum DatasetError {
     )]
     DividedGroup { group: String, first: PathBuf, second: PathBuf },
     #[error(
-        "class {class:?} cannot be split into train and val without splitting a group; add pictures \
-         of other groups, or group them differently"
+        "class {class:?} cannot be split into train and val without splitting a group; add \
+         pictures of other groups, or group them differently"
     )]
     TooFewGroups { class: String },
     #[error(
-        "--group {column:?} names a column, but {folder} is a folder and has none; use --group stem \
-         or a .csv file"
+        "--group {column:?} names a column, but {folder} is a folder and has none; use --group \
+         stem or a .csv file"
     )]
     NoColumns { column: String, folder: PathBuf },
     #[error("invalid list of pictures {path}:{mistakes}")]

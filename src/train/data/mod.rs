@@ -106,8 +106,8 @@ struct Listed {
 impl Dataset {
     /// Reads every file in the folder or the list once.
     ///
-    /// Unreadable files, empty files and repeated pictures are skipped with a warning each. A picture
-    /// in several parts stays in test, else in validation, so that it is not trained on.
+    /// Unreadable files, empty files and repeated pictures are skipped with a warning each. A
+    /// picture in several parts stays in test, else in validation, so that it is not trained on.
     pub fn read(
         data: &Path,
         group_by: &GroupBy,
@@ -210,7 +210,7 @@ fn unique_pictures(
             Entry::Vacant(vacant) => {
                 vacant.insert(PictureFile { class, path, digest, given, group, weight });
             }
-            // Only pictures can contradict each other: Windows puts the same desktop.ini everywhere.
+            // Only pictures can contradict: Windows puts the same desktop.ini into every folder.
             Entry::Occupied(first) if first.get().class != class => {
                 match read_picture(&path).and_then(decode_picture) {
                     Ok(_) => {

@@ -1,8 +1,8 @@
 use super::*;
 
 /// A black picture of one pixel, as a BMP file.
-const BMP: &str = "BM\x3a\0\0\0\0\0\0\0\x36\0\0\0\x28\0\0\0\x01\0\0\0\x01\0\0\0\x01\0\x18\0\0\0\0\0\x04\0\0\0\
-    \0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0";
+const BMP: &str = "BM\x3a\0\0\0\0\0\0\0\x36\0\0\0\x28\0\0\0\x01\0\0\0\x01\0\0\0\
+    \x01\0\x18\0\0\0\0\0\x04\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0";
 
 /// Creates a folder of files, given as (path, content).
 fn folder(files: &[(&str, &str)]) -> tempfile::TempDir {
@@ -230,7 +230,8 @@ fn groups(dataset: &Dataset) -> Vec<&str> {
 fn csv_and_json_lines_read_the_same() {
     let csv = listed(
         "csv",
-        "\u{feff}label;path;weight;group;split\nok;1;;p1;train\nok;2;0.5;;val\nrust;3;2;p1;train\nrust;4;;;validation\n",
+        "\u{feff}label;path;weight;group;split\nok;1;;p1;train\nok;2;0.5;;val\nrust;3;2;p1;train\n\
+         rust;4;;;validation\n",
         &GroupBy::Auto,
     )
     .unwrap();

@@ -1,7 +1,7 @@
 //! Checkpoints, from which a stopped fine-tuning resumes after its last complete epoch.
 //!
-//! `<folder>/<epochs done, 6 digits>.safetensors` holds every tensor that a step changes. The folder's
-//! name covers everything that the result depends on, so a checkpoint never mixes two trainings.
+//! `<folder>/<epochs done, 6 digits>.safetensors` holds every tensor that a step changes. The
+//! folder's name covers everything that the result depends on, so trainings never mix.
 
 use std::{
     collections::BTreeMap,

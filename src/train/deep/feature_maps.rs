@@ -1,6 +1,6 @@
-//! The trunk's feature maps on disk, one per view: the layers below the private ones run only once.
+//! The trunk's feature maps on disk, one per view, so that the trunk runs only once.
 //!
-//! `<cache folder of the base>/maps-<branch>/<first 2 digits>/<digest of the view>.safetensors`, f16.
+//! `<base's cache folder>/maps-<branch>/<first 2 digits>/<digest of the view>.safetensors`, in f16.
 
 use std::{
     collections::BTreeMap,

@@ -46,7 +46,7 @@ impl Gain {
 mod tests {
     use super::*;
 
-    /// By hand, for 300 pictures, 12 and 3: d = 9 / 302, sqrt(16 - 81 / 302) / 302 * 1.96.
+    /// By hand for 300, 12 and 3: `9 / 302 ± sqrt(16 - 81 / 302) / 302 * 1.96`.
     #[test]
     fn interval_is_that_of_agresti_and_min() {
         let gain = Gain::new(300, 12, 3);

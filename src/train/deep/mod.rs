@@ -1,9 +1,10 @@
 //! Fine-tuning: the last layers of the network become private to the head and are trained with it.
 //!
 //! They start from the base's weights, at a very small step size; the trunk below stays frozen and
-//! shared. The linear classifier is fitted first, then everything (LP-FT, Kumar et al. 2022), so that
-//! the first gradients do not distort good features. The trunk's feature maps are computed once
-//! (`feature_maps`), so an epoch costs only the private layers. `trial` tests whether it is worth it.
+//! shared. The linear classifier is fitted first, then everything (LP-FT, Kumar et al. 2022), so
+//! that the first gradients do not distort good features. The trunk's feature maps are computed
+//! once (`feature_maps`), so an epoch costs only the private layers. `trial` tests whether that is
+//! worth it.
 
 mod gain;
 mod strategy;

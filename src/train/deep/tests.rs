@@ -15,9 +15,8 @@ use crate::{
     torch::Network,
     train::{
         Augment, EvaluateOptions, Event, Outcome, Part, Solver, TrainError, TrainOptions,
-        evaluate_head,
-        tests::{Workshop, content},
-        train,
+        evaluate_head, train,
+        workshop::{Workshop, content},
     },
 };
 
@@ -176,7 +175,7 @@ fn impossible_fine_tuning_fails_with_its_reason_and_publishes_nothing() {
     let no_layers = failure(&|options| options.layers = None);
     assert!(no_layers.contains("not at hand"), "{no_layers}");
     let elsewhere = failure(&|options| options.unfreeze = Some("layer4.2".parse().unwrap()));
-    assert!(elsewhere.contains("layer4, layer4.1 are there"), "{elsewhere}");
+    assert!(elsewhere.contains("expected one of layer4, layer4.1"), "{elsewhere}");
     let no_room = failure(&|options| options.fine_tune.map_limit = 1000);
     assert!(no_room.contains("--map-limit"), "{no_room}");
     assert!(!workshop.workshop.path("heads/bracket-left/00000001.safetensors").exists());

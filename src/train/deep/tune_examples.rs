@@ -59,7 +59,7 @@ impl TrainingSet<'_> {
         views.collect()
     }
 
-    /// Returns the training pictures, weighted as in the convex problem, and the example of each row.
+    /// Returns the examples, weighted as in the convex problem, and the example of each row.
     pub(crate) fn tune_examples(
         &self,
         set: FeatureSet,

@@ -94,7 +94,7 @@ impl Drop for FeatureReader<'_> {
     }
 }
 
-/// Returns the features of each view, in order; `None` with a warning for a file that is no picture.
+/// Returns the features of each view, in order; `None` after a warning if it is not a picture.
 ///
 /// # Errors
 /// [`TrainError::Base`] if the base fails. A cache that cannot be written only causes a warning.
@@ -123,7 +123,7 @@ pub(crate) fn features_of(
     Ok(rows)
 }
 
-/// Passes the views at `indices` to `take`, decoded and in batches, while the next batch is decoded.
+/// Passes the views at `indices` to `take` in decoded batches while the next one is decoded.
 ///
 /// `take` receives how many views are done including this batch, their indices, and their images.
 /// Files that are not pictures are skipped with a warning.

@@ -1,4 +1,4 @@
-//! Reference pictures, by which a server checks that its base matches the one a head was trained on.
+//! Reference pictures, by which a server checks that its base is the one a head was trained on.
 
 use rayon::prelude::*;
 

@@ -157,7 +157,7 @@ impl Softmax {
         weights.into_iter().map(|weight| weight / sum).collect()
     }
 
-    /// Adds the gradient of `weight` times the cross-entropy; returns `weight` times the cross-entropy.
+    /// Returns `weight` times the cross-entropy, and adds its gradient to `gradient`.
     fn add_gradient(
         &self,
         features: &[f32],

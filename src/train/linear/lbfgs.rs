@@ -33,9 +33,9 @@ struct Pair {
 
 /// Minimises `objective`, which writes its gradient into the second slice and returns its value.
 ///
-/// Directions come from the two-loop recursion (Nocedal and Wright 2006, algorithm 7.4), step lengths
-/// from backtracking by halves. Ends when `stop` is met or rounding hides any further decrease. The
-/// same input yields the same bits.
+/// Directions come from the two-loop recursion (Nocedal and Wright 2006, algorithm 7.4), step
+/// lengths from backtracking by halves. Ends when `stop` is met or rounding hides any further
+/// decrease. The same input yields the same bits.
 pub(crate) fn minimise(
     objective: &mut dyn FnMut(&[f64], &mut [f64]) -> f64,
     start: Vec<f64>,
@@ -155,7 +155,7 @@ mod tests {
         assert!(found.iterations < 100, "{found:?}");
     }
 
-    /// Rosenbrock's function, minimum 0 at (1, 1): not convex, the usual test of quasi-Newton methods.
+    /// Rosenbrock's function, minimum 0 at (1, 1): not convex, the usual quasi-Newton test.
     #[test]
     fn follows_a_curved_valley() {
         let mut objective = |p: &[f64], gradient: &mut [f64]| {

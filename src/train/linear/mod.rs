@@ -2,8 +2,8 @@
 //!
 //! `select` chooses feature set and penalty by `cross_validation`. `problem` solves the convex
 //! problem (`softmax_regression` in the coordinates of `row_space`, by `lbfgs`); `adam_fit` is the
-//! alternative, by Adam. Both work on features standardised by `scaling`. `torch_linear` imports and
-//! exports classifiers.
+//! alternative, by Adam. Both work on features standardised by `scaling`. `torch_linear` imports
+//! and exports classifiers.
 
 mod adam;
 mod adam_fit;

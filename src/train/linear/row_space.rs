@@ -11,7 +11,7 @@ use super::lbfgs::{add_scaled, dot};
 /// A row's squared distance from the pivots' span counts as zero up to this share of the largest.
 const LEAST_PIVOT: f64 = 1e-10;
 
-/// Rows of features `X [rows, width]` as `L Q`, with `L [rows, rank]` and orthonormal rows in `Q [rank, width]`.
+/// Features `X [rows, width]` as `L [rows, rank]` times `Q [rank, width]` with orthonormal rows.
 #[derive(Debug)]
 pub(crate) struct RowSpace {
     /// `L`, row by row.
@@ -84,7 +84,7 @@ impl RowSpace {
         let Some(pivots) = &self.pivots else { return weight.to_vec() };
         let mut expanded = vec![0.0; classes * width];
         for (class, row) in expanded.chunks_exact_mut(width).enumerate() {
-            // The pivots' rows are X_p = L_p Q with L_p lower triangular: w Q = a X_p for a L_p = w.
+            // The pivots' rows are X_p = L_p Q, L_p lower triangular: w Q = a X_p for a L_p = w.
             let mut shares = weight[class * self.rank..(class + 1) * self.rank].to_vec();
             for (column, pivot) in pivots.iter().enumerate().rev() {
                 let of_pivot = &self.coordinates[pivot * self.rank..=pivot * self.rank + column];

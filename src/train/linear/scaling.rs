@@ -46,7 +46,7 @@ impl Scaling {
 
     /// Returns the classifier of raw features that equals `(weight, bias)` on standardised ones.
     ///
-    /// Shapes are `[classes, width]` and `[classes]`; `w (x - mean) / deviation + b` is linear in `x`.
+    /// Shapes: `[classes, width]`, `[classes]`. `w (x - mean) / deviation + b` is linear in `x`.
     pub(crate) fn fold(&self, weight: &[f64], bias: &[f64]) -> (Vec<f32>, Vec<f32>) {
         let (mut folded_weight, mut folded_bias) = (Vec::with_capacity(weight.len()), Vec::new());
         for (row, b) in weight.chunks_exact(self.mean.len().max(1)).zip(bias) {

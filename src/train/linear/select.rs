@@ -31,8 +31,8 @@ pub struct Choice {
 
 /// Chooses among feature sets of the same pictures and L2 strengths; `l2` fixes the strength.
 ///
-/// The lowest cross-validated log-loss wins, because accuracies of few pictures are often equal. On
-/// a tie the first set wins.
+/// The lowest cross-validated log-loss wins, because accuracies on few pictures are often equal.
+/// On a tie the first set wins.
 pub fn choose(
     sets: &[(FeatureSet, ConvexProblem)],
     folds: Option<&Folds>,

@@ -175,7 +175,7 @@ mod tests {
         assert!(weights.clone().all(|(a, b)| (a - b).abs() < 1e-7), "{first:?}\n{second:?}");
     }
 
-    /// All points lie at zero, where only the biases matter: the best probabilities are the class shares.
+    /// All points lie at zero: only biases matter, and the best probabilities are the class shares.
     #[test]
     fn constant_features_give_the_class_shares() {
         let origin = [0.0];

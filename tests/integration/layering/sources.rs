@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 /// Folders that hold the project's sources.
 const FOLDERS: [&str; 6] = ["src", "tests", "benches", "examples", "client", "tools"];
 
-pub(super) fn root() -> &'static Path {
+fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
@@ -65,17 +65,19 @@ pub(super) fn modules_used(text: &str) -> Vec<String> {
             let mut depth = 0usize;
             let mut word = String::new();
             for character in list.chars() {
+                let ends_name = matches!(character, ':' | ',' | '}');
+                if depth == 0 && ends_name && !word.is_empty() {
+                    used.push(std::mem::take(&mut word));
+                }
                 match character {
                     '{' => depth += 1,
                     '}' if depth == 0 => break,
                     '}' => depth -= 1,
                     ',' => word.clear(),
-                    ':' | ' ' | '\n' => {}
-                    letter if depth == 0 => word.push(letter),
+                    letter if depth == 0 && (letter.is_ascii_lowercase() || letter == '_') => {
+                        word.push(letter);
+                    }
                     _ => {}
-                }
-                if depth == 0 && character == ':' && !word.is_empty() {
-                    used.push(std::mem::take(&mut word));
                 }
             }
         } else {

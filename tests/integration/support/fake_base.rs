@@ -1,4 +1,4 @@
-//! A base that the test controls: features are a known function of the pixels; passes can be held,
+//! A base that the test controls: features are known functions of the pixels; passes can be held,
 //! fail or panic.
 
 use std::{
@@ -20,6 +20,7 @@ use turret::{
 pub(crate) const BRANCH_TENSOR: &str = "layer4.offset";
 
 /// A base whose `gap` is `[mean red, mean green, mean blue, 1, 0, ...]`, with means in 0..1.
+///
 /// `pyramid` is `gap` twice.
 #[derive(Debug)]
 pub(crate) struct FakeBase {

@@ -13,6 +13,7 @@ use turret::{
 use super::fake_base;
 
 /// Returns a two-class head that answers `bright` for reddish pictures.
+///
 /// Its logits are `[10 * red + mark, 5 + mark]`.
 pub(crate) fn draft(task: &str, mark: f32) -> HeadDraft {
     HeadDraft {

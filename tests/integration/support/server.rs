@@ -71,6 +71,7 @@ impl TestServer {
     }
 
     /// Returns a client that leaves deadlines to the server and closes its connection on drop.
+    ///
     /// tonic's own channel does neither.
     pub(crate) fn plain_classifier(&self) -> ClassifierClient<PlainClient> {
         let client =
