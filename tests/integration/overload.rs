@@ -203,7 +203,7 @@ async fn quiet_task_is_admitted_when_loud_one_fills_its_share() {
         (status.code(), reason(&status).as_deref()),
         (Code::ResourceExhausted, Some("QUEUE_FULL"))
     );
-    for part in ["task part", "8 of its images", "1 of 9"] {
+    for part in ["task part", "holds 8 images", "1 of 9"] {
         assert!(status.message().contains(part), "{part:?} is not in: {}", status.message());
     }
     assert_eq!(server.metric("turret_rejected_total{reason=\"queue_full\"}").await, Some(1.0));

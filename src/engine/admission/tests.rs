@@ -58,7 +58,7 @@ fn one_task_can_use_nearly_all_and_another_still_finds_room() {
     assert_eq!(loud.len(), 228, "8 of 9");
     let refused = ask(&admission, "loud", 1, 1, None).unwrap_err();
     let told = refused.to_string();
-    for part in ["loud", "228 of its images", "share of 224", "28 of 256"] {
+    for part in ["loud", "228 images", "share of 224", "28 of 256"] {
         assert!(told.contains(part), "{part:?} is not in: {told}");
     }
     let quiet = fill(&admission, "quiet");
