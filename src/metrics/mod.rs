@@ -40,8 +40,8 @@ use tasks::{Event, First, Resolver};
 ///    several threads make them at once: those may arrive with the next render.
 /// 4. A head without requests has no counters. At most [`MAX_TASKS`] tasks, and [`MAX_LABELS`]
 ///    labels of each, ever get their own; the others are counted together as `_other`.
-/// 5. Observations hold memory only until the next render or upkeep. One that another thread makes
-///    in the nanoseconds in which a block is taken away can be lost (`AtomicBucket` of metrics-util).
+/// 5. Observations hold memory only until the next render or upkeep. One made in the nanoseconds
+///    in which a block of them is taken away can be lost (`AtomicBucket` of metrics-util).
 /// 6. Nothing is global: two servers in one process have independent metrics.
 #[derive(Debug)]
 pub struct Metrics {

@@ -216,8 +216,7 @@ mod tests {
     #[test]
     fn unknown_output_kind_is_rejected() {
         assert_eq!("json".parse::<OutputKind>().ok(), Some(OutputKind::Json));
-        assert!(
-            "JSON".parse::<OutputKind>().unwrap_err().to_string().contains("auto, text or json")
-        );
+        let error = "JSON".parse::<OutputKind>().unwrap_err().to_string();
+        assert_eq!(error, r#"unknown output "JSON", expected "auto", "text" or "json""#);
     }
 }

@@ -62,7 +62,7 @@ pub(super) fn modules_used(text: &str) -> Vec<String> {
     for (start, _) in text.match_indices("crate::") {
         let rest = &text[start + "crate::".len()..];
         if let Some(list) = rest.strip_prefix('{') {
-            let mut depth = 0usize;
+            let (mut depth, mut in_path) = (0usize, false);
             let mut word = String::new();
             for character in list.chars() {
                 let ends_name = matches!(character, ':' | ',' | '}');
@@ -73,9 +73,10 @@ pub(super) fn modules_used(text: &str) -> Vec<String> {
                     '{' => depth += 1,
                     '}' if depth == 0 => break,
                     '}' => depth -= 1,
-                    ',' => word.clear(),
-                    letter if depth == 0 && (letter.is_ascii_lowercase() || letter == '_') => {
-                        word.push(letter);
+                    ':' if depth == 0 => in_path = true,
+                    ',' if depth == 0 => in_path = false,
+                    letter if depth == 0 && !in_path && !letter.is_whitespace() => {
+                        word.push(letter)
                     }
                     _ => {}
                 }
