@@ -15,7 +15,7 @@ pub(super) struct BackgroundJob(Box<Work>);
 /// Gets the base, or why there is none any more.
 type Work = dyn FnOnce(Result<&mut dyn Base, EngineError>) + Send;
 
-/// What is to become of an [`Aside`].
+/// Receives the answer of a [`BackgroundJob`].
 #[derive(Debug)]
 pub(super) struct BackgroundAnswer<T>(Receiver<Result<T, EngineError>>);
 
@@ -45,12 +45,12 @@ impl BackgroundJob {
 
 impl fmt::Debug for BackgroundJob {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Aside")
+        f.write_str("BackgroundJob")
     }
 }
 
 impl<T> BackgroundAnswer<T> {
-    /// Blocks until it is there; an aside that was dropped unanswered was dropped by a queue that
+    /// Blocks until it is there; a job that was dropped unanswered was dropped by a queue that
     /// closed.
     pub(super) fn wait(self) -> Result<T, EngineError> {
         self.0.recv().unwrap_or(Err(EngineError::Draining))

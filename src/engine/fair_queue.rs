@@ -4,7 +4,7 @@
 //! images that its task has been given. Lines whose tag is not ahead of the virtual time are in
 //! turn, first come, first served; the others wait until nobody is in turn, then the virtual time
 //! goes on to the smallest tag. A line that comes back from being empty is brought forward to
-//! [`SAVINGS`] images before the virtual time.
+//! [`MAX_CREDIT`] images before the virtual time.
 //!
 //! So tasks that ask for no more than their share hardly notice one that asks for ten times as
 //! much, tasks that all have much waiting get one image each in turn, and what a task can save up

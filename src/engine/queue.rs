@@ -34,7 +34,7 @@ struct State {
     arrivals: FairQueue<Arrival>,
     batcher: Batcher<ReadyJob>,
     background_jobs: VecDeque<BackgroundJob>,
-    /// An aside came last: a batch that is ready goes before the next.
+    /// A background job came last: a batch that is ready goes before the next.
     background_came_last: bool,
     next_id: u64,
     closed: bool,
@@ -140,7 +140,7 @@ impl Queue {
         Ok(())
     }
 
-    /// The next batch or aside, in turns. Waits for one if told so.
+    /// The next batch or background job, in turns. Waits for one if told so.
     pub(super) fn next_work(&self, waits: bool) -> Work {
         let mut state = self.state();
         loop {

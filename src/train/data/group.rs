@@ -8,7 +8,7 @@ pub enum GroupBy {
     /// The column `group` of a CSV or JSONL file, if present; otherwise each picture is a group.
     #[default]
     Auto,
-    /// The file name; see [`stem_group`].
+    /// The file name; see `stem_group`.
     Stem,
     /// Another column of a CSV or JSONL file.
     Column(String),

@@ -73,7 +73,7 @@ impl ConvexProblem {
 
     /// Returns the minimum for an L2 strength above 0.
     ///
-    /// See [`softmax_regression`](super::softmax_regression) for the scale of `l2`.
+    /// See `softmax_regression` for the scale of `l2`.
     pub fn fit(&self, l2: f64) -> ConvexFit {
         let found = self.fit_rows(l2, |_| true);
         let (weight, bias) = self.scaling.fold(&found.weight, &found.bias);

@@ -7,7 +7,7 @@ use rand::{Rng, RngExt as _};
 use crate::{
     mask::{Mask, Point},
     noise::{Noise, log_uniform, smoothstep},
-    structure::Shape,
+    shape::Shape,
 };
 
 /// Draws shapes around a centre into a mask; lengths are in pixels.

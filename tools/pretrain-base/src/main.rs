@@ -15,6 +15,7 @@ mod picture;
 mod precision;
 mod recipe;
 mod schedule;
+mod shape;
 mod sheet;
 mod structure;
 mod tones;

@@ -4,66 +4,7 @@ use std::f32::consts::PI;
 
 use rand::{Rng, RngExt as _};
 
-use crate::{brush::Brush, mask::Mask};
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Shape {
-    Line,
-    Arc,
-    Ring,
-    Spiral,
-    Walk,
-    Branches,
-    Zigzag,
-    Star,
-    Parallels,
-    Spot,
-    Disc,
-    Rectangle,
-    Stain,
-    Outline,
-    Specks,
-    Drops,
-    Flakes,
-    Net,
-    Dent,
-    Smear,
-    Band,
-    Step,
-    /// A patch of finer or coarser grain.
-    Grain,
-    /// A patch out of focus, or with noise on it.
-    Focus,
-}
-
-impl Shape {
-    const ALL: [Self; 24] = [
-        Self::Line,
-        Self::Arc,
-        Self::Ring,
-        Self::Spiral,
-        Self::Walk,
-        Self::Branches,
-        Self::Zigzag,
-        Self::Star,
-        Self::Parallels,
-        Self::Spot,
-        Self::Disc,
-        Self::Rectangle,
-        Self::Stain,
-        Self::Outline,
-        Self::Specks,
-        Self::Drops,
-        Self::Flakes,
-        Self::Net,
-        Self::Dent,
-        Self::Smear,
-        Self::Band,
-        Self::Step,
-        Self::Grain,
-        Self::Focus,
-    ];
-}
+use crate::{brush::Brush, mask::Mask, shape::Shape};
 
 /// A shape that is darker (finer, out of focus) or brighter (coarser, noisy) than its surroundings.
 #[derive(Clone, Copy, Debug)]

@@ -9,7 +9,8 @@ use crate::{
     mask::Mask,
     noise::{Noise, log_uniform, mix},
     recipe::Recipe,
-    structure::{Shape, Structure},
+    shape::Shape,
+    structure::Structure,
 };
 
 /// Tones of mean 0 and deviation 1 before lighting, then in 0..1.
