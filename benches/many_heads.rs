@@ -12,7 +12,7 @@ use turret::{
     head::{Class, DecisionRule, HeadContent, Linear, ReferenceSet},
     ids::{Digest, TaskName},
     image::{PreparedImage, Preprocess},
-    metrics::{Code, Decision, Metrics, Rpc},
+    metrics::{Code, DecisionLabel, Metrics, Rpc},
     registry::Registry,
     reload::Reconciler,
     store::HeadStore,
@@ -72,7 +72,7 @@ fn main() -> anyhow::Result<()> {
     };
     let (idle_bytes, idle_scrape) = scrape();
     for head in registry.snapshot().heads() {
-        metrics.count_verdict(head.counters(), 0, Decision::Pass);
+        metrics.count_verdict(head.counters(), 0, DecisionLabel::Pass);
         metrics.count_request(Rpc::Classify, Some(head.counters()), Code::Ok);
     }
     // Registers the counters' series.

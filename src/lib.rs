@@ -19,7 +19,7 @@
 //!
 //! # Life of an image
 //! [`grpc`] parses the request and takes each task's [`head::Head`] from one snapshot of the
-//! [`registry`]. The [`engine`] grants a reservation or rejects the request at once. Its decode
+//! [`registry`]. The [`engine`] grants a reservation or refuses the request at once. Its decode
 //! threads turn bytes into pixels ([`image`]), and its batcher forms batches across tasks. Its
 //! device thread runs the [`base`] once per batch, the private layers of deep heads on their rows,
 //! and each row's linear classifiers. The verdict carries the head's version and the stage times.

@@ -11,7 +11,7 @@ use std::{
 use anyhow::{Result, ensure};
 use bytes::Bytes;
 use clap::Args;
-use turret::metrics::{Code, Decision, Metrics, Rpc, Stage, TaskCounters};
+use turret::metrics::{Code, DecisionLabel, Metrics, Rpc, Stage, TaskCounters};
 
 use crate::{
     client::{self, Payload},
@@ -156,7 +156,7 @@ fn observe_request(metrics: &Metrics, counters: &Arc<TaskCounters>, took: Durati
     }
     metrics.batch_images.record(1.0);
     metrics.batch_tasks.record(1.0);
-    metrics.count_verdict(counters, 1, Decision::Pass);
+    metrics.count_verdict(counters, 1, DecisionLabel::Pass);
     metrics.count_request(Rpc::Classify, Some(counters), Code::Ok);
     metrics.observe_request(Rpc::Classify, took);
 }

@@ -1,4 +1,4 @@
-//! Work on the base that nobody's request waits for: it is done between batches.
+//! Work on the base that no request waits for, done between batches.
 
 use std::{
     fmt,

@@ -7,7 +7,7 @@ use crate::{
     engine::Answer,
     error::ServiceError,
     head::{Decision, Head},
-    metrics::{self, Code, Metrics, Rpc},
+    metrics::{Code, DecisionLabel, Metrics, Rpc},
 };
 
 /// Counts its request when dropped: as cancelled unless an outcome was set.
@@ -39,9 +39,9 @@ impl RequestMetrics {
         self.code = Code::Ok;
         for (head, judgement) in self.heads.iter().zip(&answer.judgements) {
             let decision = match judgement.decision {
-                Decision::Pass => metrics::Decision::Pass,
-                Decision::Reject => metrics::Decision::Reject,
-                Decision::Review => metrics::Decision::Review,
+                Decision::Pass => DecisionLabel::Pass,
+                Decision::Reject => DecisionLabel::Reject,
+                Decision::Review => DecisionLabel::Review,
             };
             self.metrics.count_verdict(head.counters(), judgement.winner, decision);
         }

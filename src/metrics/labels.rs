@@ -82,7 +82,7 @@ label_values! {
 
 label_values! {
     /// The decision of a verdict.
-    Decision {
+    DecisionLabel {
         Pass = "PASS",
         Reject = "REJECT",
         Review = "REVIEW",

@@ -9,7 +9,7 @@ mod tasks;
 #[cfg(test)]
 mod tests;
 
-pub use labels::{Code, Decision, Rejection, Reload, Rpc, Stage};
+pub use labels::{Code, DecisionLabel, Rejection, Reload, Rpc, Stage};
 pub use metrics_exporter_prometheus::BuildError;
 pub use serving::HeadInfo;
 pub use tasks::{MAX_LABELS, MAX_TASKS, TaskCounters};
@@ -34,8 +34,8 @@ use tasks::{Event, First, Resolver};
 /// Guarantees under concurrent use:
 /// 1. Counting, observing and setting take no lock and look up no name. A concurrent render or
 ///    upkeep never blocks a request.
-/// 2. Every count arrives exactly once and never decreases or disappears: a new version of a task,
-///    or a task that returns, continues the old counters.
+/// 2. Every count of a counter arrives exactly once and never decreases or disappears: a new
+///    version of a task, or a task that returns, continues the old counters.
 /// 3. A render includes every count made before it began, except the first counts of a series when
 ///    several threads make them at once: those may arrive with the next render.
 /// 4. A head without requests has no counters. At most [`MAX_TASKS`] tasks, and [`MAX_LABELS`]
@@ -128,7 +128,7 @@ impl Metrics {
     }
 
     /// Counts a verdict for the class with this index; unknown indices are not counted.
-    pub fn count_verdict(&self, task: &Arc<TaskCounters>, class: usize, decision: Decision) {
+    pub fn count_verdict(&self, task: &Arc<TaskCounters>, class: usize, decision: DecisionLabel) {
         tasks::count(task, Event::Verdict(class, decision), &self.first);
     }
 

@@ -13,7 +13,7 @@ use ::metrics::{Counter, Recorder};
 
 use super::{
     families::{REQUESTS, VERDICTS},
-    labels::{Code, Decision, Rpc},
+    labels::{Code, DecisionLabel, Rpc},
 };
 
 /// Most tasks that get their own series in the lifetime of a server.
@@ -33,7 +33,7 @@ pub struct TaskCounters {
     labels: Box<[Box<str>]>,
     requests: [[LazyCounter; Code::ALL.len()]; Rpc::ALL.len()],
     /// By class.
-    verdicts: Box<[[LazyCounter; Decision::ALL.len()]]>,
+    verdicts: Box<[[LazyCounter; DecisionLabel::ALL.len()]]>,
 }
 
 /// A counter without a series until it has counted something.
@@ -55,7 +55,7 @@ pub(super) struct First {
 pub(super) enum Event {
     Request(Rpc, Code),
     /// Holds the index of the class.
-    Verdict(usize, Decision),
+    Verdict(usize, DecisionLabel),
 }
 
 impl TaskCounters {

@@ -40,7 +40,7 @@ fn closed_series_are_zero_before_the_first_request() {
 #[test]
 fn each_family_has_one_help_and_one_type_line() {
     let metrics = metrics();
-    metrics.count_verdict(&counters("part"), 0, Decision::Pass);
+    metrics.count_verdict(&counters("part"), 0, DecisionLabel::Pass);
     metrics.set_base("resnet34", "12", "cpu", "fp32");
     let head = HeadInfo { task: "part", version: 3, digest: "ab".to_owned() };
     let text = metrics.render(std::iter::once(head));
@@ -77,7 +77,7 @@ fn odd_label_values_are_escaped_and_stay_distinct() {
     ];
     let counters = Arc::new(TaskCounters::new("part", labels));
     for class in 0..labels.len() {
-        metrics.count_verdict(&counters, class, Decision::Reject);
+        metrics.count_verdict(&counters, class, DecisionLabel::Reject);
     }
     let text = metrics.render(no_heads());
     for label in labels {
@@ -96,12 +96,12 @@ fn later_head_of_a_task_continues_its_counters() {
         format!(r#"turret_verdicts_total{{decision="REJECT",label="dent",task="part"}} {count}"#)
     };
     let (first, second) = (counters("part"), counters("part"));
-    metrics.count_verdict(&first, 1, Decision::Reject);
-    metrics.count_verdict(&second, 1, Decision::Reject);
+    metrics.count_verdict(&first, 1, DecisionLabel::Reject);
+    metrics.count_verdict(&second, 1, DecisionLabel::Reject);
     assert!(has_line(&metrics.render(no_heads()), &line(2)));
     drop(first);
-    metrics.count_verdict(&second, 1, Decision::Reject);
-    metrics.count_verdict(&counters("part"), 1, Decision::Reject);
+    metrics.count_verdict(&second, 1, DecisionLabel::Reject);
+    metrics.count_verdict(&counters("part"), 1, DecisionLabel::Reject);
     assert!(has_line(&metrics.render(no_heads()), &line(4)));
 }
 
@@ -136,7 +136,7 @@ fn concurrent_counts_arrive_once_during_renders() {
 fn tasks_and_labels_beyond_the_limits_share_a_series() {
     let metrics = metrics();
     for number in 0..MAX_TASKS + 3 {
-        metrics.count_verdict(&counters(&format!("task-{number}")), 0, Decision::Pass);
+        metrics.count_verdict(&counters(&format!("task-{number}")), 0, DecisionLabel::Pass);
     }
     let text = metrics.render(no_heads());
     let series = text.lines().filter(|line| line.starts_with("turret_verdicts_total{")).count();
@@ -149,7 +149,7 @@ fn tasks_and_labels_beyond_the_limits_share_a_series() {
     let labels: Vec<String> = (0..MAX_LABELS + 2).map(|number| format!("label-{number}")).collect();
     let many = Arc::new(TaskCounters::new("task-0", labels.iter().map(String::as_str)));
     for class in 0..labels.len() {
-        metrics.count_verdict(&many, class, Decision::Review);
+        metrics.count_verdict(&many, class, DecisionLabel::Review);
     }
     let text = metrics.render(no_heads());
     // The task already had the label "ok".

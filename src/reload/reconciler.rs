@@ -84,7 +84,7 @@ impl Reconciler {
             Err(error) => {
                 self.report_unreadable(None, &error.to_string());
                 let installed: Vec<TaskName> = self.tasks.keys().cloned().collect();
-                let reason = format!("{error}; its head keeps serving");
+                let reason = format!("{error}; a head that serves keeps serving");
                 for task in installed {
                     self.reconcile(task, &TaskFolder::Unreadable { reason: reason.clone() });
                 }
@@ -112,7 +112,7 @@ impl Reconciler {
         let gone: Vec<TaskName> =
             self.tasks.keys().filter(|task| !folders.contains_key(*task)).cloned().collect();
         for task in gone {
-            let reason = "its folder is gone; its head keeps serving until a restart; to withdraw \
+            let reason = "its folder is gone; a head that serves keeps serving until a restart; to withdraw \
                           a task, empty its folder instead";
             self.reconcile(task, &TaskFolder::Unreadable { reason: reason.to_owned() });
         }
@@ -217,7 +217,7 @@ impl Reconciler {
         record: &mut TaskRecord,
     ) {
         let path = file.path.display();
-        tracing::warn!(%task, version, %path, %reason, "head rejected; current head keeps serving");
+        tracing::warn!(%task, version, %path, %reason, "head rejected; its task is unchanged");
         self.metrics.count_reload(Reload::Refused);
         record.rejected.insert(version, file.fingerprint);
         self.push_rejection(task, Listing::Head(version), reason, digest, file.fingerprint.size);
@@ -263,7 +263,7 @@ impl Reconciler {
         let is_new = before.as_deref() != Some(reason);
         if is_new {
             let task = task.map(TaskName::as_str);
-            tracing::error!(task, %reason, "cannot read a folder; its heads keep serving");
+            tracing::error!(task, %reason, "unreadable folder; nothing is removed");
             self.metrics.count_reload(Reload::ScanFailed);
         }
         is_new

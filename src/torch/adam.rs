@@ -1,5 +1,6 @@
-//! Adam on libtorch's tensors (Kingma and Ba 2015, algorithm 1), with a state that can be saved:
-//! the optimisers of tch hide theirs.
+//! Adam on libtorch's tensors (Kingma and Ba 2015, algorithm 1).
+//!
+//! Its state can be saved; the optimisers of tch hide theirs.
 
 use tch::{TchError, Tensor, no_grad_guard};
 

@@ -1,5 +1,6 @@
-//! The private layers of deep heads: copies of the network's last blocks with their own weights,
-//! run on maps from the shared trunk.
+//! The private layers of deep heads, run on maps from the shared trunk.
+//!
+//! They are copies of the network's last blocks with their own weights.
 
 use std::collections::HashMap;
 

@@ -68,3 +68,35 @@ fn inspect_describes_a_base_and_rejects_other_files() {
     assert_eq!(code, 1);
     assert!(told.contains("is not a Turret base file"), "{told}");
 }
+
+#[test]
+fn help_begins_with_what_each_program_is() {
+    for (mut command, about) in [
+        (turret(), "A gRPC server for image classifiers"),
+        (fine_tune(), "Trains heads and publishes them"),
+    ] {
+        let help = success(command.arg("--help"));
+        assert!(help.starts_with(about), "{help}");
+    }
+}
+
+#[test]
+fn failed_server_names_the_reason_even_with_a_silent_log() {
+    let heads = tempfile::tempdir().unwrap();
+    let mut serve = turret();
+    serve.args(["serve", "--base", "missing.safetensors", "--log", "off"]);
+    serve.args(["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--heads"]).arg(heads.path());
+    let (code, told) = failure(&mut serve);
+    assert_eq!(code, 1);
+    assert!(
+        told.contains("missing.safetensors") || told.contains("built without libtorch"),
+        "{told}"
+    );
+}
+
+#[test]
+fn unusable_log_filter_is_a_mistake_of_the_settings() {
+    let (code, told) = failure(turret().args(["serve", "--log", "turret=loudest"]));
+    assert_eq!(code, 2);
+    assert!(told.contains("--log \"turret=loudest\": expected a level"), "{told}");
+}

@@ -22,15 +22,14 @@ fn command() -> Command {
         "Every setting is also a TURRET_* variable and a key of the TOML file that --config names.",
     );
     let command = Command::new("turret")
-        .about(
-            "A gRPC server for image classifiers: \
-             one frozen base, many heads, swapped while it serves",
-        )
         .version(env!("CARGO_PKG_VERSION"))
         .subcommand_required(true)
         .arg_required_else_help(true)
         .subcommand(with_settings(serve, SERVE));
-    let command = ClientCommand::augment_subcommands(command);
+    // The client's subcommands come with a description of their own, for a program of their own.
+    let command = ClientCommand::augment_subcommands(command).about(
+        "A gRPC server for image classifiers: one frozen base, many heads, swapped while it serves",
+    );
     let base =
         Command::new("base").about("Prepare and inspect base files").arg_required_else_help(true);
     command.subcommand(base::BaseCommand::augment_subcommands(base).subcommand_required(true))

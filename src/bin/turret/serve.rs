@@ -25,7 +25,12 @@ pub(crate) fn run(matches: &ArgMatches) -> ExitCode {
     match serve(config) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            tracing::error!(error = %format_args!("{error:#}"), "server failed");
+            if tracing::enabled!(tracing::Level::ERROR) {
+                tracing::error!(error = %format_args!("{error:#}"), "server failed");
+            } else {
+                // A filter may silence the log, never the reason of an end.
+                print_error(&error);
+            }
             ExitCode::FAILURE
         }
     }

@@ -66,20 +66,23 @@ pub enum StrategyReason {
     Asked,
     #[error("{}", crate::base::BuiltWithoutLibtorch)]
     BuiltWithoutLibtorch,
-    #[error("the base's own layers are not at hand or have no blocks to learn")]
+    #[error(
+        "there are no layers to train: the base's weights are not here (--server gives features \
+         only, pass --base), or its network has no residual blocks"
+    )]
     NothingToUnfreeze,
     #[error("--solver adam fits linear heads only")]
     OtherSolver,
     #[error(
-        "{pictures} pictures, {fewest} of the smallest class, are too few to learn layers from: {LEAST_PICTURES} and \
-         {LEAST_OF_A_CLASS} are wanted"
+        "{pictures} pictures, {fewest} of the smallest class, are too few to train layers, \
+         expected at least {LEAST_PICTURES} and {LEAST_OF_A_CLASS}"
     )]
     TooFewPictures { pictures: usize, fewest: usize },
     #[error("the classes cannot be cross-validated")]
     NoFolds,
     #[error(
-        "shared features suffice: in cross-validation they are wrong on {wrong} of {pictures} pictures, too few for a gain \
-         that could be told from chance"
+        "shared features suffice: in cross-validation they are wrong on {wrong} of {pictures} \
+         pictures, too few for a gain that could be told from chance"
     )]
     FeaturesSuffice { wrong: usize, pictures: usize },
     #[error("fine-tuning showed no gain beyond chance")]

@@ -173,7 +173,7 @@ fn impossible_fine_tuning_fails_with_its_reason_and_publishes_nothing() {
     let adam = failure(&|options| options.solver = Solver::Adam);
     assert!(adam.contains("linear heads only"), "{adam}");
     let no_layers = failure(&|options| options.layers = None);
-    assert!(no_layers.contains("not at hand"), "{no_layers}");
+    assert!(no_layers.contains("no layers to train"), "{no_layers}");
     let elsewhere = failure(&|options| options.unfreeze = Some("layer4.2".parse().unwrap()));
     assert!(elsewhere.contains("expected one of layer4, layer4.1"), "{elsewhere}");
     let no_room = failure(&|options| options.fine_tune.map_limit = 1000);
