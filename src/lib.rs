@@ -17,14 +17,14 @@
 //!
 //! `torch` (feature `torch`) is the only module that uses libtorch.
 //!
-//! # Life of an image
+//! # The path of an image
 //! [`grpc`] parses the request and takes each task's [`head::Head`] from one snapshot of the
 //! [`registry`]. The [`engine`] grants a reservation or refuses the request at once. Its decode
 //! threads turn bytes into pixels ([`image`]), and its batcher forms batches across tasks. Its
 //! device thread runs the [`base`] once per batch, the private layers of deep heads on their rows,
 //! and each row's linear classifiers. The verdict carries the head's version and the stage times.
 //!
-//! # Life of a head
+//! # The path of a head
 //! `fine-tune` ([`train`]) computes features once per picture and fits a head, with private layers
 //! where they pay. It publishes the head as one file that is only ever seen whole ([`store`]). The
 //! server scans the folder whenever something may have changed ([`reload`]), checks what is new

@@ -220,7 +220,7 @@ impl Usage {
     }
 
     /// That the answer can be there in time if nobody before it gives up. Its own pass counts with
-    /// the least that it takes, what waits before it with what that takes in all likelihood: a
+    /// the least that it takes, what waits before it with a conservative time: a
     /// queue as long as the deadline would compute every image just too late, and refuse at the
     /// deadline what it could have refused on arrival. Before the request goes what the task takes
     /// turns with: of a task that lives on its savings, as most do, one image for each of this

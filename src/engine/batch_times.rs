@@ -126,7 +126,7 @@ impl BatchTimes {
             .max(Duration::try_from_secs_f64(best_rate * images as f64).unwrap_or_default())
     }
 
-    /// What the passes for so many images take in all likelihood when many more wait, in batches of
+    /// A conservative time of the passes for so many images when many more wait, in batches of
     /// the best rate; zero if nothing is known any more.
     pub fn conservative(&self, images: usize, now: Instant) -> Duration {
         let fresh = self.sizes.iter().zip(&self.passes).filter(|(_, pass)| !pass.is_stale(now));

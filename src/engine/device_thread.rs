@@ -92,7 +92,7 @@ struct RunningPass {
     begun: PassStatus,
 }
 
-/// If the thread ends by a panic of its own, nobody waits for it in vain.
+/// Fails whatever is pending if the thread ends by a panic of its own.
 struct FailPendingOnExit {
     queue: Arc<Queue>,
     admission: Arc<Admission>,
