@@ -4,6 +4,7 @@
 
 mod families;
 mod labels;
+mod observations;
 mod serving;
 mod tasks;
 #[cfg(test)]
@@ -11,6 +12,7 @@ mod tests;
 
 pub use labels::{Code, DecisionLabel, Rejection, Reload, Rpc, Stage};
 pub use metrics_exporter_prometheus::BuildError;
+pub use observations::Histogram;
 pub use serving::HeadInfo;
 pub use tasks::{MAX_LABELS, MAX_TASKS, TaskCounters};
 
@@ -19,20 +21,21 @@ use std::{
     time::Duration,
 };
 
-use ::metrics::{Counter, Gauge, Histogram};
+use ::metrics::{Counter, Gauge};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusRecorder};
 
 use families::{
-    BASE_INFO, BATCH_IMAGES, BATCH_TASKS, DEEP_HEAD_BUDGET_BYTES, DEEP_HEAD_BYTES,
+    BASE_INFO, BATCH_IMAGES, BATCH_TASKS, DEEP_HEAD_BUDGET_BYTES, DEEP_HEAD_BYTES, Family,
     HEAD_INSTALL_DURATION, HEAD_RELOADS, Kind, QUEUE_BYTES, QUEUE_IMAGES, RECORDED, REJECTED,
     REQUEST_DURATION, REQUESTS, STAGE_DURATION,
 };
+use observations::Observations;
 use tasks::{Event, First, Resolver};
 
 /// The metrics of one server.
 ///
 /// Guarantees under concurrent use:
-/// 1. Counting, observing and setting take no lock and look up no name. A concurrent render or
+/// 1. Counting, observing and setting never wait and look up no name. A concurrent render or
 ///    upkeep never blocks a request.
 /// 2. Every count of a counter arrives exactly once and never decreases or disappears: a new
 ///    version of a task, or a task that returns, continues the old counters.
@@ -40,12 +43,13 @@ use tasks::{Event, First, Resolver};
 ///    several threads make them at once: those may arrive with the next render.
 /// 4. A head without requests has no counters. At most [`MAX_TASKS`] tasks, and [`MAX_LABELS`]
 ///    labels of each, ever get their own; the others are counted together as `_other`.
-/// 5. Observations hold memory only until the next render or upkeep. One made in the nanoseconds
-///    in which a block of them is taken away can be lost (`AtomicBucket` of metrics-util).
+/// 5. Every observation arrives exactly once, and holds memory only until the next render or
+///    upkeep; one made during a render arrives with the next.
 /// 6. Nothing is global: two servers in one process have independent metrics.
 #[derive(Debug)]
 pub struct Metrics {
     recorder: PrometheusRecorder,
+    observations: Observations,
     process: metrics_process::Collector,
     request_duration: Vec<Histogram>,
     stage_duration: Vec<Histogram>,
@@ -93,10 +97,13 @@ impl Metrics {
             let labels = [("code", Code::Ok.as_str()), ("rpc", rpc.as_str()), ("task", "")];
             let _at_zero = REQUESTS.counter(&recorder, &labels);
         }
-        let rpc_duration =
-            |rpc: &Rpc| REQUEST_DURATION.histogram(&recorder, &[("rpc", rpc.as_str())]);
+        let observations = Observations::new();
+        let histogram = |family: &Family, labels: &[_]| {
+            observations.histogram(family.histogram(&recorder, labels))
+        };
+        let rpc_duration = |rpc: &Rpc| histogram(&REQUEST_DURATION, &[("rpc", rpc.as_str())]);
         let stage_duration =
-            |stage: &Stage| STAGE_DURATION.histogram(&recorder, &[("stage", stage.as_str())]);
+            |stage: &Stage| histogram(&STAGE_DURATION, &[("stage", stage.as_str())]);
         let rejections =
             |reason: &Rejection| REJECTED.counter(&recorder, &[("reason", reason.as_str())]);
         let reloads =
@@ -105,19 +112,20 @@ impl Metrics {
         Ok(Self {
             request_duration: Rpc::ALL.iter().map(rpc_duration).collect(),
             stage_duration: Stage::ALL.iter().map(stage_duration).collect(),
-            batch_images: BATCH_IMAGES.histogram(&recorder, &[]),
-            batch_tasks: BATCH_TASKS.histogram(&recorder, &[]),
+            batch_images: histogram(&BATCH_IMAGES, &[]),
+            batch_tasks: histogram(&BATCH_TASKS, &[]),
             queue_images: QUEUE_IMAGES.gauge(&recorder, &[]),
             queue_bytes: QUEUE_BYTES.gauge(&recorder, &[]),
             rejected: Rejection::ALL.iter().map(rejections).collect(),
             head_reloads: Reload::ALL.iter().map(reloads).collect(),
-            head_install_duration: HEAD_INSTALL_DURATION.histogram(&recorder, &[]),
+            head_install_duration: histogram(&HEAD_INSTALL_DURATION, &[]),
             deep_head_bytes: DEEP_HEAD_BYTES.gauge(&recorder, &[]),
             deep_head_budget_bytes: DEEP_HEAD_BUDGET_BYTES.gauge(&recorder, &[]),
             no_task: Arc::new(TaskCounters::new("", [])),
             first,
             resolver: Mutex::new(Resolver::new(firsts)),
             process,
+            observations,
             recorder,
         })
     }
@@ -165,7 +173,7 @@ impl Metrics {
     pub fn render<'a>(&self, serving: impl ExactSizeIterator<Item = HeadInfo<'a>>) -> String {
         self.resolve_counters();
         ::metrics::with_local_recorder(&self.recorder, || self.process.collect());
-        let mut text = self.recorder.handle().render();
+        let mut text = self.observations.drain(|| self.recorder.handle().render());
         serving::append(&mut text, serving);
         text
     }
@@ -175,7 +183,7 @@ impl Metrics {
     /// Takes milliseconds after many observations: do not call it on a thread that serves requests.
     pub fn upkeep(&self) {
         self.resolve_counters();
-        self.recorder.handle().run_upkeep();
+        self.observations.drain(|| self.recorder.handle().run_upkeep());
     }
 
     fn resolve_counters(&self) {

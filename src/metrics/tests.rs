@@ -181,6 +181,28 @@ fn two_servers_in_one_process_count_separately() {
 }
 
 #[test]
+fn concurrent_observations_arrive_once_during_upkeeps() {
+    const THREADS: u64 = 4;
+    const OBSERVATIONS: u64 = 200_000;
+    let metrics = metrics();
+    std::thread::scope(|scope| {
+        let work = || {
+            for _ in 0..OBSERVATIONS {
+                metrics.observe_stage(Stage::Head, Duration::from_millis(3));
+            }
+        };
+        let observing: Vec<_> = (0..THREADS).map(|_| scope.spawn(work)).collect();
+        while !observing.iter().all(|thread| thread.is_finished()) {
+            metrics.upkeep();
+        }
+    });
+    // The first render brings what was set aside during the last upkeep.
+    let line =
+        format!("turret_stage_duration_seconds_count{{stage=\"head\"}} {}", THREADS * OBSERVATIONS);
+    assert!(has_line(&metrics.render(no_heads()), &line));
+}
+
+#[test]
 fn upkeep_loses_no_observation() {
     let metrics = metrics();
     for _ in 0..3 {
