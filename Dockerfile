@@ -3,7 +3,7 @@
 # The toolchain of this image builds: .dockerignore excludes rust-toolchain.toml, so that rustup
 # downloads no other.
 FROM rust:1.95-bookworm AS builder
-RUN apt-get update && apt-get install -y --no-install-recommends python3-venv && rm -rf /var/lib/apt/lists/*
+RUN apt-get update && apt-get install -y --no-install-recommends libjpeg-dev python3-venv && rm -rf /var/lib/apt/lists/*
 WORKDIR /turret
 COPY . .
 # The small CPU set; for the GPU image: `--build-arg LIBTORCH_SET=full`.
@@ -21,6 +21,7 @@ RUN packages="$(dirname "$(realpath .libtorch/current)")" \
     && if [ "$LIBTORCH_SET" = cpu ]; then rm -f /runtime/lib/torch/lib/lib*cuda*.so; fi
 
 FROM debian:bookworm-slim
+RUN apt-get update && apt-get install -y --no-install-recommends libjpeg62-turbo && rm -rf /var/lib/apt/lists/*
 COPY --from=builder /runtime/ /usr/local/
 # A numeric ID, so that Kubernetes can verify that it is not root.
 USER 10001:10001

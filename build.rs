@@ -1,5 +1,5 @@
-//! Compiles the protocol in pure Rust (no `protoc`) and the C++ files, and sets the run path to
-//! libtorch.
+//! Compiles the protocol in pure Rust (no `protoc`) and the C and C++ files, and sets the run path
+//! to libtorch.
 
 use std::{
     env, fs,
@@ -8,6 +8,7 @@ use std::{
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     compile_protocol()?;
+    compile_jpeg()?;
     if env::var_os("CARGO_FEATURE_TORCH").is_none() {
         return Ok(());
     }
@@ -28,6 +29,20 @@ fn compile_protocol() -> Result<(), Box<dyn std::error::Error>> {
     fs::write(out.join("turret_v1.bin"), prost::Message::encode_to_vec(&descriptors))?;
     // `Bytes` fields share the request's buffer, so an incoming picture is never copied.
     tonic_prost_build::configure().bytes(".").compile_fds(descriptors)?;
+    Ok(())
+}
+
+/// Compiles the caller of libjpeg-turbo and links the library.
+fn compile_jpeg() -> Result<(), Box<dyn std::error::Error>> {
+    const SOURCE: &str = "src/image/jpeg/libjpeg.c";
+    println!("cargo::rerun-if-changed={SOURCE}");
+    cc::Build::new().file(SOURCE).try_compile("turret_jpeg").map_err(|error| {
+        format!(
+            "cannot compile {SOURCE}; it needs libjpeg-turbo's headers (apt-get install \
+             libjpeg-dev, or dnf install libjpeg-turbo-devel): {error}"
+        )
+    })?;
+    println!("cargo::rustc-link-lib=jpeg");
     Ok(())
 }
 

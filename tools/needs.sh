@@ -13,6 +13,10 @@ elif ! awk '{ split($2, v, "."); exit !(v[1] > 1 || v[2] >= 95) }' <<<"$rust"; t
 fi
 command -v c++ >/dev/null ||
     say "a C++ compiler (c++): apt-get install g++, or dnf install gcc-c++"
+if command -v c++ >/dev/null && ! printf '#include <stdio.h>\n#include <jpeglib.h>\n#include <jerror.h>\n' |
+    c++ -fsyntax-only -x c++ - 2>/dev/null; then
+    say "libjpeg-turbo's headers (jpeglib.h): apt-get install libjpeg-dev, or dnf install libjpeg-turbo-devel"
+fi
 if [ -z "${LIBTORCH:-}" ]; then
     if ! command -v python3 >/dev/null; then
         say "Python 3.10 or later with venv: apt-get install python3 python3-venv (or set LIBTORCH to a libtorch 2.11.0)"

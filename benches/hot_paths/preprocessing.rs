@@ -4,7 +4,7 @@ use std::{hint::black_box, io::Cursor};
 
 use bytes::Bytes;
 use criterion::{Criterion, Throughput};
-use image::{RgbImage, codecs::jpeg::JpegEncoder};
+use image::{ImageFormat, RgbImage, codecs::jpeg::JpegEncoder};
 use turret::image::{ImageLimits, ImageSource, PixelFormat, Preprocess, RawFrame, decode};
 
 use crate::made::photograph;
@@ -27,6 +27,27 @@ pub(crate) fn bench(criterion: &mut Criterion) {
         });
     }
     group.finish();
+    decoders(criterion);
+}
+
+/// Decodes the same JPEG by turns with libjpeg-turbo, as Turret does, and with zune-jpeg.
+fn decoders(criterion: &mut Criterion) {
+    let limits = ImageLimits::default();
+    for (width, height) in [(224, 224), (1280, 960)] {
+        let source = jpeg(&photograph(width, height));
+        let ImageSource::Encoded(file) = &source else { return };
+        let mut group = criterion.benchmark_group(format!("JPEG {width}x{height}: decode"));
+        group.bench_function("libjpeg-turbo", |bencher| {
+            bencher.iter(|| decode(black_box(&source), &limits).expect("the picture is whole"));
+        });
+        group.bench_function("zune-jpeg", |bencher| {
+            bencher.iter(|| {
+                image::load_from_memory_with_format(black_box(file), ImageFormat::Jpeg)
+                    .expect("the picture is whole")
+            });
+        });
+        group.finish();
+    }
 }
 
 /// Encodes with quality 90.

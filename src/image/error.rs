@@ -20,7 +20,10 @@ pub enum ImageError {
     UnknownFormat { start: String },
     #[error("cannot decode the {format} file: {detail}")]
     Undecodable { format: FileFormat, detail: String },
-    #[error("unsupported {format} file: {found}; send grey or RGB with 8 or 16 bits per channel")]
+    #[error(
+        "unsupported {format} file: {found}; save it as grey or RGB with 8 or 16 bits per channel, in a \
+         common kind of {ACCEPTED_FORMATS}"
+    )]
     Unsupported { format: FileFormat, found: String },
     #[error(
         "the image is {width}x{height}, {pixels} pixels, the limit is {limit}; scale it down or \

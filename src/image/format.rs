@@ -21,7 +21,8 @@ impl FileFormat {
     /// Recognises the format by the first bytes; names and content types are not trusted.
     pub(super) fn of(file: &[u8]) -> Result<Self, ImageError> {
         match file {
-            [0xFF, 0xD8, 0xFF, ..] => Ok(Self::Jpeg),
+            // Some cameras put stray bytes before the next marker.
+            [0xFF, 0xD8, _, ..] => Ok(Self::Jpeg),
             [0x89, b'P', b'N', b'G', b'\r', b'\n', 0x1A, b'\n', ..] => Ok(Self::Png),
             [b'B', b'M', ..] => Ok(Self::Bmp),
             // 42: classic TIFF; 43: BigTIFF. The first two letters give the byte order.

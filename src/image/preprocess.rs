@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::{
-    ImageError, Picture, Roi,
+    Decoded, ImageError, Levels, Picture, Roi,
     resize::{centre_crop_offset, cut, longer_side_at, resize_region, shorter_side_at},
 };
 
@@ -33,6 +33,9 @@ pub struct Preprocess {
     pub mean: [f32; 3],
     /// Divides each channel after the subtraction.
     pub std: [f32; 3],
+    /// Samples of deeper pictures that become black and white; `None` scales their full range.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub levels: Option<Levels>,
 }
 
 /// How a picture of any shape becomes a square.
@@ -76,6 +79,7 @@ impl Default for Preprocess {
             filter: Filter::Bilinear,
             mean: IMAGENET_MEAN,
             std: IMAGENET_STD,
+            levels: None,
         }
     }
 }
@@ -102,13 +106,14 @@ impl Preprocess {
         Self { resize, ..self.clone() }
     }
 
-    /// Crops the region of interest, by default the whole picture, and resizes it.
+    /// Takes 8 bits per channel, crops the region, by default the whole picture, and resizes it.
     ///
     /// # Errors
     /// If the region is empty, outside the picture or too elongated, or if
     /// [`validate`](Self::validate) fails.
-    pub fn apply(&self, picture: &Picture, roi: Option<Roi>) -> Result<PreparedImage, ImageError> {
+    pub fn apply(&self, image: &Decoded, roi: Option<Roi>) -> Result<PreparedImage, ImageError> {
         self.validate()?;
+        let picture = &*image.at_levels(self.levels);
         let roi = roi.unwrap_or(Roi::whole(picture));
         roi.check_inside(picture)?;
         let side = self.side();
@@ -146,6 +151,9 @@ impl Preprocess {
         }
         for std in self.std {
             check(std.is_finite() && std > 0.0, "std", std, "finite and above 0")?;
+        }
+        if let Some(Levels { black, white }) = self.levels {
+            check(black < white, "levels.white", white, "above levels.black")?;
         }
         Ok(())
     }

@@ -6,6 +6,7 @@
     reason = "a test that cannot continue has failed"
 )]
 
+mod decoders;
 mod support;
 
 mod bad_heads;

@@ -1,5 +1,6 @@
 use super::*;
 use crate::error::{ErrorKind, ServiceError};
+use crate::image::DeepPicture;
 
 /// Made by Pillow 13 from [`pattern`] of 97x75, resized to 46x36 (`BILINEAR`), cropped at (7, 2).
 const PILLOW_CENTRE_CROP: &[u8; 32 * 32 * 3] =
@@ -22,7 +23,7 @@ fn pixel_at(image: &PreparedImage, x: usize, y: usize) -> &[u8] {
 #[test]
 fn centre_crop_matches_pillow_within_one_level() {
     let preprocess = with_resize(Resize::CentreCrop { resize: 36, crop: 32 });
-    let found = preprocess.apply(&pattern(97, 75), None).unwrap().pixels;
+    let found = preprocess.apply(&Decoded::Rgb8(pattern(97, 75)), None).unwrap().pixels;
     let differing = found.iter().zip(PILLOW_CENTRE_CROP).filter(|(a, b)| a != b).count();
     assert!(found.iter().zip(PILLOW_CENTRE_CROP).all(|(a, b)| a.abs_diff(*b) <= 1));
     assert!(differing * 100 < found.len(), "{differing} of {} bytes differ", found.len());
@@ -54,7 +55,7 @@ fn letterbox_keeps_the_aspect_and_pads_evenly() {
         pixels: vec![255; width as usize * height as usize * 3].into(),
     };
     let preprocess = Preprocess::default();
-    let wide = preprocess.apply(&white(400, 200), None).unwrap();
+    let wide = preprocess.apply(&Decoded::Rgb8(white(400, 200)), None).unwrap();
     assert_eq!(wide.pixels.len(), 224 * 224 * 3);
     for (y, expected) in [
         (0, PADDING),
@@ -67,11 +68,11 @@ fn letterbox_keeps_the_aspect_and_pads_evenly() {
         assert_eq!(pixel_at(&wide, 0, y), expected, "row {y}");
         assert_eq!(pixel_at(&wide, 223, y), expected, "row {y}");
     }
-    let tall = preprocess.apply(&white(200, 400), None).unwrap();
+    let tall = preprocess.apply(&Decoded::Rgb8(white(200, 400)), None).unwrap();
     for (x, expected) in [(55, PADDING), (56, [255; 3]), (167, [255; 3]), (168, PADDING)] {
         assert_eq!(pixel_at(&tall, x, 100), expected, "column {x}");
     }
-    let thin = preprocess.apply(&white(1, 100), None).unwrap();
+    let thin = preprocess.apply(&Decoded::Rgb8(white(1, 100)), None).unwrap();
     assert_eq!(thin.pixels.chunks_exact(3).filter(|pixel| *pixel == [255; 3]).count(), 2 * 224);
 }
 
@@ -82,7 +83,7 @@ fn every_resize_fills_the_square_from_any_shape() {
     {
         let preprocess = with_resize(resize.parse().unwrap());
         for (width, height) in [(1, 1), (1, 100), (100, 1), (223, 225), (301, 97)] {
-            let prepared = preprocess.apply(&pattern(width, height), None).unwrap();
+            let prepared = preprocess.apply(&Decoded::Rgb8(pattern(width, height)), None).unwrap();
             assert_eq!(prepared.side, preprocess.side());
             assert_eq!(prepared.pixels.len(), prepared.side as usize * prepared.side as usize * 3);
         }
@@ -98,7 +99,11 @@ fn region_gives_the_same_as_a_cropped_picture() {
     let cut = Picture { width: 61, height: 80, pixels };
     for resize in ["letterbox", "centre_crop", "stretch"] {
         let preprocess = with_resize(resize.parse().unwrap());
-        assert_eq!(preprocess.apply(&picture, Some(roi)), preprocess.apply(&cut, None), "{resize}");
+        assert_eq!(
+            preprocess.apply(&Decoded::Rgb8(picture.clone()), Some(roi)),
+            preprocess.apply(&Decoded::Rgb8(cut.clone()), None),
+            "{resize}"
+        );
     }
 }
 
@@ -114,7 +119,8 @@ fn region_that_is_empty_or_outside_is_rejected() {
         (1, 1, u32::MAX, u32::MAX, "ROI_OUTSIDE_IMAGE"),
     ] {
         let roi = Roi { x, y, width, height };
-        let error = Preprocess::default().apply(&pattern(10, 8), Some(roi)).unwrap_err();
+        let error =
+            Preprocess::default().apply(&Decoded::Rgb8(pattern(10, 8)), Some(roi)).unwrap_err();
         assert_eq!((error.reason(), error.field()), (reason, Some("roi")), "{error}");
         assert!(
             error.to_string().contains(&roi.to_string()) && error.to_string().contains("10x8"),
@@ -125,14 +131,19 @@ fn region_that_is_empty_or_outside_is_rejected() {
 
 #[test]
 fn elongated_picture_that_would_fill_memory_is_rejected() {
-    let error = with_resize("stretch".parse().unwrap()).apply(&pattern(1, 101), None).unwrap_err();
+    let error = with_resize("stretch".parse().unwrap())
+        .apply(&Decoded::Rgb8(pattern(1, 101)), None)
+        .unwrap_err();
     assert_eq!((error.kind(), error.reason()), (ErrorKind::InvalidArgument, "IMAGE_TOO_ELONGATED"));
 }
 
 #[test]
 fn picture_with_wrong_size_is_an_internal_error() {
     let broken = Picture { width: 10, height: 10, pixels: vec![0; 7].into() };
-    assert_eq!(Preprocess::default().apply(&broken, None).unwrap_err().kind(), ErrorKind::Internal);
+    assert_eq!(
+        Preprocess::default().apply(&Decoded::Rgb8(broken.clone()), None).unwrap_err().kind(),
+        ErrorKind::Internal
+    );
 }
 
 #[test]
@@ -154,7 +165,7 @@ fn validate_rejects_settings_that_cannot_work() {
             matches!(error, ImageError::InvalidPreprocess { field: found, .. } if found == field),
             "{error}"
         );
-        assert_eq!(preprocess.apply(&pattern(4, 4), None), Err(error));
+        assert_eq!(preprocess.apply(&Decoded::Rgb8(pattern(4, 4)), None), Err(error));
     }
 }
 
@@ -213,13 +224,54 @@ fn picture_of_the_right_size_is_neither_resized_nor_copied() {
         Resize::Stretch { size: 224 },
         Resize::CentreCrop { resize: 224, crop: 224 },
     ] {
-        let prepared = with_resize(resize).apply(&square, None).unwrap();
+        let prepared = with_resize(resize).apply(&Decoded::Rgb8(square.clone()), None).unwrap();
         assert_eq!(prepared.pixels.as_ptr(), square.pixels.as_ptr(), "{resize}");
     }
     let roi = Roi { x: 30, y: 20, width: 64, height: 64 };
-    let cut = with_resize(Resize::Stretch { size: 64 }).apply(&square, Some(roi)).unwrap();
+    let cut = with_resize(Resize::Stretch { size: 64 })
+        .apply(&Decoded::Rgb8(square.clone()), Some(roi))
+        .unwrap();
     for (x, y) in [(0, 0), (63, 0), (17, 41), (63, 63)] {
         let expected = &square.pixels[((y + 20) * 224 + x + 30) * 3..][..3];
         assert_eq!(pixel_at(&cut, x, y), expected, "{x}, {y}");
     }
+}
+
+#[test]
+fn levels_scale_deep_pictures_and_clip_beyond_them() {
+    let deep = |bits, samples: &[u16]| {
+        let samples = samples.to_vec();
+        Decoded::Deep(DeepPicture {
+            width: samples.len() as u32,
+            height: 1,
+            channels: 1,
+            bits,
+            samples,
+        })
+    };
+    let greys = |image: &Decoded, levels: Option<Levels>| -> Vec<u8> {
+        image.at_levels(levels).pixels.chunks_exact(3).map(|pixel| pixel[0]).collect()
+    };
+    let twelve_in_sixteen = deep(16, &[0, 99, 100, 2_100, 4_095, 4_100, 65_535]);
+    let levels = Some(Levels { black: 100, white: 4_100 });
+    assert_eq!(greys(&twelve_in_sixteen, levels), [0, 0, 0, 128, 255, 255, 255]);
+    assert_eq!(greys(&twelve_in_sixteen, None), [0, 0, 0, 8, 16, 16, 255]);
+    assert_eq!(greys(&deep(12, &[0, 2_048, 4_095]), None), [0, 128, 255]);
+    let eight = Decoded::Rgb8(pattern(5, 4));
+    assert_eq!(eight.at_levels(levels).pixels, eight.at_levels(None).pixels);
+}
+
+#[test]
+fn absent_levels_leave_the_digest_as_it_was() {
+    let without = Preprocess::default();
+    assert!(!serde_json::to_string(&without).unwrap().contains("levels"));
+    let levels = Some(Levels { black: 0, white: 4_095 });
+    let with = Preprocess { levels, ..without.clone() };
+    assert_ne!(with.digest(), without.digest());
+    let json = serde_json::to_string(&with).unwrap();
+    assert!(json.ends_with(r#""levels":[0,4095]}"#), "{json}");
+    assert_eq!(serde_json::from_str::<Preprocess>(&json).unwrap(), with);
+    let equal = Levels { black: 9, white: 9 };
+    let error = Preprocess { levels: Some(equal), ..without }.validate().unwrap_err();
+    assert!(error.to_string().contains("levels.white"), "{error}");
 }

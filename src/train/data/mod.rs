@@ -22,7 +22,7 @@ use rayon::prelude::*;
 use crate::{
     error::ParseNameError,
     ids::Digest,
-    image::{self, ImageLimits, ImageSource, Picture},
+    image::{self, Decoded, ImageLimits, ImageSource},
     train::progress::Warning,
 };
 
@@ -245,7 +245,7 @@ pub(crate) fn read_picture(path: &Path) -> Result<Vec<u8>, String> {
 }
 
 /// Returns the decoded picture, or why the bytes are not one.
-pub(crate) fn decode_picture(bytes: Vec<u8>) -> Result<Picture, String> {
+pub(crate) fn decode_picture(bytes: Vec<u8>) -> Result<Decoded, String> {
     image::decode(&ImageSource::Encoded(bytes.into()), &ImageLimits::default())
         .map_err(|error| error.to_string())
 }

@@ -1,0 +1,95 @@
+//! Pictures with more than 8 bits per channel, until a head's levels make 8 of them.
+
+use std::borrow::Cow;
+
+use serde::{Deserialize, Serialize};
+
+use super::source::Picture;
+
+/// A decoded image.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Decoded {
+    Rgb8(Picture),
+    Deep(DeepPicture),
+}
+
+/// A picture of 9 to 16 bits per channel: `height` rows of `width` pixels of 1 or 3 samples.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeepPicture {
+    pub width: u32,
+    pub height: u32,
+    /// 1 (grey) or 3 (RGB).
+    pub channels: usize,
+    pub bits: u8,
+    pub samples: Vec<u16>,
+}
+
+/// The samples that become black (0) and white (255); those beyond are clipped.
+///
+/// Applies to pictures with more than 8 bits per channel only. Written as `[black, white]`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(from = "[u16; 2]", into = "[u16; 2]")]
+pub struct Levels {
+    pub black: u16,
+    pub white: u16,
+}
+
+impl Decoded {
+    pub const fn width(&self) -> u32 {
+        match self {
+            Self::Rgb8(picture) => picture.width,
+            Self::Deep(picture) => picture.width,
+        }
+    }
+
+    pub const fn height(&self) -> u32 {
+        match self {
+            Self::Rgb8(picture) => picture.height,
+            Self::Deep(picture) => picture.height,
+        }
+    }
+
+    /// Returns the picture as RGB8: with `None`, the full range of a deep picture is scaled.
+    pub fn at_levels(&self, levels: Option<Levels>) -> Cow<'_, Picture> {
+        match self {
+            Self::Rgb8(picture) => Cow::Borrowed(picture),
+            Self::Deep(picture) => {
+                let white = u16::MAX >> (16 - picture.bits);
+                Cow::Owned(picture.at_levels(levels.unwrap_or(Levels { black: 0, white })))
+            }
+        }
+    }
+}
+
+impl DeepPicture {
+    fn at_levels(&self, levels: Levels) -> Picture {
+        let table = levels.table();
+        let last = table.len() - 1;
+        let eight = |sample: u16| table[usize::from(sample.saturating_sub(levels.black)).min(last)];
+        let pixels: Vec<u8> = match self.channels {
+            1 => self.samples.iter().flat_map(|&sample| [eight(sample); 3]).collect(),
+            _ => self.samples.iter().map(|&sample| eight(sample)).collect(),
+        };
+        Picture { width: self.width, height: self.height, pixels: pixels.into() }
+    }
+}
+
+impl Levels {
+    /// Returns the 8 bits of each sample from black to white, rounded to nearest.
+    fn table(self) -> Vec<u8> {
+        let span = u32::from(self.white.saturating_sub(self.black)).max(1);
+        (0..=span).map(|above| ((above * 255 + span / 2) / span) as u8).collect()
+    }
+}
+
+impl From<[u16; 2]> for Levels {
+    fn from([black, white]: [u16; 2]) -> Self {
+        Self { black, white }
+    }
+}
+
+impl From<Levels> for [u16; 2] {
+    fn from(Levels { black, white }: Levels) -> Self {
+        [black, white]
+    }
+}
