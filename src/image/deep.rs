@@ -1,10 +1,10 @@
 //! Pictures with more than 8 bits per channel, until a head's levels make 8 of them.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
-use super::source::Picture;
+use super::{ImageError, source::Picture};
 
 /// A decoded image.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -91,5 +91,25 @@ impl From<[u16; 2]> for Levels {
 impl From<Levels> for [u16; 2] {
     fn from(Levels { black, white }: Levels) -> Self {
         [black, white]
+    }
+}
+
+impl fmt::Display for Levels {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.black, self.white)
+    }
+}
+
+impl FromStr for Levels {
+    type Err = ImageError;
+
+    /// Parses `BLACK:WHITE`, such as `0:4095`.
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let numbers = text.split_once(':').and_then(|(black, white)| {
+            Some(Self { black: black.parse().ok()?, white: white.parse().ok()? })
+        });
+        numbers
+            .filter(|levels| levels.black < levels.white)
+            .ok_or_else(|| ImageError::UnknownLevels { found: text.to_owned() })
     }
 }

@@ -76,6 +76,11 @@ pub enum ImageError {
          sizes: letterbox:224, centre_crop:256:224, stretch:224"
     )]
     UnknownResize { found: String },
+    #[error(
+        "unknown levels \"{found}\", expected BLACK:WHITE with 0 <= BLACK < WHITE <= 65535, such as \
+         0:4095 for 12 bits"
+    )]
+    UnknownLevels { found: String },
     #[error("cannot resize the image: {detail}")]
     ResizeFailed { detail: String },
 }
@@ -112,7 +117,8 @@ impl ServiceError for ImageError {
             | Self::RoiOutsideImage { .. }
             | Self::TooElongated { .. }
             | Self::InvalidPreprocess { .. }
-            | Self::UnknownResize { .. } => ErrorKind::InvalidArgument,
+            | Self::UnknownResize { .. }
+            | Self::UnknownLevels { .. } => ErrorKind::InvalidArgument,
             Self::ResizeFailed { .. } => ErrorKind::Internal,
         }
     }
@@ -135,6 +141,7 @@ impl ServiceError for ImageError {
             Self::TooElongated { .. } => "IMAGE_TOO_ELONGATED",
             Self::InvalidPreprocess { .. } => "PREPROCESS_INVALID",
             Self::UnknownResize { .. } => "RESIZE_UNKNOWN",
+            Self::UnknownLevels { .. } => "LEVELS_UNKNOWN",
             Self::ResizeFailed { .. } => "RESIZE_FAILED",
         }
     }
@@ -154,7 +161,9 @@ impl ServiceError for ImageError {
             Self::RawStrideTooSmall { .. } => Some("image.raw.stride_bytes"),
             Self::RawFrameSizeMismatch { .. } => Some("image.raw.pixels"),
             Self::RoiEmpty { .. } | Self::RoiOutsideImage { .. } => Some("roi"),
-            Self::InvalidPreprocess { .. } | Self::UnknownResize { .. } => Some("preprocess"),
+            Self::InvalidPreprocess { .. }
+            | Self::UnknownResize { .. }
+            | Self::UnknownLevels { .. } => Some("preprocess"),
             Self::ResizeFailed { .. } => None,
         }
     }

@@ -22,6 +22,7 @@ mod error;
 mod format;
 mod jpeg;
 mod limits;
+mod notes;
 mod preprocess;
 mod raw;
 mod resize;
@@ -33,6 +34,7 @@ pub use deep::{Decoded, DeepPicture, Levels};
 pub use error::ImageError;
 pub use format::FileFormat;
 pub use limits::ImageLimits;
+pub use notes::FileNotes;
 pub use preprocess::{Filter, PreparedImage, Preprocess, Resize};
 pub use source::{ImageSource, Picture, PixelFormat, RawFrame, Roi};
 

@@ -27,6 +27,7 @@ pub mod linear;
 mod options;
 mod progress;
 mod run;
+mod survey;
 mod training_set;
 
 pub use data::{Augment, DatasetError, GroupBy, Part};
@@ -43,6 +44,7 @@ pub use linear::{
 pub use options::{Solver, TrainOptions};
 pub use progress::{Event, Warning};
 pub use run::{Fitted, Outcome, train};
+pub use survey::LevelsChoice;
 
 #[cfg(test)]
 mod tests;

@@ -6,6 +6,7 @@ use super::{
     data::{Augment, GroupBy},
     deep::{FineTuneOptions, Strategy},
     linear::{AdamOptions, ClassWeight},
+    survey::LevelsChoice,
 };
 use crate::{
     base::{BaseWeights, BranchPoint, FeatureSet},
@@ -31,7 +32,9 @@ pub struct TrainOptions {
     pub fine_tune: FineTuneOptions,
     /// `None` means that cross-validation chooses.
     pub features: Option<FeatureSet>,
+    /// Without levels, which `levels` chooses.
     pub preprocess: Preprocess,
+    pub levels: LevelsChoice,
     pub augment: Augment,
     /// Classes that may pass; if empty, those named ok or good.
     pub good: Vec<String>,

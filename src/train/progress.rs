@@ -10,12 +10,16 @@ use super::{
     gate::Gate,
     linear::{Choice, Epoch},
 };
-use crate::ids::{Digest, Version};
+use crate::{
+    ids::{Digest, Version},
+    image::Levels,
+};
 
 /// A step of a training, as its observer sees it.
 ///
-/// Order: dataset, good, features, choice, maps, deep epoch, strategy, epoch, evaluated, gate,
-/// published; warnings at any time. `Features` repeats for augmented views and whenever a head with
+/// Order: dataset, good, levels, features, choice, maps, deep epoch, strategy, epoch, evaluated, gate,
+/// published; warnings at any time. `Levels` comes only with pictures of more
+/// than 8 bits per channel. `Features` repeats for augmented views and whenever a head with
 /// other layers or preprocessing is evaluated. `Epoch` comes only with Adam, `Maps` and `DeepEpoch`
 /// only if private layers are trained.
 #[derive(Debug, Clone, Serialize)]
@@ -29,6 +33,12 @@ pub enum Event<'a> {
         classes: &'a [String],
         /// Whether they are good because their label is ok or good.
         by_name: bool,
+    },
+    /// Levels of pictures with more than 8 bits; `None` is their full range.
+    Levels {
+        levels: Option<Levels>,
+        /// How many pictures have more than 8 bits.
+        pictures: usize,
     },
     Features {
         done: usize,
@@ -72,6 +82,19 @@ pub enum Warning {
     OutsideClasses { path: PathBuf },
     #[error("skipped {path}: folders inside a class folder are not read")]
     NestedFolder { path: PathBuf },
+    #[error(
+        "{pictures} pictures have an EXIF orientation, such as {first}: it is ignored, in training \
+         and in serving; if the line sends upright pixels, turn these first"
+    )]
+    Oriented { pictures: usize, first: PathBuf },
+    #[error("{pictures} pictures have several pages, such as {first}: only the first is used")]
+    SeveralPages { pictures: usize, first: PathBuf },
+    #[error(
+        "{pictures} pictures have more than 8 bits, but their largest sample, {max}, fits no depth: \
+         the full range is used, and pictures may be dark; set the levels of your camera, such as \
+         --levels 0:4095 for 12 bits"
+    )]
+    LevelsUnknown { pictures: usize, max: u16 },
     #[error("skipped {pictures} test pictures; `fine-tune evaluate` evaluates a head on them")]
     LeftForTest { pictures: usize },
     #[error(

@@ -15,12 +15,14 @@ use super::{
     linear::{AdamFit, Choice, Classifier, ConvexProblem, Epoch},
     options::{Solver, TrainOptions},
     progress::{Event, Warning},
+    survey::Survey,
     training_set::TrainingSet,
 };
 use crate::{
     base::Base,
     head::{DecisionRule, Linear},
     ids::Digest,
+    image::Preprocess,
     store::{HeadDraft, HeadStore, Published},
 };
 
@@ -81,6 +83,8 @@ pub fn train(
     let good = good_classes(context, &dataset.classes)?;
     deep::check(options)?;
     check_can_publish(options)?;
+    let options = &with_levels(context, &dataset);
+    let context = &mut TrainContext { options, base: context.base, observer: context.observer };
 
     let training_set = TrainingSet::gather(context, &dataset)?;
     let (choice, problem) = training_set.choose(options).ok_or(TrainError::FeaturesMissing)?;
@@ -190,6 +194,21 @@ fn training_data(context: &mut TrainContext<'_>) -> Result<Dataset, TrainError> 
     dataset.check(&dataset.pictures)?;
     context.observe(Event::Dataset { classes: &dataset.classes, pictures: dataset.pictures.len() });
     Ok(dataset)
+}
+
+/// Returns the settings with the levels that the pictures tell, or that the user set.
+fn with_levels(context: &mut TrainContext<'_>, dataset: &Dataset) -> TrainOptions {
+    let options = context.options;
+    let survey = Survey::of(&dataset.pictures);
+    for warning in survey.warnings(options.levels) {
+        context.observe(Event::Warning(warning));
+    }
+    let (levels, pictures) = (survey.levels(options.levels), survey.deep_pictures());
+    if pictures > 0 {
+        context.observe(Event::Levels { levels, pictures });
+    }
+    let preprocess = Preprocess { levels, ..options.preprocess.clone() };
+    TrainOptions { preprocess, ..options.clone() }
 }
 
 fn good_classes(

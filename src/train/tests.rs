@@ -83,12 +83,74 @@ fn files_that_are_not_pictures_are_skipped_with_a_warning() {
             | Warning::LeftForTest { .. }
             | Warning::CacheNotWritten { .. }
             | Warning::NoCheckpoint { .. }
-            | Warning::NothingPasses { .. } => None,
+            | Warning::NothingPasses { .. }
+            | Warning::Oriented { .. }
+            | Warning::SeveralPages { .. }
+            | Warning::LevelsUnknown { .. } => None,
         })
         .collect();
     assert_eq!(skipped, ["cut.png", "notes.txt"]);
     assert_eq!(content(&outcome).evidence["pictures"]["ok"].as_object().unwrap().len(), 2);
     assert_eq!(outcome.warnings.len(), 2);
+}
+
+/// Writes 12 bits in 16, as many cameras do.
+fn twelve_bits_in_sixteen(grey: u16) -> Vec<u8> {
+    let pixels = image::ImageBuffer::from_fn(20, 16, |x, _| image::Luma([grey + x as u16]));
+    let mut png = std::io::Cursor::new(Vec::new());
+    pixels.write_to(&mut png, image::ImageFormat::Png).unwrap();
+    png.into_inner()
+}
+
+#[test]
+fn twelve_bits_in_sixteen_give_the_head_their_levels() {
+    let mut workshop = Workshop::empty();
+    for number in 0..8 {
+        workshop.write(&format!("ok/{number}.png"), &twelve_bits_in_sixteen(3_000 + number * 100));
+        workshop.write(&format!("dent/{number}.png"), &twelve_bits_in_sixteen(number * 90));
+    }
+    let options = workshop.options();
+    let outcome = workshop.train(&options).unwrap();
+    assert_eq!(outcome.warnings, []);
+    assert_eq!(outcome.evaluation.accuracy, 1.0);
+    let levels = |outcome: &Outcome| content(outcome).preprocess.levels.map(|it| it.to_string());
+    assert_eq!(levels(&outcome).as_deref(), Some("0:4095"));
+    for (choice, expected) in [("full", None), ("100:4000", Some("100:4000"))] {
+        let options = TrainOptions { levels: choice.parse().unwrap(), ..options.clone() };
+        assert_eq!(levels(&workshop.train(&options).unwrap()).as_deref(), expected, "{choice}");
+    }
+    // A twilight that fits no depth is told, and the full range is used.
+    for number in 0..8 {
+        workshop.write(&format!("ok/{number}.png"), &twelve_bits_in_sixteen(1_500 + number * 9));
+    }
+    let outcome = workshop.train(&options).unwrap();
+    assert_eq!(outcome.warnings, [Warning::LevelsUnknown { pictures: 16, max: 1_582 }]);
+    assert_eq!(levels(&outcome), None);
+}
+
+#[test]
+fn orientation_and_pages_are_told_once_with_their_count() {
+    let mut workshop = Workshop::with_two_classes();
+    let segment =
+        b"\xFF\xE1\0\x22Exif\0\0MM\0\x2A\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x06\0\0\0\0\0\0";
+    let upright = include_bytes!("../../tests/data/baseline.jpg");
+    workshop.write("ok/a.jpg", &[&upright[..2], segment, &upright[2..]].concat());
+    let mut pages = std::io::Cursor::new(Vec::new());
+    let mut encoder = tiff::encoder::TiffEncoder::new(&mut pages).unwrap();
+    for page in 0..2 {
+        encoder.write_image::<tiff::encoder::colortype::Gray8>(8, 8, &[page; 64]).unwrap();
+    }
+    workshop.write("dent/pages.tif", pages.get_ref());
+    let options = workshop.options();
+    let warnings = workshop.train(&options).unwrap().warnings;
+    let (first, paged) = (workshop.path("data/ok/a.jpg"), workshop.path("data/dent/pages.tif"));
+    assert_eq!(
+        warnings,
+        [
+            Warning::Oriented { pictures: 1, first },
+            Warning::SeveralPages { pictures: 1, first: paged },
+        ]
+    );
 }
 
 #[test]

@@ -123,6 +123,7 @@ impl Workshop {
             layers: None,
             fine_tune: FineTuneOptions::default(),
             features: Some(FeatureSet::Gap),
+            levels: LevelsChoice::Auto,
             preprocess: Preprocess {
                 resize: "letterbox:64".parse().unwrap(),
                 ..Preprocess::default()

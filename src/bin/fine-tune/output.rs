@@ -92,6 +92,10 @@ impl Output {
                         let why = if *by_name { " (by name; use --good to change)" } else { "" };
                         print_line(&format!("pass: {}{why}", classes.join(", ")));
                     }
+                    Event::Levels { levels, pictures } => {
+                        let levels = levels.map_or("full range".to_owned(), |it| it.to_string());
+                        print_line(&format!("levels: {levels} ({pictures} deep pictures)"));
+                    }
                     Event::Features { done, total, cached } => {
                         count(bar, stage, (Stage::Features, "features"), [*done, *total, *cached]);
                     }

@@ -63,6 +63,13 @@ pub(crate) const SETTINGS: &[Setting] = &[
     )
     .default("letterbox"),
     Setting::new(
+        "levels",
+        "BLACK:WHITE",
+        "samples that become black and white in pictures with more than 8 bits, such as 0:4095; \
+         full: the full range; auto: what the pictures tell",
+    )
+    .default("auto"),
+    Setting::new(
         "group",
         "BY",
         "pictures of one group stay on one side of the split: stem (of the file name) or a column \
@@ -153,6 +160,7 @@ impl TrainRun {
         let map_limit = reader.get::<ByteSize>("map-limit");
         let features = reader.get::<Auto<FeatureSet>>("features");
         let resize = reader.get::<Resize>("preprocess");
+        let levels = reader.get("levels");
         let group_by = reader.get("group");
         let augment = reader.get("augment");
         let good = reader.list("good");
@@ -201,6 +209,7 @@ impl TrainRun {
                 },
                 features: features?.0,
                 preprocess: Preprocess { resize: resize?, ..Preprocess::default() },
+                levels: levels?,
                 augment: augment?,
                 good,
                 threshold: threshold?,

@@ -1,6 +1,6 @@
 //! What a directory says about how its picture is stored, and what of it is refused by name.
 
-use tiff::tags::{ByteOrder, CompressionMethod, Tag};
+use tiff::tags::{ByteOrder, Tag};
 
 use super::{Directories, refused};
 use crate::image::{FileFormat, ImageError};
@@ -195,21 +195,17 @@ impl Tags<'_, '_> {
     }
 
     fn compression(&mut self) -> Result<Compression, ImageError> {
-        let method = self.number(Tag::Compression, 1)?;
-        let name = match CompressionMethod::from_u16_exhaustive(method) {
-            CompressionMethod::None => return Ok(Compression::None),
-            CompressionMethod::LZW => return Ok(Compression::Lzw),
-            CompressionMethod::Deflate | CompressionMethod::OldDeflate => {
-                return Ok(Compression::Deflate);
-            }
-            CompressionMethod::PackBits => return Ok(Compression::PackBits),
-            CompressionMethod::Huffman | CompressionMethod::Fax3 | CompressionMethod::Fax4 => {
-                "for fax (CCITT)"
-            }
-            CompressionMethod::JPEG | CompressionMethod::ModernJPEG => "with JPEG",
-            CompressionMethod::ZSTD => "with Zstandard",
-            CompressionMethod::WebP => "with WebP",
-            _ => return Err(unsupported(format!("it has the unknown compression {method}"))),
+        let name = match self.number(Tag::Compression, 1)? {
+            1 => return Ok(Compression::None),
+            5 => return Ok(Compression::Lzw),
+            8 | 32_946 => return Ok(Compression::Deflate),
+            32_773 => return Ok(Compression::PackBits),
+            2..=4 => "for fax (CCITT)",
+            6 | 7 => "with JPEG",
+            34_925 => "with LZMA",
+            50_000 => "with Zstandard",
+            50_001 => "with WebP",
+            other => return Err(unsupported(format!("it has the unknown compression {other}"))),
         };
         Err(unsupported(format!("it is compressed {name}")))
     }

@@ -14,6 +14,7 @@ use super::{
     ImageError, ImageLimits,
     deep::{Decoded, DeepPicture},
     format::FileFormat,
+    notes::FileNotes,
     source::Picture,
 };
 use layout::{Alpha, Colour, Layout};
@@ -37,8 +38,26 @@ pub(super) fn decode(file: &[u8], limits: &ImageLimits) -> Result<Decoded, Image
     Ok(converted(&layout, samples))
 }
 
-/// Returns how many full pictures the file has, as far as its directories can be read.
-pub(super) fn pages(file: &[u8]) -> usize {
+/// Reads how many full pictures the file has, and how deep the one is that [`decode`] decodes.
+pub(super) fn notes(file: &[u8]) -> FileNotes {
+    let Ok(mut directories) = first_full_picture(file) else { return FileNotes::default() };
+    let mut largest = |tag| {
+        let values: Option<Vec<u16>> = directories.find_tag_unsigned_vec(tag).ok().flatten();
+        values.and_then(|values| values.into_iter().max())
+    };
+    let bits = largest(Tag::BitsPerSample).unwrap_or(1);
+    let depth = (9..16).contains(&bits).then(|| u16::MAX >> (16 - bits));
+    let declared_max = largest(Tag::MaxSampleValue).filter(|&max| max < u16::MAX).or(depth);
+    let is_deep = bits > 8;
+    FileNotes {
+        pages: pages(file),
+        is_deep,
+        declared_max: declared_max.filter(|_| is_deep),
+        ..FileNotes::default()
+    }
+}
+
+fn pages(file: &[u8]) -> usize {
     /// More are not worth counting.
     const MOST: usize = 10;
     let Ok(mut directories) = Decoder::new(Cursor::new(file)) else { return 0 };
@@ -47,13 +66,6 @@ pub(super) fn pages(file: &[u8]) -> usize {
         pages += usize::from(is_full(&mut directories));
     }
     pages
-}
-
-/// Returns the tag MaxSampleValue of the picture that [`decode`] decodes.
-pub(super) fn max_sample_value(file: &[u8]) -> Option<u16> {
-    let mut directories = first_full_picture(file).ok()?;
-    let values: Vec<u16> = directories.find_tag_unsigned_vec(Tag::MaxSampleValue).ok()??;
-    values.into_iter().max()
 }
 
 fn first_full_picture(file: &[u8]) -> Result<Directories<'_>, ImageError> {
@@ -123,6 +135,10 @@ fn divide_by_alpha(pixel: &mut [u16], colours: usize, full: u16) {
 fn refused(error: TiffError) -> ImageError {
     match error {
         TiffError::UnsupportedError(what) => ImageError::unsupported(FileFormat::Tiff, what),
-        error => ImageError::undecodable(FileFormat::Tiff, error),
+        error @ (TiffError::FormatError(_)
+        | TiffError::IoError(_)
+        | TiffError::LimitsExceeded
+        | TiffError::IntSizeError
+        | TiffError::UsageError(_)) => ImageError::undecodable(FileFormat::Tiff, error),
     }
 }

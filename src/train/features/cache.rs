@@ -1,7 +1,7 @@
 //! Features on disk, by content: one forward pass per picture, base and preprocessing.
 //!
 //! Path of an entry, with the digits of SHA-256 digests in hexadecimal:
-//! `<root>/<base, 12 digits>-<arithmetic>-<preprocessing, 12 digits>/<first 2 digits>/`
+//! `<root>/<base, 12 digits>-<arithmetic>-<preprocessing, 12 digits>-<pipeline>/<first 2 digits>/`
 //! `<digest of the picture's file>.safetensors`
 
 use std::{
@@ -10,6 +10,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use super::pipeline::PIPELINE;
 use crate::{
     atomic_file,
     base::{BaseIdentity, FeatureSet, FeatureWidths},
@@ -50,7 +51,7 @@ impl FeatureCache {
         preprocess: &Preprocess,
     ) -> Self {
         let preprocess: String = preprocess.digest().chars().take(12).collect();
-        let folder = format!("{}-{arithmetic}-{preprocess}", base.digest.short());
+        let folder = format!("{}-{arithmetic}-{preprocess}-{PIPELINE}", base.digest.short());
         Self { folder: root.join(folder), widths }
     }
 
