@@ -48,8 +48,11 @@ deny:
 	    cargo fetch --quiet --locked && cargo deny --offline --locked check licenses bans sources; \
 	else echo "deny: skipped, cargo-deny is not installed (cargo install cargo-deny --locked)"; fi
 
-parity: build .parity/venv/.installed ## compare with torchvision's networks and preprocessing
+parity: build .parity/venv/.installed ## compare with torchvision, libjpeg-turbo, libpng, libtiff and libwebp
 	$(PARITY_PYTHON) -B tools/parity/check.py --turret target/release/turret
+	$(PARITY_PYTHON) -B tools/parity/decoders.py write .parity/decoders.safetensors --cases all --seed $$(date +%j)
+	TURRET_DECODERS=$$PWD/.parity/decoders.safetensors cargo test --locked -p turret --no-default-features \
+	    --test integration -- decoders::pixels --nocapture
 
 parity-training: build .parity/venv/.installed ## compare fine-tune with scikit-learn, and its layers with torchvision's
 	$(PARITY_PYTHON) -B tools/parity/training.py
@@ -57,6 +60,7 @@ parity-training: build .parity/venv/.installed ## compare fine-tune with scikit-
 # Writes the golden files that `make test` compares with.
 golden: .parity/venv/.installed
 	$(PARITY_PYTHON) -B tools/parity/write_golden.py
+	$(PARITY_PYTHON) -B tools/parity/decoders.py write tests/data/decoders.safetensors
 
 .parity/venv/.installed: tools/parity/requirements.txt
 	python3 -m venv .parity/venv

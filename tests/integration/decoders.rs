@@ -1,7 +1,7 @@
 //! Decoded pixels beside those of libjpeg-turbo, libpng, libtiff and libwebp.
 //!
-//! `make decoders` writes the archive, and `make parity` a larger one for
-//! `TURRET_DECODERS`. `tools/parity/decoders.py` says where each picture comes from.
+//! `make golden` writes the archive, and `make parity` a larger one, which `TURRET_DECODERS` names.
+//! `tools/parity/decoders.py` says where the pictures come from.
 
 use std::{collections::BTreeMap, path::PathBuf};
 

@@ -126,6 +126,26 @@ static int colour_of(J_COLOR_SPACE space)
     }
 }
 
+/* Returns 0, or -1 after a failure. */
+static int read_header(struct turret_jpeg *jpeg, const uint8_t *file, size_t length,
+                       struct turret_jpeg_header *header)
+{
+    struct jpeg_decompress_struct *library = &jpeg->library;
+    if (setjmp(jpeg->failed))
+        return -1;
+    jpeg_create_decompress(library);
+    library->progress = &jpeg->progress;
+    jpeg_mem_src(library, file, length);
+    jpeg_read_header(library, TRUE);
+    header->width = library->image_width;
+    header->height = library->image_height;
+    header->components = library->num_components;
+    header->colour = colour_of(library->jpeg_color_space);
+    header->arithmetic = library->arith_code;
+    header->several_scans = jpeg_has_multiple_scans(library);
+    return 0;
+}
+
 /* Reads the header. Returns NULL after a failure; else the caller closes what is returned. */
 struct turret_jpeg *turret_jpeg_open(const uint8_t *file, size_t length, int32_t max_scans,
                                      struct turret_jpeg_header *header,
@@ -144,21 +164,10 @@ struct turret_jpeg *turret_jpeg_open(const uint8_t *file, size_t length, int32_t
     jpeg->max_scans = max_scans;
     jpeg->failure = failure;
     jpeg->library.client_data = jpeg;
-    if (setjmp(jpeg->failed)) {
-        turret_jpeg_close(jpeg);
-        return NULL;
-    }
-    jpeg_create_decompress(&jpeg->library);
-    jpeg->library.progress = &jpeg->progress;
-    jpeg_mem_src(&jpeg->library, file, length);
-    jpeg_read_header(&jpeg->library, TRUE);
-    header->width = jpeg->library.image_width;
-    header->height = jpeg->library.image_height;
-    header->components = jpeg->library.num_components;
-    header->colour = colour_of(jpeg->library.jpeg_color_space);
-    header->arithmetic = jpeg->library.arith_code;
-    header->several_scans = jpeg_has_multiple_scans(&jpeg->library);
-    return jpeg;
+    if (read_header(jpeg, file, length, header) == 0)
+        return jpeg;
+    turret_jpeg_close(jpeg);
+    return NULL;
 }
 
 /* Fails if a scan is missing: libjpeg fills what no scan brought with grey, and tells nobody. */
