@@ -1,6 +1,8 @@
 # `make` alone lists the targets.
 .DEFAULT_GOAL := help
 PARITY_PYTHON := .parity/venv/bin/python
+# Of the pictures whose decoding is compared.
+PARITY_SEED ?= 1
 
 .PHONY: help bench-help needs libtorch build demo serve test check-fmt test-without-libtorch test-with-libtorch deny parity parity-training golden pretrain-base clean-demo
 
@@ -50,7 +52,7 @@ deny:
 
 parity: build .parity/venv/.installed ## compare with torchvision, libjpeg-turbo, libpng, libtiff and libwebp
 	$(PARITY_PYTHON) -B tools/parity/check.py --turret target/release/turret
-	$(PARITY_PYTHON) -B tools/parity/decoders.py write .parity/decoders.safetensors --cases all --seed $$(date +%j)
+	$(PARITY_PYTHON) -B tools/parity/decoders.py write .parity/decoders.safetensors --cases all --seed $(PARITY_SEED)
 	TURRET_DECODERS=$$PWD/.parity/decoders.safetensors cargo test --locked -p turret --no-default-features \
 	    --test integration -- decoders::pixels --nocapture
 

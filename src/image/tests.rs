@@ -189,14 +189,18 @@ fn valid_files() -> Vec<Vec<u8>> {
     let image = colourful(24, 17);
     let lossless = FORMATS.iter().map(|&format| encode(&image, format));
     let jpegs = [BASELINE_JPEG, PROGRESSIVE_JPEG, RESTART_JPEG, GREY_JPEG, CMYK_JPEG];
-    lossless.chain(jpegs.map(<[u8]>::to_vec)).collect()
+    let tiffs: [&[u8]; 2] = [
+        include_bytes!("../../tests/data/cases/tiff-fillorder2/tif_fillorder2_1bit.tif"),
+        include_bytes!("../../tests/data/cases/tiff-grey-alpha/tif_la.tif"),
+    ];
+    lossless.chain(jpegs.into_iter().chain(tiffs).map(<[u8]>::to_vec)).collect()
 }
 
 /// Decodes under limits too small for a damaged header to allocate much; a panic fails the test.
-fn is_error_or_has_matching_sizes(file: Vec<u8>) -> bool {
+fn is_error_or_has_matching_sizes(file: &[u8]) -> bool {
     let limits =
         ImageLimits { max_pixels: 1 << 20, max_decoded_bytes: 16 << 20, ..ImageLimits::default() };
-    match decode(&ImageSource::Encoded(file.into()), &limits) {
+    match decode(&ImageSource::Encoded(Bytes::copy_from_slice(file)), &limits) {
         Ok(image) => {
             let picture = image.at_levels(None);
             picture.pixels.len() as u64 == u64::from(picture.width) * u64::from(picture.height) * 3
@@ -219,7 +223,19 @@ proptest! {
         rest in prop::collection::vec(any::<u8>(), 0..512),
     ) {
         let file = [&start[..kept], &rest].concat();
-        prop_assert!(is_error_or_has_matching_sizes(file));
+        prop_assert!(is_error_or_has_matching_sizes(&file));
+    }
+
+    #[test]
+    fn notes_of_damaged_files_never_break(
+        mut file in prop::sample::select(valid_files()),
+        damage in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..8),
+    ) {
+        for (index, byte) in damage {
+            let index = index.index(file.len());
+            file[index] = byte;
+        }
+        prop_assert!(FileNotes::read(&file).pages <= 10);
     }
 
     #[test]
@@ -231,6 +247,6 @@ proptest! {
             let index = index.index(file.len());
             file[index] = byte;
         }
-        prop_assert!(is_error_or_has_matching_sizes(file));
+        prop_assert!(is_error_or_has_matching_sizes(&file));
     }
 }

@@ -2,5 +2,5 @@
 
 pub mod cache;
 pub(crate) mod extract;
-pub(crate) mod pipeline;
+pub mod pipeline;
 pub(crate) mod reference;

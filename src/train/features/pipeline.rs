@@ -4,7 +4,7 @@
 ///
 /// Raised whenever pixels or features change, and part of the cache's path: features of two
 /// pipelines never mix. 1: zune-jpeg. 2: libjpeg-turbo, TIFF assembled here, levels.
-pub(crate) const PIPELINE: u32 = 2;
+pub const PIPELINE: u32 = 2;
 
 #[cfg(test)]
 mod tests {

@@ -7,9 +7,10 @@ use turret::{
         Architecture, Base, BaseWeights, BatchNormStatistics, Device, Outputs, Precision,
         PrecisionChoice, SplitMix64,
     },
-    image::{PreparedImage, Preprocess},
+    image::{ImageLimits, ImageSource, PreparedImage, Preprocess, decode},
     tensor_file::TensorFile,
     torch::Network,
+    train::features::pipeline::PIPELINE,
 };
 
 const SEED: u64 = 1;
@@ -96,6 +97,22 @@ fn features_equal_torchvisions() {
             assert!(relative_error(&averages, gap) <= 1e-5, "{architecture} {name}: the 7x7 map");
         }
     }
+}
+
+#[test]
+fn features_of_a_file_are_the_golden_ones_of_this_pipeline() {
+    let file = fs_err::read(golden("preprocess/camera.jpg")).unwrap();
+    let image = decode(&ImageSource::Encoded(file.into()), &ImageLimits::default()).unwrap();
+    let prepared = Preprocess::default().apply(&image, None).unwrap();
+    let weights = BaseWeights::random(Architecture::ResNet18, SEED, BatchNormStatistics::Random);
+    let mut base =
+        Network::new(&weights, Device::Cpu, PrecisionChoice(Some(Precision::Fp32))).unwrap();
+    let batch = base.forward(&[&prepared], Outputs { pyramid: true, map: false }).unwrap();
+    let found = [&batch.gap[..4], &batch.pyramid[..4], &batch.pyramid[64..68]].concat();
+    // If this fails and the new features are right, raise PIPELINE with the numbers.
+    let golden = [0.0; 12];
+    assert_eq!(PIPELINE, 2);
+    assert!(relative_error(&found, &golden) <= 1e-3, "{found:?}");
 }
 
 #[test]
