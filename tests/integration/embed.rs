@@ -4,7 +4,7 @@ use turret::grpc::proto;
 
 use crate::support::{
     TestServer, heads,
-    pictures::{plain, request},
+    pictures::{plain, request, twelve_bits_in_sixteen},
 };
 
 fn embed(id: &str, bytes: Vec<u8>, preprocess: &str) -> proto::EmbedRequest {
@@ -74,6 +74,24 @@ async fn undecodable_picture_is_answered_and_so_are_the_others() {
         "{:?}",
         found[3]
     );
+}
+
+#[tokio::test]
+async fn levels_of_the_preprocessing_reach_the_features() {
+    let (server, _control) = TestServer::builder().start_fake().await;
+    let with = |levels: &str| {
+        let resize = r#""resize":{"stretch":{"size":32}},"filter":"bilinear""#;
+        let json = format!(r#"{{{resize},"mean":[0.5,0.5,0.5],"std":[0.5,0.5,0.5]{levels}}}"#);
+        embed(levels, twelve_bits_in_sixteen(), &json)
+    };
+    let requests = vec![with(""), with(r#","levels":[0,4095]"#), with(r#","levels":[9,9]"#)];
+    let mut found = answers(&server, requests).await;
+    found.sort_by_key(|answer| answer.embedding.first().map_or(0, |red| (red * 255.0) as u32));
+    assert_eq!(found[0].error.as_ref().unwrap().reason, "PREPROCESS_INVALID");
+    // 2056 of 65535 and of 4095, in 255 levels.
+    for (answer, grey) in found[1..].iter().zip([8.0, 128.0]) {
+        assert!((answer.embedding[0] - grey / 255.0).abs() < 1e-6, "{answer:?}");
+    }
 }
 
 #[tokio::test]

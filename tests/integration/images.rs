@@ -5,9 +5,15 @@ use std::io::Cursor;
 use image::{ImageFormat, Rgb, RgbImage};
 use tonic::Code;
 use tonic_types::StatusExt;
-use turret::grpc::proto::{self, image::Data};
+use turret::{
+    grpc::proto::{self, image::Data},
+    image::{Levels, Preprocess},
+};
 
-use crate::support::{TestServer, heads, pictures::plain};
+use crate::support::{
+    TestServer, heads,
+    pictures::{plain, twelve_bits_in_sixteen},
+};
 
 async fn server() -> TestServer {
     let builder = TestServer::builder();
@@ -150,4 +156,27 @@ async fn region_is_classified_as_if_it_were_the_picture() {
     request.roi = Some(proto::Roi { x: 60, y: 10, width: 30, height: 20 });
     let response = server.classifier().await.classify(request).await.unwrap().into_inner();
     assert!((response.verdicts[0].embedding[0] - 250.0 / 255.0).abs() < 1e-6);
+}
+
+#[tokio::test]
+async fn each_head_sees_a_deep_picture_at_its_own_levels() {
+    let builder = TestServer::builder();
+    let full = heads::draft("full", 0.0);
+    let levels = Some(Levels { black: 0, white: 4_095 });
+    let preprocess = Preprocess { levels, ..full.preprocess.clone() };
+    for task in ["twelve", "also-twelve"] {
+        let head = heads::draft(task, 0.0);
+        heads::publish(
+            builder.heads(),
+            &turret::store::HeadDraft { preprocess: preprocess.clone(), ..head },
+        );
+    }
+    heads::publish(builder.heads(), &full);
+    let (server, control) = builder.start_fake().await;
+    control.forget_warm_up();
+    let tasks = ["twelve", "full", "also-twelve"].map(str::to_owned).to_vec();
+    let request = proto::ClassifyRequest { tasks, ..encoded(&twelve_bits_in_sixteen()) };
+    server.classifier().await.classify(request).await.unwrap();
+    // Two images for three heads: equal preprocessing is shared.
+    assert_eq!(control.passes(), [vec![128, 8]]);
 }

@@ -13,7 +13,7 @@ use turret::{
     ids::{Digest, TaskName},
     image::{Preprocess, Resize},
     store::{HeadDraft, HeadStore},
-    train::{from_torch_linear, to_torch_linear},
+    train::{LevelsChoice, from_torch_linear, to_torch_linear},
 };
 
 use crate::{base::BASE, evaluate::read_head, output::print_line};
@@ -35,6 +35,13 @@ pub(crate) const IMPORT_SETTINGS: &[Setting] = &[
         "WAY",
         "how its pictures were made square: letterbox, centre_crop or stretch",
     ),
+    Setting::new(
+        "levels",
+        "BLACK:WHITE",
+        "samples that became black and white in pictures with more than 8 bits, such as 0:4095; \
+         full: the full range",
+    )
+    .default("full"),
     Setting::new("good", "LABEL", "label that may pass").repeatable(),
     Setting::new("threshold", "P", "probability below which a person should review the picture")
         .default("0.5"),
@@ -68,7 +75,7 @@ pub(crate) struct ImportRun {
     heads: PathBuf,
     labels: Vec<String>,
     features: FeatureSet,
-    resize: Resize,
+    preprocess: Preprocess,
     good: Vec<String>,
     threshold: f32,
 }
@@ -84,7 +91,10 @@ impl ImportRun {
             reader.refuse("labels", "expected at least two, one for each row of the weight");
         }
         let features = reader.get("features");
-        let resize = reader.get("preprocess");
+        let resize = reader.get::<Resize>("preprocess");
+        let levels = reader.get_where("levels", "full or BLACK:WHITE", |levels: &LevelsChoice| {
+            *levels != LevelsChoice::Auto
+        });
         let good: Vec<String> = reader.list("good");
         if let Some(unknown) = good.iter().find(|good| !labels.contains(good)) {
             reader.refuse("good", format!("unknown label {unknown:?}, expected one of --labels"));
@@ -93,8 +103,13 @@ impl ImportRun {
         let threshold = reader.get_where("threshold", "a probability from 0 to 1", in_unit);
         let build = || {
             let (task, base, heads) = (task?, base?, heads?);
-            let (features, resize, threshold) = (features?, resize?, threshold?);
-            Some(Self { file, task, base, heads, labels, features, resize, good, threshold })
+            let (features, threshold) = (features?, threshold?);
+            let levels = match levels? {
+                LevelsChoice::Fixed(levels) => Some(levels),
+                LevelsChoice::Full | LevelsChoice::Auto => None,
+            };
+            let preprocess = Preprocess { resize: resize?, levels, ..Preprocess::default() };
+            Some(Self { file, task, base, heads, labels, features, preprocess, good, threshold })
         };
         let run = build();
         reader.finish(run)
@@ -111,7 +126,7 @@ impl ImportRun {
             created_at: humantime::format_rfc3339_seconds(SystemTime::now()).to_string(),
             base: weights.identity(),
             features: self.features,
-            preprocess: Preprocess { resize: self.resize, ..Preprocess::default() },
+            preprocess: self.preprocess,
             decision: DecisionRule::uniform(self.threshold, self.labels.len()),
             classes: self
                 .labels

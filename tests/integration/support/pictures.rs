@@ -10,6 +10,14 @@ pub(crate) fn plain(red: u8) -> Vec<u8> {
     encode(&RgbImage::from_pixel(40, 30, Rgb([red, 20, 200])))
 }
 
+/// A PNG with 12 bits in 16: grey, 2056 of 4095.
+pub(crate) fn twelve_bits_in_sixteen() -> Vec<u8> {
+    let grey = image::ImageBuffer::from_pixel(40, 30, image::Luma([2_056u16]));
+    let mut bytes = Cursor::new(Vec::new());
+    grey.write_to(&mut bytes, ImageFormat::Png).unwrap();
+    bytes.into_inner()
+}
+
 /// A PNG whose pattern depends on the seed.
 #[cfg(feature = "torch")]
 pub(crate) fn pattern(seed: u32) -> Vec<u8> {
