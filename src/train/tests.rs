@@ -80,6 +80,8 @@ fn files_that_are_not_pictures_are_skipped_with_a_warning() {
             | Warning::Repeated { .. }
             | Warning::OutsideClasses { .. }
             | Warning::NestedFolder { .. }
+            | Warning::CaseTwins { .. }
+            | Warning::FewPictures { .. }
             | Warning::LeftForTest { .. }
             | Warning::CacheNotWritten { .. }
             | Warning::NoCheckpoint { .. }
@@ -179,13 +181,28 @@ fn good_classes_are_those_named_or_else_ok_and_good() {
 #[test]
 fn warns_if_no_class_is_good() {
     let mut workshop = Workshop::empty();
-    for number in 0..3 {
+    for number in 0..10 {
         workshop.picture(&format!("rust/{number}.png"), 200 + number);
         workshop.picture(&format!("scratch/{number}.png"), 10 + number);
     }
     let options = workshop.options();
     let warnings = workshop.train(&options).unwrap().warnings;
     assert!(matches!(warnings.as_slice(), [Warning::NothingPasses { .. }]), "{warnings:?}");
+}
+
+#[test]
+fn head_of_two_pictures_per_class_is_published_with_a_warning() {
+    let mut workshop = Workshop::empty();
+    for number in 0..2 {
+        workshop.picture(&format!("ok/{number}.png"), 200 + number);
+        workshop.picture(&format!("dent/{number}.png"), 10 + number);
+    }
+    let options = workshop.options();
+    let warnings = workshop.train(&options).unwrap().warnings;
+    let class = "dent".to_owned();
+    assert_eq!(warnings, [Warning::FewPictures { class, pictures: 2, validation: 1 }]);
+    let told = warnings[0].to_string();
+    assert!(told.contains("1 of them for validation") && told.contains("only 21 %"), "{told}");
 }
 
 #[test]
