@@ -206,6 +206,17 @@ fn head_of_two_pictures_per_class_is_published_with_a_warning() {
 }
 
 #[test]
+fn unknown_label_that_looks_like_a_known_one_is_spelled_out() {
+    let told = |label: &str| {
+        let known = vec!["caf\u{e9}".to_owned(), "ok".to_owned()];
+        TrainError::UnknownLabel { label: label.to_owned(), known }.to_string()
+    };
+    let twin = told("cafe\u{301}");
+    assert!(twin.ends_with(r#"; "cafe\u{301}" and "caf\u{e9}" only look the same"#), "{twin}");
+    assert!(!told("dent").contains("look the same"));
+}
+
+#[test]
 fn head_file_carries_evidence_and_provenance() {
     let mut workshop = Workshop::empty();
     for number in 0..8 {

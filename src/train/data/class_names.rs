@@ -48,6 +48,11 @@ fn twins<'a>(
     twins
 }
 
+/// Returns whether people take the two names for one.
+pub(crate) fn look_the_same(one: &str, other: &str) -> bool {
+    as_seen(one) == as_seen(other)
+}
+
 fn as_seen(name: &str) -> String {
     let composed: String = name.nfc().filter(|letter| !has_no_shape(*letter)).collect();
     composed.split_whitespace().collect::<Vec<_>>().join(" ")

@@ -106,7 +106,7 @@ fn because_empty(found: &Unread) -> String {
 }
 
 /// Returns the name in quotes, with every character spelled out that is not plain ASCII.
-fn spelled(name: &str) -> String {
+pub(crate) fn spelled(name: &str) -> String {
     format!("\"{}\"", name.escape_default())
 }
 

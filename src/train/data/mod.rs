@@ -9,6 +9,8 @@ mod manifest;
 pub(crate) mod split;
 
 pub use augment::Augment;
+pub(crate) use class_names::look_the_same;
+pub(crate) use error::spelled;
 pub use error::{DatasetError, Mistakes, Unread};
 pub use group::GroupBy;
 

@@ -409,6 +409,21 @@ fn all_mistakes_in_a_list_are_reported_with_line_numbers() {
 }
 
 #[test]
+fn missing_file_is_on_the_same_line_however_lines_end() {
+    let list = "path,label\n1,ok\nmissing.png,ok\n\n2,rust\ngone.png,rust\n";
+    for (extension, list) in [
+        ("csv", list.to_owned()),
+        ("csv", list.replace('\n', "\r\n")),
+        ("tsv", list.replace(',', "\t")),
+        ("csv", format!("\u{feff}{}", list.replace(',', ";"))),
+    ] {
+        let error = listed(extension, &list, &GroupBy::Auto).unwrap_err().to_string();
+        let (first, second) = (error.find("line 3: no such file: "), error.find("line 6: no such"));
+        assert!(first.is_some() && second.is_some(), "{error}");
+    }
+}
+
+#[test]
 fn list_that_splits_a_group_fails() {
     let list = "path,label,split,group\n1,a,train,p\n2,a,val,p\n3,b,train,\n4,b,val,\n";
     let dataset = listed("csv", list, &GroupBy::Auto).unwrap();

@@ -2,8 +2,11 @@ use proptest::{collection::vec, prelude::*};
 
 use super::*;
 
-/// Returns the line, path and label of each row, and the mistakes.
-fn parse(bytes: &[u8], format: Format) -> (Vec<(u64, String, String)>, Vec<(u64, String)>) {
+/// The line, path and label of a row.
+type Found = (u64, String, String);
+
+/// Returns what was found in each row, and the mistakes.
+fn parse(bytes: &[u8], format: Format) -> (Vec<Found>, Vec<(u64, String)>) {
     let mut mistakes = Mistakes::default();
     let rows = rows(bytes, format, &mut mistakes);
     let cell = |row: &Row, column: &str| row.get(column).cloned().unwrap_or_default();
@@ -11,7 +14,7 @@ fn parse(bytes: &[u8], format: Format) -> (Vec<(u64, String, String)>, Vec<(u64,
     (rows.collect(), mistakes.0)
 }
 
-fn valid(text: &str) -> Vec<(u64, String, String)> {
+fn valid(text: &str) -> Vec<Found> {
     let (rows, mistakes) = parse(text.as_bytes(), Format::Csv);
     assert_eq!(mistakes, [], "{text:?}");
     rows
@@ -23,7 +26,7 @@ fn mistakes(bytes: &[u8], format: Format) -> Vec<(u64, String)> {
     mistakes
 }
 
-fn triples(rows: &[(u64, &str, &str)]) -> Vec<(u64, String, String)> {
+fn triples(rows: &[(u64, &str, &str)]) -> Vec<Found> {
     rows.iter().map(|(line, path, label)| (*line, (*path).into(), (*label).into())).collect()
 }
 
