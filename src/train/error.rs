@@ -19,8 +19,8 @@ pub enum TrainError {
     #[error(transparent)]
     Dataset(#[from] DatasetError),
     #[error(
-        "unknown class {class:?} in --good, expected one of the classes in {data}: {}",
-        .known.join(", ")
+        "unknown class {class:?} in --good, expected one of the classes in {data}: {}{}",
+        .known.join(", "), written_differently(.class, .known)
     )]
     UnknownGood { class: String, data: PathBuf, known: Vec<String> },
     #[error("cannot use the heads folder {folder}: {source}; nothing was published")]
