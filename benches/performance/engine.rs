@@ -43,6 +43,17 @@ pub(crate) struct Arguments {
     /// Length of a turn; at least one batch is computed
     #[arg(long, default_value_t = 1.0)]
     seconds: f64,
+    /// Trial run: one round of a tenth of a second per turn
+    #[arg(long)]
+    quick: bool,
+}
+
+impl Arguments {
+    /// Returns the number of rounds and the length of a turn.
+    fn rounds_and_turn(&self) -> (usize, Duration) {
+        let (rounds, seconds) = if self.quick { (1, 0.1) } else { (self.rounds, self.seconds) };
+        (rounds, Duration::from_secs_f64(seconds))
+    }
 }
 
 /// One engine in one precision.
@@ -67,15 +78,15 @@ const EAGER: (&str, &str) = ("PyTorch eager", "fp32");
 
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     let mut contestants = start_all(arguments)?;
-    for round in 0..arguments.rounds {
-        progress(&format!("round {} of {}", round + 1, arguments.rounds));
+    let (rounds, turn) = arguments.rounds_and_turn();
+    for round in 0..rounds {
+        progress(&format!("round {} of {rounds}", round + 1));
         for (position, batch) in BATCHES.into_iter().enumerate() {
             // Rotates, so that no engine always follows the same other one.
             contestants.rotate_left(1);
             for contestant in contestants.iter_mut().filter(|it| it.bearable || batch == 1) {
                 std::thread::sleep(BETWEEN_TURNS);
-                let speed =
-                    contestant.worker.run(batch, Duration::from_secs_f64(arguments.seconds))?;
+                let speed = contestant.worker.run(batch, turn)?;
                 contestant.speeds[position].push(speed);
             }
         }
@@ -206,7 +217,8 @@ fn report(contestants: &[Contestant], arguments: &Arguments) -> Result<()> {
     });
     let title = format!(
         "Images a second: median of {} rounds (best), {} threads; ratios are medians over the rounds",
-        arguments.rounds, arguments.threads
+        arguments.rounds_and_turn().0,
+        arguments.threads
     );
     let header = [
         "engine",

@@ -9,7 +9,10 @@ use tonic_types::StatusExt;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    #[error("invalid server address {url:?}, expected \"http://HOST:PORT\"")]
+    #[error(
+        "invalid server address {url:?}, expected \"http://HOST:PORT\" such as \
+         \"http://127.0.0.1:50051\" or \"http://[::1]:50051\""
+    )]
     InvalidUrl { url: String },
     /// Nothing was sent: an `https://` address never falls back to plain text.
     #[error("cannot connect to {url}: TLS is not supported yet, expected \"http://HOST:PORT\"")]

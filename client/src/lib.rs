@@ -30,6 +30,7 @@ mod client;
 mod error;
 mod request;
 mod retry;
+mod server_url;
 
 #[cfg(feature = "cli")]
 pub mod cli;
@@ -38,6 +39,7 @@ pub use builder::ClientBuilder;
 pub use client::Client;
 pub use error::Error;
 pub use retry::RetryPolicy;
+pub use server_url::ServerUrl;
 pub use tonic::Code;
 
 /// The messages of the protocol and its generated clients, from `proto/turret/v1/turret.proto`.

@@ -6,9 +6,10 @@
 //! - Networks: `architecture` (ResNet18, ResNet34, VGG16), `layers` (what each computes, step by
 //!   step), `features` (what it returns: `gap` and `pyramid`).
 //! - Weights: [`fetch`] (downloads torchvision's files), [`checkpoint`] (reads torchvision and timm
-//!   files), `weights` (base files, with every name, shape and value checked), `int8_storage` (base
-//!   files of a quarter of the size), `activation_ranges` (what int8 arithmetic needs besides),
-//!   `random_weights` (weights from a seed).
+//!   files), `import` (finds the network in a checkpoint), `weights` (base files, with every name,
+//!   shape and value checked), `int8_storage` (base files of a quarter of the size),
+//!   `activation_ranges` (what int8 arithmetic needs besides), `random_weights` (weights from a
+//!   seed).
 //! - Execution, as `torch` implements it: `device`, `precision`, `forward` (request and output of a
 //!   forward pass).
 //! - Deep heads: `branch` (where a head leaves the trunk), `branch_layers` (its private layers).
@@ -22,6 +23,7 @@ mod device;
 mod features;
 pub mod fetch;
 mod forward;
+mod import;
 mod int8_storage;
 pub(crate) mod layers;
 mod precision;

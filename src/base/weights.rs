@@ -7,7 +7,7 @@ use std::{
 
 use super::{
     ActivationRanges, Architecture,
-    checkpoint::{CheckpointError, NamedTensor, read_checkpoint},
+    checkpoint::CheckpointError,
     int8_storage::{INT8_FORMAT, is_convolution, read_convolution, scale_of},
     layers::{IMAGE, Step},
 };
@@ -20,8 +20,6 @@ use crate::{
 
 /// Format of a base file with every tensor in f32.
 const FORMAT: &str = "turret-base/1";
-/// Prefixes of classifier tensors in a checkpoint; a base has none.
-const CLASSIFIERS: [&str; 2] = ["fc.", "classifier."];
 /// Metadata key of the [`ActivationRanges`]; only a calibrated base has it.
 const RANGES: &str = "activation_ranges";
 
@@ -67,40 +65,24 @@ pub enum WeightsError {
     )]
     Damaged { path: PathBuf, expected: Digest, found: Digest },
     #[error(
-        "the tensors of {path} match no supported network ({}): for {architecture}, {detail}",
-        Architecture::names()
+        "the tensors of {path} match no supported network ({}): for {architecture}{}, {detail}",
+        Architecture::names(), under(.prefix)
     )]
-    OtherNetwork { path: PathBuf, architecture: Architecture, detail: String },
+    OtherNetwork { path: PathBuf, architecture: Architecture, prefix: String, detail: String },
+    #[error(
+        "{path} holds no supported network ({}){}: no tensor has a name like conv1.weight or \
+         features.0.weight, the first is {first}",
+        Architecture::names(), under(.prefix)
+    )]
+    NoNetwork { path: PathBuf, prefix: String, first: String },
+    #[error(
+        "{path} holds {} networks, under {}; choose one, such as with --prefix {}",
+        .prefixes.len(), quoted(.prefixes), .prefixes.last().map_or("", String::as_str)
+    )]
+    SeveralNetworks { path: PathBuf, prefixes: Vec<String> },
 }
 
 impl BaseWeights {
-    /// Imports a torchvision or timm checkpoint; the tensors determine the architecture.
-    pub fn import(path: &Path) -> Result<Self, WeightsError> {
-        let mut tensors = read_checkpoint(path)?;
-        tensors
-            .retain(|name, _| !CLASSIFIERS.iter().any(|classifier| name.starts_with(classifier)));
-        let architecture = nearest_architecture(&tensors);
-        let other =
-            |detail| WeightsError::OtherNetwork { path: path.to_owned(), architecture, detail };
-        let mut checked = BTreeMap::new();
-        for (name, shape) in architecture.parameters() {
-            let tensor =
-                tensors.remove(&name).ok_or_else(|| other(format!("tensor {name} is missing")))?;
-            if tensor.shape != shape {
-                return Err(other(format!(
-                    "{name} has shape {:?}, expected {shape:?}",
-                    tensor.shape
-                )));
-            }
-            checked.insert(name, tensor.values);
-        }
-        if let Some(name) = tensors.keys().next() {
-            return Err(other(format!("tensor {name} is unexpected")));
-        }
-        let file = path.file_name().unwrap_or_default().to_string_lossy();
-        Ok(Self::new(architecture, checked, format!("imported from {file}")))
-    }
-
     pub(crate) fn new(
         architecture: Architecture,
         tensors: BTreeMap<String, Vec<f32>>,
@@ -219,6 +201,14 @@ impl BaseWeights {
     }
 }
 
+fn under(prefix: &str) -> String {
+    if prefix.is_empty() { String::new() } else { format!(" under the prefix {prefix:?}") }
+}
+
+fn quoted(prefixes: &[String]) -> String {
+    prefixes.iter().map(|prefix| format!("{prefix:?}")).collect::<Vec<_>>().join(" and ")
+}
+
 fn write_new(path: &Path, bytes: &[u8]) -> Result<(), WeightsError> {
     crate::atomic_file::write_new(path, bytes).map_err(|source| {
         let path = path.to_owned();
@@ -267,16 +257,6 @@ fn read_tensors(
     }
     file.refuse_others(|name| known.contains(name))?;
     Ok(tensors)
-}
-
-/// Returns the architecture whose parameter names fit the checkpoint best.
-fn nearest_architecture(tensors: &BTreeMap<String, NamedTensor>) -> Architecture {
-    let differences = |architecture: &Architecture| {
-        let parameters = architecture.parameters();
-        let missing = parameters.iter().filter(|(name, _)| !tensors.contains_key(name)).count();
-        missing + (tensors.len() + missing).abs_diff(parameters.len())
-    };
-    Architecture::ALL.into_iter().min_by_key(differences).unwrap_or(Architecture::ResNet34)
 }
 
 /// Returns the SHA-256 over names, lengths and values in name order, whatever the file format.

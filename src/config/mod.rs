@@ -1,8 +1,9 @@
 //! The settings of `turret serve`, and the configuration made from them.
 
+mod listen;
 pub mod settings;
 
-use std::{net::SocketAddr, path::PathBuf, str::FromStr, time::Duration};
+use std::{path::PathBuf, str::FromStr, time::Duration};
 
 use bytesize::ByteSize;
 use clap::ArgMatches;
@@ -16,13 +17,15 @@ use crate::{
     image::ImageLimits,
     server::ServerConfig,
 };
+use listen::ListenAddress;
 use settings::{ConfigMistakes, Setting, SettingsReader};
 
 /// Every setting of `turret serve`; a test compares the table in the documentation with it.
 pub const SERVE: &[Setting] = &[
     Setting::new("base", "FILE", "Base file written by `turret base import`"),
     Setting::new("heads", "DIR", "Folder to which `fine-tune` publishes heads"),
-    Setting::new("listen", "ADDRESS", "Address of the gRPC port").default("127.0.0.1:50051"),
+    Setting::new("listen", "ADDRESS", "Address of the gRPC port: HOST:PORT or :PORT")
+        .default("127.0.0.1:50051"),
     Setting::new("admin", "ADDRESS", "Address of the admin port: /metrics, /livez and /readyz")
         .default("127.0.0.1:9090"),
     Setting::new("device", "DEVICE", "Device of the base: auto, cpu or cuda:N").default("auto"),
@@ -109,8 +112,8 @@ impl ServeConfig {
         // Reads every setting before the first `?`, so that all mistakes are reported.
         let base = reader.get("base");
         let heads = reader.get("heads");
-        let listen = reader.get::<SocketAddr>("listen");
-        let admin = reader.get::<SocketAddr>("admin");
+        let listen = reader.get::<ListenAddress>("listen");
+        let admin = reader.get::<ListenAddress>("admin");
         let device = reader.get::<Device>("device");
         let precision = reader.get::<PrecisionChoice>("precision");
         let threads = reader.get::<Count>("threads");
@@ -149,8 +152,8 @@ impl ServeConfig {
             log: log?,
             log_format: log_format?,
             server: ServerConfig {
-                listen: listen?,
-                admin: admin?,
+                listen: listen?.0,
+                admin: admin?.0,
                 heads: heads?,
                 rescan: rescan?.into(),
                 drain: drain?.into(),

@@ -27,6 +27,7 @@ use std::{future::Future, io, sync::Arc, time::Duration};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tonic::{
+    codec::CompressionEncoding,
     service::Routes,
     transport::{Server, server::TcpIncoming},
 };
@@ -91,12 +92,16 @@ pub async fn serve(
             .register_encoded_file_descriptor_set(proto::DESCRIPTORS)
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
     };
+    // The limit holds for a message as received and as unpacked: tonic stops unpacking there.
     let classifier = ClassifierServer::new(ClassifierService::new(state.clone()))
+        .accept_compressed(CompressionEncoding::Gzip)
         .max_decoding_message_size(limits.max_message_bytes)
         .max_encoding_message_size(limits.max_message_bytes);
+    let heads =
+        HeadsServer::new(HeadsService::new(state)).accept_compressed(CompressionEncoding::Gzip);
     let routes = health
         .add_service(classifier)
-        .add_service(HeadsServer::new(HeadsService::new(state)))
+        .add_service(heads)
         .add_service(reflection().build_v1().map_err(io::Error::other)?)
         .add_service(reflection().build_v1alpha().map_err(io::Error::other)?);
     let incoming = TcpIncoming::from(listener)

@@ -3,7 +3,7 @@
 use std::{io, path::PathBuf};
 
 use super::{
-    data::DatasetError,
+    data::{DatasetError, look_the_same, spelled},
     deep::StrategyReason,
     gate::{Comparison, SIGNIFICANCE},
 };
@@ -19,8 +19,8 @@ pub enum TrainError {
     #[error(transparent)]
     Dataset(#[from] DatasetError),
     #[error(
-        "unknown class {class:?} in --good, expected one of the classes in {data}: {}",
-        .known.join(", ")
+        "unknown class {class:?} in --good, expected one of the classes in {data}: {}{}",
+        .known.join(", "), written_differently(.class, .known)
     )]
     UnknownGood { class: String, data: PathBuf, known: Vec<String> },
     #[error("cannot use the heads folder {folder}: {source}; nothing was published")]
@@ -59,8 +59,8 @@ pub enum TrainError {
     )]
     OtherBase { trained_on: BaseIdentity, given: BaseIdentity },
     #[error(
-        "unknown class {label:?} among the pictures, expected one of the head's: {}",
-        .known.join(", ")
+        "unknown class {label:?} among the pictures, expected one of the head's: {}{}",
+        .known.join(", "), written_differently(.label, .known)
     )]
     UnknownLabel { label: String, known: Vec<String> },
     #[error(
@@ -70,4 +70,11 @@ pub enum TrainError {
     NothingToJudge { data: PathBuf, part: Option<&'static str> },
     #[error(transparent)]
     Publish(#[from] PublishError),
+}
+
+/// Says which known label looks the same as `label`, and how each is written.
+fn written_differently(label: &str, known: &[String]) -> String {
+    known.iter().find(|known| look_the_same(known, label)).map_or_else(String::new, |known| {
+        format!("; {} and {} only look the same", spelled(label), spelled(known))
+    })
 }

@@ -68,6 +68,11 @@ fn share(part: usize, whole: usize) -> Option<f64> {
     (whole > 0).then(|| part as f64 / whole as f64)
 }
 
+/// Returns the lower end of the interval of a share that was 1 in this many pictures.
+pub(crate) fn all_right_may_mean(pictures: usize) -> f64 {
+    wilson_interval(pictures, pictures)[0]
+}
+
 fn wilson_interval(right: usize, pictures: usize) -> [f64; 2] {
     let Some(accuracy) = share(right, pictures) else { return [0.0, 1.0] };
     let n = pictures as f64;

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::{
     deep::{DeepEpoch, StrategyChoice},
-    evaluate::Evaluation,
+    evaluate::{Evaluation, all_right_may_mean},
     gate::Gate,
     linear::{Choice, Epoch},
 };
@@ -80,8 +80,22 @@ pub enum Warning {
     Repeated { path: PathBuf, first: PathBuf },
     #[error("skipped {path}: outside the class folders")]
     OutsideClasses { path: PathBuf },
-    #[error("skipped {path}: folders inside a class folder are not read")]
-    NestedFolder { path: PathBuf },
+    #[error(
+        "skipped {path}: folders inside a class folder are not read, and {files} files lie there"
+    )]
+    NestedFolder { path: PathBuf, files: usize },
+    #[error(
+        "classes {first:?} and {second:?} differ only in upper and lower case; if they are one \
+         class, give them one name"
+    )]
+    CaseTwins { first: String, second: String },
+    #[error(
+        "class {class:?} has only {pictures} pictures, {validation} of them for validation; a head \
+         that is right on every one of these may still find only {:.0} % of the class (95 % \
+         interval): add pictures, or try the head on many before you rely on it",
+        100.0 * all_right_may_mean(*.validation)
+    )]
+    FewPictures { class: String, pictures: usize, validation: usize },
     #[error(
         "{pictures} pictures have an EXIF orientation, such as {first}: it is ignored, in training \
          and in serving; if the line sends upright pixels, turn these first"

@@ -80,6 +80,8 @@ fn files_that_are_not_pictures_are_skipped_with_a_warning() {
             | Warning::Repeated { .. }
             | Warning::OutsideClasses { .. }
             | Warning::NestedFolder { .. }
+            | Warning::CaseTwins { .. }
+            | Warning::FewPictures { .. }
             | Warning::LeftForTest { .. }
             | Warning::CacheNotWritten { .. }
             | Warning::NoCheckpoint { .. }
@@ -241,13 +243,39 @@ fn good_classes_are_those_named_or_else_ok_and_good() {
 #[test]
 fn warns_if_no_class_is_good() {
     let mut workshop = Workshop::empty();
-    for number in 0..3 {
+    for number in 0..10 {
         workshop.picture(&format!("rust/{number}.png"), 200 + number);
         workshop.picture(&format!("scratch/{number}.png"), 10 + number);
     }
     let options = workshop.options();
     let warnings = workshop.train(&options).unwrap().warnings;
     assert!(matches!(warnings.as_slice(), [Warning::NothingPasses { .. }]), "{warnings:?}");
+}
+
+#[test]
+fn head_of_two_pictures_per_class_is_published_with_a_warning() {
+    let mut workshop = Workshop::empty();
+    for number in 0..2 {
+        workshop.picture(&format!("ok/{number}.png"), 200 + number);
+        workshop.picture(&format!("dent/{number}.png"), 10 + number);
+    }
+    let options = workshop.options();
+    let warnings = workshop.train(&options).unwrap().warnings;
+    let class = "dent".to_owned();
+    assert_eq!(warnings, [Warning::FewPictures { class, pictures: 2, validation: 1 }]);
+    let told = warnings[0].to_string();
+    assert!(told.contains("1 of them for validation") && told.contains("only 21 %"), "{told}");
+}
+
+#[test]
+fn unknown_label_that_looks_like_a_known_one_is_spelled_out() {
+    let told = |label: &str| {
+        let known = vec!["caf\u{e9}".to_owned(), "ok".to_owned()];
+        TrainError::UnknownLabel { label: label.to_owned(), known }.to_string()
+    };
+    let twin = told("cafe\u{301}");
+    assert!(twin.ends_with(r#"; "cafe\u{301}" and "caf\u{e9}" only look the same"#), "{twin}");
+    assert!(!told("dent").contains("look the same"));
 }
 
 #[test]

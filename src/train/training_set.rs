@@ -13,7 +13,7 @@ use super::{
     gate::winner,
     linear::{AdamFit, Choice, ConvexProblem, Examples, Folds, choose, fit_by_adam},
     options::TrainOptions,
-    progress::Event,
+    progress::{Event, Warning},
 };
 use crate::{
     base::{BranchWeights, FeatureSet},
@@ -23,6 +23,9 @@ use crate::{
 
 /// Maximum number of cross-validation folds.
 const MAX_FOLDS: usize = 5;
+
+/// A class with fewer pictures causes a warning.
+const FEW_PICTURES: usize = 10;
 
 /// A training picture with the features of its views.
 pub(crate) struct TrainingPicture {
@@ -75,8 +78,22 @@ impl<'a> TrainingSet<'a> {
             }
         }
         let mut training_set = Self { classes: &dataset.classes, train, validation };
+        training_set.warn_of_few(context);
         training_set.augment(context)?;
         Ok(training_set)
+    }
+
+    /// Warns of the smallest class if it has so few pictures that the evaluation says little.
+    fn warn_of_few(&self, context: &mut TrainContext<'_>) {
+        let count = |class| self.pictures().filter(|picture| picture.class == class).count();
+        let smallest = (0..self.classes.len()).map(|class| (count(class), class)).min();
+        let Some((pictures, class)) = smallest.filter(|(count, _)| *count < FEW_PICTURES) else {
+            return;
+        };
+        let of_class = |(picture, _): &&(PictureFile, _)| picture.class == class;
+        let validation = self.validation.iter().filter(of_class).count();
+        let class = self.classes[class].clone();
+        context.observe(Event::Warning(Warning::FewPictures { class, pictures, validation }));
     }
 
     fn augment(&mut self, context: &mut TrainContext<'_>) -> Result<(), TrainError> {

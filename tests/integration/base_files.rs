@@ -1,7 +1,8 @@
 //! Base files: imported from checkpoints, checked when loaded.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
+use safetensors::{Dtype, tensor::TensorView};
 use turret::base::{Architecture, BaseWeights, BatchNormStatistics, WeightsError};
 
 fn random_base() -> BaseWeights {
@@ -12,23 +13,32 @@ fn random_base() -> BaseWeights {
 type Change = dyn Fn(&str, Vec<usize>) -> Option<Vec<usize>>;
 
 /// Writes a ResNet18 checkpoint of zeros with some tensors changed.
-fn checkpoint(folder: &Path, change: &Change) -> std::path::PathBuf {
-    let path = folder.join("checkpoint.safetensors");
+fn checkpoint(folder: &Path, change: &Change) -> PathBuf {
     let parameters = Architecture::ResNet18.parameters();
-    let shapes = parameters
+    let changed = parameters
         .into_iter()
         .filter_map(|(name, shape)| Some((change(&name, shape.clone())?, name)));
-    let shapes: Vec<_> = shapes.collect();
+    zeros(folder, changed.map(|(shape, name)| (name, Dtype::F32, shape)).collect())
+}
+
+/// Writes a checkpoint of zeros.
+fn zeros(folder: &Path, tensors: Vec<(String, Dtype, Vec<usize>)>) -> PathBuf {
+    let path = folder.join("checkpoint.safetensors");
+    let length =
+        |dtype: Dtype, shape: &[usize]| shape.iter().product::<usize>() * dtype.bitsize() / 8;
     let data: Vec<Vec<u8>> =
-        shapes.iter().map(|(shape, _)| vec![0; shape.iter().product::<usize>() * 4]).collect();
-    let views = shapes.iter().zip(&data).map(|((shape, name), data)| {
-        let view =
-            safetensors::tensor::TensorView::new(safetensors::Dtype::F32, shape.clone(), data)
-                .unwrap();
-        (name.clone(), view)
+        tensors.iter().map(|(_, dtype, shape)| vec![0; length(*dtype, shape)]).collect();
+    let views = tensors.iter().zip(&data).map(|((name, dtype, shape), data)| {
+        (name.clone(), TensorView::new(*dtype, shape.clone(), data).unwrap())
     });
     fs_err::write(&path, safetensors::serialize(views, None).unwrap()).unwrap();
     path
+}
+
+/// Returns the network's tensors with this prefix.
+fn network(prefix: &str, architecture: Architecture) -> Vec<(String, Dtype, Vec<usize>)> {
+    let parameters = architecture.parameters().into_iter();
+    parameters.map(|(name, shape)| (format!("{prefix}{name}"), Dtype::F32, shape)).collect()
 }
 
 #[test]
@@ -82,4 +92,24 @@ fn bundled_base_is_a_resnet34_of_at_most_24_mib() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("assets/base-textures.safetensors");
     assert_eq!(BaseWeights::load(&path).unwrap().architecture(), Architecture::ResNet34);
     assert!(fs_err::metadata(&path).unwrap().len() <= 24 << 20);
+}
+
+#[test]
+fn network_is_imported_from_under_a_prefix_and_beside_anything() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut tensors = network("state_dict.module.encoder_q.", Architecture::ResNet18);
+    tensors.extend(
+        [
+            // A head of another size and type, and a training state.
+            ("state_dict.module.encoder_q.fc.weight", Dtype::F16, vec![3, 512]),
+            ("state_dict.module.encoder_q.bn1.num_batches_tracked", Dtype::I64, vec![]),
+            ("state_dict.module.queue", Dtype::F64, vec![128, 4]),
+            ("optimizer.state.0.exp_avg", Dtype::F64, vec![2]),
+        ]
+        .map(|(name, dtype, shape)| (name.to_owned(), dtype, shape)),
+    );
+    let weights = BaseWeights::import(&zeros(folder.path(), tensors)).unwrap();
+    assert_eq!(weights.architecture(), Architecture::ResNet18);
+    let origin = weights.origin();
+    assert!(origin.ends_with("under the prefix state_dict.module.encoder_q."), "{origin}");
 }

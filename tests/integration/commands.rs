@@ -32,6 +32,40 @@ fn wrong_command_lists_every_mistake_and_exits_with_two() {
 }
 
 #[test]
+fn wrong_listener_is_told_with_what_is_expected() {
+    for (listener, told) in [
+        (["--listen", "foo"], "--listen \"foo\": has no port; expected HOST:PORT such as"),
+        (["--admin", "::1:9090"], "--admin \"::1:9090\": \"::1\" is not a host; expected HOST"),
+    ] {
+        let (code, found) = failure(turret().arg("serve").args(listener));
+        assert!(code == 2 && found.contains(told), "{found}");
+    }
+    let (_, found) =
+        failure(turret().args(["serve", "--listen", "localhost:50051", "--admin", ":9090"]));
+    assert!(!found.contains("--listen") && !found.contains("--admin"), "{found}");
+}
+
+#[test]
+fn https_server_is_refused_before_anything_is_sent() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.set_nonblocking(true).unwrap();
+    let url = format!("https://{}", listener.local_addr().unwrap());
+    let mut train = fine_tune();
+    train.args(["train", "data", "--task", "t", "--heads", "heads"]);
+    let mut classify = turret();
+    classify.args(["classify", "--task", "t", "data"]);
+    let mut heads = turret();
+    heads.arg("heads");
+    for command in [&mut train, &mut classify, &mut heads] {
+        let (code, told) = failure(command.args(["--server", &url]));
+        assert!(code == 2 && told.contains("TLS is not supported yet"), "{told}");
+        assert!(!told.contains("--base"), "{told}");
+    }
+    let connected = listener.accept().map(|_| ());
+    assert_eq!(connected.unwrap_err().kind(), std::io::ErrorKind::WouldBlock);
+}
+
+#[test]
 fn unknown_key_in_the_config_file_is_a_mistake() {
     let folder = tempfile::tempdir().unwrap();
     let config = folder.path().join("turret.toml");

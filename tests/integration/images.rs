@@ -3,7 +3,7 @@
 use std::io::Cursor;
 
 use image::{ImageFormat, Rgb, RgbImage};
-use tonic::Code;
+use tonic::{Code, codec::CompressionEncoding};
 use tonic_types::StatusExt;
 use turret::{
     grpc::proto::{self, image::Data},
@@ -141,6 +141,36 @@ async fn message_over_the_limit_is_refused_naming_the_limit() {
     let status = client.classify(encoded(&vec![0; 65 << 20])).await.unwrap_err();
     assert_eq!(status.code(), Code::OutOfRange);
     assert!(status.message().contains("67108864"), "{}", status.message());
+    assert!(client.classify(encoded(&plain(1))).await.is_ok());
+}
+
+#[tokio::test]
+async fn gzip_request_is_answered_without_compression() {
+    let server = server().await;
+    let mut client = server.classifier().await.send_compressed(CompressionEncoding::Gzip);
+    let response = client.classify(encoded(&plain(1))).await.unwrap();
+    assert!(response.metadata().get("grpc-encoding").is_none());
+    assert_eq!(response.into_inner().verdicts.len(), 1);
+    // The whole limit can be used, however small the message is on its way.
+    let status = client.classify(encoded(&vec![0; (64 << 20) - 1000])).await.unwrap_err();
+    assert_eq!(status.code(), Code::InvalidArgument, "zeros are no picture: {status}");
+}
+
+#[tokio::test]
+async fn gzip_request_that_unpacks_to_more_than_the_limit_is_refused() {
+    let server = server().await;
+    let mut client = server.classifier().await.send_compressed(CompressionEncoding::Gzip);
+    // Some 64 KiB on their way.
+    let bomb = || encoded(&vec![0; 65 << 20]);
+    let status = client.classify(bomb()).await.unwrap_err();
+    assert_eq!(status.code(), Code::ResourceExhausted);
+    assert!(status.message().contains("67108864"), "{}", status.message());
+    let answers = client.classify_stream(tokio_stream::once(bomb())).await;
+    let status = match answers {
+        Ok(answers) => answers.into_inner().message().await.unwrap_err(),
+        Err(status) => status,
+    };
+    assert_eq!(status.code(), Code::ResourceExhausted);
     assert!(client.classify(encoded(&plain(1))).await.is_ok());
 }
 

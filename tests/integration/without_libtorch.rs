@@ -64,3 +64,39 @@ async fn training_on_a_servers_features_publishes_a_linear_head() {
     let (code, told) = tokio::task::spawn_blocking(move || failure(&mut deep)).await.unwrap();
     assert!(code == 1 && told.contains("built without libtorch"), "{told}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn training_names_what_it_cannot_read_and_publishes_nothing() {
+    let (server, _control) = TestServer::builder().start_fake().await;
+    let address = server.grpc.to_string();
+    let folder = tempfile::tempdir().unwrap();
+    let heads = folder.path().join("heads");
+    let data = small_data_set(folder.path(), 2);
+    let train = |data: &Path| {
+        let mut command = fine_tune();
+        command.args(["train", "--task", "part", "--good", "light", "--no-cache"]);
+        command.args(["--output", "json", "--server", &address]);
+        command.arg(data).arg("--heads").arg(&heads);
+        command
+    };
+    let list = folder.path().join("list.csv");
+    fs_err::write(&list, "path,label\r\ndata/dark/000.png,dark\r\nnowhere.png,dark\r\n").unwrap();
+    let mut of_list = train(&list);
+    let (_, told) = tokio::task::spawn_blocking(move || failure(&mut of_list)).await.unwrap();
+    assert!(told.contains("list.csv:\n  line 3: no such file: "), "{told}");
+
+    fs_err::create_dir(data.join("dark/cam1")).unwrap();
+    for name in ["000.png", "001.png"] {
+        fs_err::rename(data.join("dark").join(name), data.join("dark/cam1").join(name)).unwrap();
+    }
+    let mut nested = train(&data);
+    let (_, told) = tokio::task::spawn_blocking(move || failure(&mut nested)).await.unwrap();
+    assert!(told.contains("class \"dark\"") && told.contains("dark/cam1, which"), "{told}");
+    assert!(!heads.join("part/00000001.safetensors").exists());
+
+    fs_err::remove_dir_all(data.join("dark")).unwrap();
+    let mut small = train(&data);
+    let told = tokio::task::spawn_blocking(move || success(&mut small)).await.unwrap();
+    assert!(told.contains("\"kind\":\"few_pictures\""), "{told}");
+    assert!(heads.join("part/00000001.safetensors").exists());
+}

@@ -6,18 +6,18 @@ use clap::Args;
 use tokio_stream::StreamExt;
 
 use super::output::{OutputOptions, print, table};
-use crate::{Client, RetryPolicy, proto};
+use crate::{Client, RetryPolicy, ServerUrl, proto};
 
 #[derive(Debug, Args)]
 pub struct Options {
-    /// Address of the server
+    /// Address of the server: HOST:PORT, or HOST for port 50051
     #[arg(
         long,
         value_name = "URL",
         default_value = "http://127.0.0.1:50051",
         env = "TURRET_SERVER"
     )]
-    server: String,
+    server: ServerUrl,
     /// Only this task
     #[arg(long, value_name = "TASK", default_value = "", env = "TURRET_TASK")]
     task: String,
@@ -30,7 +30,8 @@ pub struct Options {
 
 #[tokio::main(flavor = "current_thread")]
 pub(super) async fn run(options: Options) -> anyhow::Result<ExitCode> {
-    let client = Client::builder(&options.server).retry(RetryPolicy::NEVER).connect().await?;
+    let client =
+        Client::builder(options.server.clone()).retry(RetryPolicy::NEVER).connect().await?;
     if options.watch {
         watch(&options, &client).await?;
     } else {

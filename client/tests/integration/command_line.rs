@@ -142,6 +142,19 @@ async fn full_disk_is_an_error_not_a_panic() {
 }
 
 #[tokio::test]
+async fn server_is_named_by_host_and_port_alone() {
+    let server = FakeServer::start(|_| Reply::Verdicts).await;
+    let url = server.url();
+    let address = url.strip_prefix("http://").unwrap();
+    let mut command = turretctl(&["heads", "--server", address, "--json"]);
+    command.stdout(Stdio::piped());
+    let (code, out, error) = run(command).await;
+    assert_eq!((code, json_lines(&out).len()), (Some(0), 3), "{error}");
+    let (code, _, error) = run(turretctl(&["heads", "--server", "::1:50051"])).await;
+    assert!(code == Some(2) && error.contains("http://[::1]:50051"), "{error}");
+}
+
+#[tokio::test]
 async fn unreachable_server_is_named_in_one_line() {
     let (code, _, error) = run(turretctl(&["heads", "--server", "http://127.0.0.1:1"])).await;
     assert_eq!(code, Some(1));

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use bytes::Bytes;
 use pytorch_reader::PytorchReader;
 use safetensors::SafeTensors;
 
@@ -17,24 +18,28 @@ pub(super) fn starts_like_safetensors(start: &[u8]) -> bool {
     })
 }
 
-pub(super) fn safetensors<'file>(
+pub(super) fn safetensors(
     path: &Path,
-    file_bytes: &'file [u8],
-) -> Result<Vec<StoredTensor<'file>>, CheckpointError> {
-    let file = SafeTensors::deserialize(file_bytes)
+    file_bytes: Vec<u8>,
+) -> Result<Vec<StoredTensor>, CheckpointError> {
+    let file_bytes = Bytes::from(file_bytes);
+    let file = SafeTensors::deserialize(&file_bytes)
         .map_err(|source| CheckpointError::Safetensors { path: path.to_owned(), source })?;
-    let stored = file.tensors().into_iter().map(|(name, view)| StoredTensor {
-        name,
-        element_type: format!("{:?}", view.dtype()),
-        shape: view.shape().to_vec(),
-        length_bytes: view.data().len() as u64,
-        read: Box::new(move || Ok(view.data().to_vec())),
+    let stored = file.tensors().into_iter().map(|(name, view)| {
+        let bytes = file_bytes.slice_ref(view.data());
+        StoredTensor {
+            name,
+            element_type: format!("{:?}", view.dtype()),
+            shape: view.shape().to_vec(),
+            length_bytes: bytes.len() as u64,
+            read: Box::new(move || Ok(bytes.to_vec())),
+        }
     });
     Ok(stored.collect())
 }
 
 /// Reads both `torch.save` formats; the reader tells them apart and resolves no name in a pickle.
-pub(super) fn pytorch(path: &Path) -> Result<Vec<StoredTensor<'static>>, CheckpointError> {
+pub(super) fn pytorch(path: &Path) -> Result<Vec<StoredTensor>, CheckpointError> {
     let file = PytorchReader::new(path).map_err(|source| CheckpointError::Pytorch {
         path: path.to_owned(),
         source: Box::new(source),

@@ -51,9 +51,4 @@ pub enum CheckpointError {
          use a checkpoint from before training diverged"
     )]
     NotFinite { path: PathBuf, tensor: String, index: usize, found: f32 },
-    #[error(
-        "{path} has two tensors named {tensor} once the prefix `module.` is dropped; \
-         save only one of them"
-    )]
-    Duplicate { path: PathBuf, tensor: String },
 }

@@ -7,21 +7,16 @@ mod tests;
 
 use std::{
     collections::BTreeMap,
+    fmt,
     fs::File,
     io::{self, Read},
-    path::Path,
+    path::{Path, PathBuf},
 };
 
 pub use error::CheckpointError;
 
 /// Largest file, and largest total of its tensors, in bytes. ResNet34 takes 87 MB, VGG16 553 MB.
 pub const MAX_CHECKPOINT_BYTES: u64 = 2 << 30;
-
-/// Keys under which training scripts keep the weights, beside the optimizer's state and the like.
-const WEIGHTS_KEYS: [&str; 2] = ["state_dict.", "model."];
-
-/// Prefix that `torch.nn.DataParallel` adds to every name.
-const DATA_PARALLEL_PREFIX: &str = "module.";
 
 /// BatchNorm's count of training steps: the one integer of a state dict, useless once frozen.
 const STEP_COUNTER: &str = ".num_batches_tracked";
@@ -34,52 +29,84 @@ pub struct NamedTensor {
 }
 
 /// A tensor in the file, not yet read.
-struct StoredTensor<'file> {
+struct StoredTensor {
     name: String,
     /// As safetensors writes it, e.g. `F32`, `BF16`, `I64`.
     element_type: String,
     shape: Vec<usize>,
     length_bytes: u64,
     /// Reads its bytes, row-major and little-endian.
-    read: Box<dyn FnOnce() -> io::Result<Vec<u8>> + 'file>,
+    read: Box<dyn FnOnce() -> io::Result<Vec<u8>>>,
 }
 
-/// Reads every tensor of a checkpoint, by name.
-///
-/// Accepts `torch.save` files of PyTorch 1.6 and later (zip) and earlier (pickle stream), and
-/// safetensors (timm's too), told apart by content. Of a dictionary with the key `state_dict` or
-/// `model` only what lies under it is read. DataParallel's prefix `module.` is dropped, and so are
-/// BatchNorm's step counters.
-///
-/// # Errors
-/// [`CheckpointError`] if the file is of another kind or damaged, or if a tensor is not f32, not
-/// finite or present twice.
-pub fn read_checkpoint(path: &Path) -> Result<BTreeMap<String, NamedTensor>, CheckpointError> {
-    let start = checked_start(path)?;
-    let file_bytes;
-    let stored = if containers::starts_like_safetensors(&start) {
-        file_bytes = fs_err::read(path)
-            .map_err(|source| CheckpointError::Read { path: path.to_owned(), source })?;
-        containers::safetensors(path, &file_bytes)?
-    } else if starts_like_web_page(&start) {
-        return Err(CheckpointError::WebPage { path: path.to_owned() });
-    } else {
-        containers::pytorch(path)?
-    };
-    let stored = weights_of_model(stored);
-    if stored.is_empty() {
-        return Err(CheckpointError::NoTensors { path: path.to_owned() });
-    }
-    check_size(path, stored.iter().map(|tensor| tensor.length_bytes).fold(0, u64::saturating_add))?;
-    let mut tensors = BTreeMap::new();
-    for tensor in stored {
-        let name = tensor.name.clone();
-        let values = read_finite_f32(path, tensor)?;
-        if tensors.insert(name.clone(), values).is_some() {
-            return Err(CheckpointError::Duplicate { path: path.to_owned(), tensor: name });
+/// A checkpoint whose tensors are listed and not yet read.
+pub struct Checkpoint {
+    path: PathBuf,
+    /// Sorted by name.
+    stored: Vec<StoredTensor>,
+}
+
+impl Checkpoint {
+    /// Lists the tensors of a checkpoint.
+    ///
+    /// Accepts `torch.save` files of PyTorch 1.6 and later (zip) and earlier (pickle stream), and
+    /// safetensors (timm's too), told apart by content. In nested dictionaries, the keys on the way
+    /// to a tensor are its name, with dots between. BatchNorm's step counters are left out.
+    ///
+    /// # Errors
+    /// [`CheckpointError`] if the file is of another kind or damaged, or holds no tensors.
+    pub fn open(path: &Path) -> Result<Self, CheckpointError> {
+        let start = checked_start(path)?;
+        let mut stored = if containers::starts_like_safetensors(&start) {
+            let bytes = fs_err::read(path)
+                .map_err(|source| CheckpointError::Read { path: path.to_owned(), source })?;
+            containers::safetensors(path, bytes)?
+        } else if starts_like_web_page(&start) {
+            return Err(CheckpointError::WebPage { path: path.to_owned() });
+        } else {
+            containers::pytorch(path)?
+        };
+        stored.retain(|tensor| {
+            !(tensor.name.ends_with(STEP_COUNTER) && tensor.element_type.starts_with('I'))
+        });
+        if stored.is_empty() {
+            return Err(CheckpointError::NoTensors { path: path.to_owned() });
         }
+        // The libraries hash the names; sorting makes the reported error the same every time.
+        stored.sort_by(|one, other| one.name.cmp(&other.name));
+        Ok(Self { path: path.to_owned(), stored })
     }
-    Ok(tensors)
+
+    /// Returns the name of every tensor, sorted.
+    pub fn names(&self) -> Vec<&str> {
+        self.stored.iter().map(|tensor| tensor.name.as_str()).collect()
+    }
+
+    /// Reads those tensors under the prefix that `keep` accepts; both names are without it.
+    ///
+    /// # Errors
+    /// [`CheckpointError`] if the tensors are too large together, or one is not f32 or not finite.
+    pub fn read_under(
+        self,
+        prefix: &str,
+        keep: impl Fn(&str) -> bool,
+    ) -> Result<BTreeMap<String, NamedTensor>, CheckpointError> {
+        let Self { path, stored } = self;
+        let kept: Vec<(String, StoredTensor)> = stored
+            .into_iter()
+            .filter_map(|tensor| Some((tensor.name.strip_prefix(prefix)?.to_owned(), tensor)))
+            .filter(|(name, _)| keep(name))
+            .collect();
+        let lengths = kept.iter().map(|(_, tensor)| tensor.length_bytes);
+        check_size(&path, lengths.fold(0, u64::saturating_add))?;
+        kept.into_iter().map(|(name, tensor)| Ok((name, read_finite_f32(&path, tensor)?))).collect()
+    }
+}
+
+impl fmt::Debug for Checkpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Checkpoint").field("path", &self.path).finish_non_exhaustive()
+    }
 }
 
 /// Returns the file's first bytes after checking that it is a file of readable size.
@@ -114,34 +141,7 @@ fn starts_like_web_page(start: &[u8]) -> bool {
     start.trim_ascii_start().starts_with(b"<")
 }
 
-/// Keeps only the model's weights and strips prefixes from their names.
-fn weights_of_model(mut stored: Vec<StoredTensor<'_>>) -> Vec<StoredTensor<'_>> {
-    for key in WEIGHTS_KEYS {
-        if stored.iter().any(|tensor| tensor.name.starts_with(key)) {
-            stored.retain_mut(|tensor| strip_prefix(&mut tensor.name, key));
-        }
-    }
-    for tensor in &mut stored {
-        strip_prefix(&mut tensor.name, DATA_PARALLEL_PREFIX);
-    }
-    stored.retain(|tensor| {
-        !(tensor.name.ends_with(STEP_COUNTER) && tensor.element_type.starts_with('I'))
-    });
-    // The libraries hash the names; sorting makes the reported error the same every time.
-    stored.sort_by(|one, other| one.name.cmp(&other.name));
-    stored
-}
-
-/// Strips the prefix; returns whether the name had it.
-fn strip_prefix(name: &mut String, prefix: &str) -> bool {
-    let has_prefix = name.starts_with(prefix);
-    if has_prefix {
-        name.drain(..prefix.len());
-    }
-    has_prefix
-}
-
-fn read_finite_f32(path: &Path, tensor: StoredTensor<'_>) -> Result<NamedTensor, CheckpointError> {
+fn read_finite_f32(path: &Path, tensor: StoredTensor) -> Result<NamedTensor, CheckpointError> {
     let StoredTensor { name, element_type, shape, read, .. } = tensor;
     if element_type != "F32" {
         return Err(CheckpointError::ElementType {

@@ -11,6 +11,11 @@ fn golden(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/checkpoints").join(name)
 }
 
+/// Reads every tensor under its own name.
+fn read_checkpoint(path: &Path) -> Result<BTreeMap<String, NamedTensor>, CheckpointError> {
+    Checkpoint::open(path)?.read_under("", |_| true)
+}
+
 fn read_bytes(bytes: &[u8]) -> Result<BTreeMap<String, NamedTensor>, CheckpointError> {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("checkpoint");
@@ -48,8 +53,18 @@ fn formats_yield_the_same_row_major_tensors() {
 }
 
 #[test]
-fn training_state_yields_weights_without_the_data_parallel_prefix() {
-    assert_eq!(read_checkpoint(&golden("training.pth")).unwrap(), expected());
+fn prefix_selects_the_weights_among_the_training_state() {
+    let training = || Checkpoint::open(&golden("training.pth")).unwrap();
+    let weights = training().read_under("state_dict.module.", |_| true).unwrap();
+    assert_eq!(weights, expected());
+    let one = training().read_under("state_dict.module.", |name| name == "conv1.weight").unwrap();
+    assert_eq!(one.keys().collect::<Vec<_>>(), ["conv1.weight"]);
+}
+
+#[test]
+fn names_are_those_of_the_file() {
+    let checkpoint = Checkpoint::open(&golden("both_names.pth")).unwrap();
+    assert_eq!(checkpoint.names(), ["bn1.running_var", "conv1.weight", "module.conv1.weight"]);
 }
 
 #[test]
@@ -87,15 +102,6 @@ fn rejects_non_finite_values_and_says_where() {
         [1.0, f32::INFINITY].iter().flat_map(|value| value.to_le_bytes()).collect();
     let error = error_of(&safetensors_file("bn1.bias", Dtype::F32, 2, &infinite));
     assert!(matches!(error, CheckpointError::NotFinite { index: 1, .. }), "{error}");
-}
-
-#[test]
-fn rejects_tensors_that_end_up_with_one_name() {
-    let error = read_checkpoint(&golden("both_names.pth")).unwrap_err();
-    assert!(
-        matches!(&error, CheckpointError::Duplicate { tensor, .. } if tensor == "conv1.weight"),
-        "{error}"
-    );
 }
 
 #[test]

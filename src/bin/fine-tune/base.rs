@@ -12,6 +12,7 @@ use turret::{
         settings::{Setting, SettingsReader},
     },
 };
+use turret_client::ServerUrl;
 
 use crate::remote::RemoteBase;
 
@@ -21,7 +22,7 @@ pub(crate) const SERVER: Setting = Setting::new(
     "server",
     "URL",
     "instead of --base: a running server whose base computes the features, such as \
-     http://127.0.0.1:50051",
+     127.0.0.1:50051",
 );
 pub(crate) const CACHE: Setting = Setting::new(
     "cache",
@@ -55,7 +56,7 @@ pub(crate) struct BaseRun {
 #[derive(Debug)]
 enum BaseSource {
     File(PathBuf),
-    Server(String),
+    Server(ServerUrl),
 }
 
 /// A base that is ready to run.
@@ -71,7 +72,8 @@ impl BaseRun {
     pub(crate) fn read(reader: &mut SettingsReader) -> Option<Self> {
         let file = reader.optional("base").map(BaseSource::File);
         let server = reader.optional("server").map(BaseSource::Server);
-        if file.is_some() == server.is_some() {
+        let given = reader.in_force();
+        if given.contains_key("base") == given.contains_key("server") {
             reader.refuse("base", "give either --base FILE or --server URL");
         }
         let source = file.or(server);

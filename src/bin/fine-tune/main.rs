@@ -46,8 +46,8 @@ fn command() -> Command {
         path(
             "data",
             "DATA",
-            "pictures: DATA/<class>/*, DATA/{train,val,test}/<class>/*, MVTec's layout, or a .csv \
-             or .jsonl file",
+            "pictures: DATA/<class>/*, DATA/{train,val,test}/<class>/*, MVTec's layout, or a \
+             .csv, .tsv or .jsonl list",
         )
     };
     let head = || path("head", "HEAD", "head file");

@@ -11,6 +11,7 @@ use turret::{
     grpc::proto::{self, classifier_client::ClassifierClient},
     image::{PreparedImage, Preprocess, Resize},
 };
+use turret_client::ServerUrl;
 
 /// Side of the smallest image that every base takes.
 const PROBE_SIDE: u32 = 32;
@@ -29,10 +30,10 @@ pub(crate) struct RemoteBase {
 
 impl RemoteBase {
     /// Connects, and learns the server's base from the response to a probe image.
-    pub(crate) fn connect(url: &str) -> anyhow::Result<Self> {
+    pub(crate) fn connect(url: &ServerUrl) -> anyhow::Result<Self> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let client = runtime
-            .block_on(ClassifierClient::connect(url.to_owned()))
+            .block_on(ClassifierClient::connect(String::from(url.clone())))
             .with_context(|| format!("cannot reach {url}"))?
             .max_decoding_message_size(MAX_MESSAGE);
         let Preprocess { mean, std, .. } = Preprocess::default();

@@ -30,6 +30,9 @@ pub(crate) enum BaseCommand {
         /// Checkpoint to read
         #[arg(value_name = "IN")]
         input: PathBuf,
+        /// Where the network is among several: the start of its tensors' names, such as encoder_q.
+        #[arg(long, value_name = "NAME")]
+        prefix: Option<String>,
         /// Base file to write; never overwritten
         #[arg(short, long, value_name = "OUT", default_value = "base.safetensors")]
         output: PathBuf,
@@ -124,7 +127,9 @@ pub(crate) enum BaseCommand {
 
 pub(crate) fn run(command: BaseCommand) -> anyhow::Result<ExitCode> {
     match command {
-        BaseCommand::Import { input, output } => write(&BaseWeights::import(&input)?, &output)?,
+        BaseCommand::Import { input, prefix, output } => {
+            write(&BaseWeights::import_under(&input, prefix.as_deref())?, &output)?;
+        }
         BaseCommand::Fetch { name, output, directory, url } => {
             fetch(&name, &output, &directory, url)?
         }

@@ -6,7 +6,7 @@ use std::{fmt, io, path::PathBuf};
 pub enum DatasetError {
     #[error(
         "{folder} is not a folder; give a folder that holds one folder of pictures per class, or a \
-         .csv or .jsonl file"
+         list: a .csv, .tsv or .jsonl file"
     )]
     NotAFolder { folder: PathBuf },
     #[error("cannot list {folder}: {source}")]
@@ -20,6 +20,19 @@ pub enum DatasetError {
          {folder}/<class>/"
     )]
     FilesWithoutClass { folder: PathBuf, files: usize },
+    #[error("class {class:?} has no picture in its folder {folder}{}", because_empty(.found))]
+    EmptyClass { class: String, folder: PathBuf, found: Unread },
+    #[error(
+        "{first} and {second} are both folders of {part} pictures; move all of them into one and \
+         remove the other"
+    )]
+    TwoFolders { part: &'static str, first: PathBuf, second: PathBuf },
+    #[error(
+        "classes {first:?} and {second:?} look the same but are written differently, {} and {}; \
+         give them one name, or clearly different ones",
+        spelled(.first), spelled(.second)
+    )]
+    TwinClasses { first: String, second: String },
     #[error("{data} has only one class, {class:?}; a head needs at least two")]
     OneClass { data: PathBuf, class: String },
     #[error("{data} lists no pictures")]
@@ -63,6 +76,38 @@ pub enum DatasetError {
     NoColumns { column: String, folder: PathBuf },
     #[error("invalid list of pictures {path}:{mistakes}")]
     Manifest { path: PathBuf, mistakes: Mistakes },
+}
+
+/// What lies in a class folder beside pictures.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Unread {
+    /// Number of files in its sub-folders, at any depth.
+    pub nested: usize,
+    /// The first sub-folder, or the folder in it, that holds such files.
+    pub nested_in: PathBuf,
+    /// Number of files that are hidden.
+    pub hidden: usize,
+}
+
+/// Says what there is instead of pictures, and what to do.
+fn because_empty(found: &Unread) -> String {
+    match found {
+        Unread { nested: 0, hidden: 0, .. } => "; add pictures, or remove the folder".to_owned(),
+        Unread { nested: 0, hidden, .. } => format!(
+            ", only {hidden} hidden files, whose names begin with a dot; rename them, add \
+             pictures, or remove the folder"
+        ),
+        Unread { nested, nested_in, .. } => format!(
+            ": {nested} files lie in sub-folders such as {}, which are not read; move them up, or \
+             name them in a .csv or .jsonl list",
+            nested_in.display()
+        ),
+    }
+}
+
+/// Returns the name in quotes, with every character spelled out that is not plain ASCII.
+pub(crate) fn spelled(name: &str) -> String {
+    format!("\"{}\"", name.escape_default())
 }
 
 /// The mistakes in a file, each with its line number.

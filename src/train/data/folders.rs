@@ -3,11 +3,12 @@
 //! `DATA/<class>/*`, `DATA/{train,val,test}/<class>/*`, or MVTec's `train/good`, `test/<defect>`.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
+    ffi::OsStr,
     path::{Path, PathBuf},
 };
 
-use super::{DatasetError, GroupBy, Listed, Part};
+use super::{DatasetError, GroupBy, Listed, Part, class_names, error::Unread};
 use crate::train::progress::Warning;
 
 /// A folder of class folders, and the part that it assigns to its pictures, if any.
@@ -23,8 +24,8 @@ const MASKS: &str = "ground_truth";
 
 /// Lists every file of every class folder.
 ///
-/// Hidden files are ignored. Folders inside a class folder, and anything beside the class folders,
-/// are skipped with a warning each.
+/// Hidden files are ignored. Files in folders inside a class folder, and anything beside the class
+/// folders, are skipped with a warning each; a class folder without any other file is an error.
 pub(super) fn read(
     data: &Path,
     group_by: &GroupBy,
@@ -39,8 +40,7 @@ pub(super) fn read(
     let mut listed = Vec::new();
     for part_folder in part_folders(data, warn)? {
         for (label, folder) in part_folder.classes {
-            let (folders, files) = visible_entries(&folder)?;
-            folders.into_iter().for_each(|path| warn(Warning::NestedFolder { path }));
+            let files = class_files(&label, &folder, warn)?;
             listed.extend(files.into_iter().map(|path| Listed {
                 label: label.clone(),
                 given: part_folder.part,
@@ -53,47 +53,89 @@ pub(super) fn read(
     Ok(listed)
 }
 
+/// Returns the files of a class; there is at least one.
+fn class_files(
+    class: &str,
+    folder: &Path,
+    warn: &mut dyn FnMut(Warning),
+) -> Result<Vec<PathBuf>, DatasetError> {
+    let Entries { folders, files, hidden } = entries(folder)?;
+    let nested: Vec<Vec<PathBuf>> = folders.iter().map(|folder| files_below(folder)).collect();
+    if files.is_empty() {
+        let first = nested.iter().flatten().next().and_then(|file| file.parent());
+        let found = Unread {
+            nested: nested.iter().map(Vec::len).sum(),
+            nested_in: first.unwrap_or(folder).to_owned(),
+            hidden: hidden.iter().filter(|path| path.is_file()).count(),
+        };
+        let (class, folder) = (class.to_owned(), folder.to_owned());
+        return Err(DatasetError::EmptyClass { class, folder, found });
+    }
+    for (path, files) in folders.into_iter().zip(nested).filter(|(_, files)| !files.is_empty()) {
+        warn(Warning::NestedFolder { path, files: files.len() });
+    }
+    Ok(files)
+}
+
+/// Returns the files at any depth that are neither hidden nor in a hidden folder.
+fn files_below(folder: &Path) -> Vec<PathBuf> {
+    let is_visible =
+        |entry: &walkdir::DirEntry| entry.depth() == 0 || !is_hidden(entry.file_name());
+    let entries = walkdir::WalkDir::new(folder).sort_by_file_name().into_iter();
+    let readable = entries.filter_entry(is_visible).filter_map(Result::ok);
+    readable.filter(|entry| !entry.file_type().is_dir()).map(walkdir::DirEntry::into_path).collect()
+}
+
 fn part_folders(
     data: &Path,
     warn: &mut dyn FnMut(Warning),
 ) -> Result<Vec<PartFolder>, DatasetError> {
-    let folder_of = |part: Part| data.join(part.name());
-    let has = |part: Part| -> Result<bool, DatasetError> {
-        let folder = folder_of(part);
-        Ok(folder.is_dir() && !visible_entries(&folder)?.0.is_empty())
-    };
+    let Entries { folders, files, .. } = entries(data)?;
+    let part_of = |path: &PathBuf| path.file_name()?.to_str().and_then(Part::of_word);
+    let has_folders = |path: &PathBuf| Ok(!entries(path)?.folders.is_empty());
     // A class may itself be named train; it then holds files instead of folders.
-    if !has(Part::Train)? {
-        return Ok(vec![part_folder(None, data.to_owned(), warn)?]);
+    let mut is_divided = false;
+    for path in folders.iter().filter(|path| part_of(path) == Some(Part::Train)) {
+        is_divided |= has_folders(path)?;
     }
-    let (folders, files) = visible_entries(data)?;
-    let known = |path: &PathBuf| {
-        Part::ALL.iter().any(|part| *path == folder_of(*part)) || path.ends_with(MASKS)
-    };
-    let outside = folders.into_iter().filter(|path| !known(path)).chain(files);
-    outside.for_each(|path| warn(Warning::OutsideClasses { path }));
-    let train = part_folder(None, folder_of(Part::Train), warn)?;
-    let validation = has(Part::Validation)?
-        .then(|| part_folder(Some(Part::Validation), folder_of(Part::Validation), warn))
-        .transpose()?;
-    let test = has(Part::Test)?
-        .then(|| part_folder(Some(Part::Test), folder_of(Part::Test), warn))
-        .transpose()?;
-    match (validation, test) {
+    if !is_divided {
+        let undivided = part_folder(None, data.to_owned(), warn)?;
+        class_names::refuse_twins(undivided.classes.keys())?;
+        return Ok(vec![undivided]);
+    }
+    let mut of_parts: BTreeMap<Part, PathBuf> = BTreeMap::new();
+    let mut outside = files;
+    for path in folders {
+        match part_of(&path) {
+            // Pictures to be judged later often lie in test without classes.
+            Some(Part::Test) if !has_folders(&path)? => outside.push(path),
+            Some(part) => {
+                let second = path.clone();
+                if let Some(first) = of_parts.insert(part, path) {
+                    return Err(DatasetError::TwoFolders { part: part.name(), first, second });
+                }
+            }
+            None if path.ends_with(MASKS) => {}
+            None => outside.push(path),
+        }
+    }
+    outside.into_iter().for_each(|path| warn(Warning::OutsideClasses { path }));
+    let mut parts = Vec::new();
+    for (part, folder) in of_parts {
+        parts.push(part_folder(Some(part), folder, warn)?);
+    }
+    class_names::refuse_twins(parts.iter().flat_map(|part| part.classes.keys()))?;
+    let has_defects_in_test_only = match parts.as_slice() {
         // MVTec has only good pictures in train and the defects in test; both are split as one set.
-        (None, Some(test)) if train.classes.len() == 1 => {
-            Ok(vec![PartFolder { part: None, ..test }, train])
-        }
-        (None, test) => {
-            check_same_classes(&[&train], test.as_ref())?;
-            Ok(test.into_iter().chain([train]).collect())
-        }
-        (Some(validation), test) => {
-            check_same_classes(&[&validation, &train], test.as_ref())?;
-            let train = PartFolder { part: Some(Part::Train), ..train };
-            Ok(test.into_iter().chain([validation, train]).collect())
-        }
+        [train, test] => train.classes.len() == 1 && test.part == Some(Part::Test),
+        _ => false,
+    };
+    if has_defects_in_test_only {
+        parts.iter_mut().for_each(|part| part.part = None);
+    } else {
+        check_same_classes(&parts)?;
     }
+    Ok(parts)
 }
 
 fn part_folder(
@@ -101,7 +143,7 @@ fn part_folder(
     folder: PathBuf,
     warn: &mut dyn FnMut(Warning),
 ) -> Result<PartFolder, DatasetError> {
-    let (folders, files) = visible_entries(&folder)?;
+    let Entries { folders, files, .. } = entries(&folder)?;
     if folders.is_empty() {
         return Err(match files.len() {
             0 => DatasetError::NoClasses { folder },
@@ -117,17 +159,13 @@ fn part_folder(
     Ok(PartFolder { part, folder, classes })
 }
 
-/// Checks that all `halves` have the same classes, and that `test` has no others.
-fn check_same_classes(
-    halves: &[&PartFolder],
-    test: Option<&PartFolder>,
-) -> Result<(), DatasetError> {
-    for part_folder in halves.iter().copied().chain(test) {
-        for other in halves {
-            let others: BTreeSet<&String> = other.classes.keys().collect();
-            if let Some(class) = part_folder.classes.keys().find(|class| !others.contains(class)) {
-                let (class, found, missing) =
-                    (class.clone(), part_folder.folder.clone(), other.folder.clone());
+/// Checks that train and val have the same classes, and that test has no others.
+fn check_same_classes(parts: &[PartFolder]) -> Result<(), DatasetError> {
+    let is_half = |part: &&PartFolder| part.part != Some(Part::Test);
+    for PartFolder { folder: found, classes, .. } in parts {
+        for half in parts.iter().filter(is_half) {
+            if let Some(class) = classes.keys().find(|class| !half.classes.contains_key(*class)) {
+                let (class, found, missing) = (class.clone(), found.clone(), half.folder.clone());
                 return Err(DatasetError::OneHalfOnly { class, found, missing });
             }
         }
@@ -135,16 +173,27 @@ fn check_same_classes(
     Ok(())
 }
 
-/// Returns the folders and the files in `folder`, each sorted, without hidden ones.
-fn visible_entries(folder: &Path) -> Result<(Vec<PathBuf>, Vec<PathBuf>), DatasetError> {
+/// What lies in a folder, each list sorted.
+struct Entries {
+    folders: Vec<PathBuf>,
+    files: Vec<PathBuf>,
+    hidden: Vec<PathBuf>,
+}
+
+fn entries(folder: &Path) -> Result<Entries, DatasetError> {
     let cannot = |source| DatasetError::List { folder: folder.to_owned(), source };
-    let mut entries = Vec::new();
+    let (mut visible, mut hidden) = (Vec::new(), Vec::new());
     for entry in fs_err::read_dir(folder).map_err(cannot)? {
         let entry = entry.map_err(cannot)?;
-        if !entry.file_name().as_encoded_bytes().starts_with(b".") {
-            entries.push(entry.path());
-        }
+        let list = if is_hidden(&entry.file_name()) { &mut hidden } else { &mut visible };
+        list.push(entry.path());
     }
-    entries.sort_unstable();
-    Ok(entries.into_iter().partition(|path| path.is_dir()))
+    hidden.sort_unstable();
+    visible.sort_unstable();
+    let (folders, files) = visible.into_iter().partition(|path| path.is_dir());
+    Ok(Entries { folders, files, hidden })
+}
+
+fn is_hidden(name: &OsStr) -> bool {
+    name.as_encoded_bytes().starts_with(b".")
 }

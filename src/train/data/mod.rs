@@ -1,6 +1,7 @@
 //! Labelled pictures, from folders or from a list; no two have the same content.
 
 pub(crate) mod augment;
+mod class_names;
 mod error;
 mod folders;
 mod group;
@@ -8,7 +9,9 @@ mod manifest;
 pub(crate) mod split;
 
 pub use augment::Augment;
-pub use error::{DatasetError, Mistakes};
+pub(crate) use class_names::look_the_same;
+pub(crate) use error::spelled;
+pub use error::{DatasetError, Mistakes, Unread};
 pub use group::GroupBy;
 
 use std::{
@@ -48,13 +51,23 @@ impl Part {
             Self::Test => "test",
         }
     }
+
+    /// Returns the part that a folder or the column `split` names by this word, in any case.
+    pub(crate) fn of_word(word: &str) -> Option<Self> {
+        match word.to_ascii_lowercase().as_str() {
+            "train" => Some(Self::Train),
+            "val" | "valid" | "validation" => Some(Self::Validation),
+            "test" => Some(Self::Test),
+            _ => None,
+        }
+    }
 }
 
 impl FromStr for Part {
     type Err = ParseNameError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        Self::ALL.into_iter().find(|part| part.name() == text).ok_or_else(|| {
+        Self::of_word(text).ok_or_else(|| {
             ParseNameError::new("part of a data set", text, &Self::ALL.map(Self::name))
         })
     }
@@ -123,6 +136,8 @@ impl Dataset {
         }
         let classes: BTreeSet<String> = listed.iter().map(|file| file.label.clone()).collect();
         let classes: Vec<String> = classes.into_iter().collect();
+        class_names::refuse_twins(&classes)?;
+        class_names::warn_of_case_twins(&classes, warn);
         if !listed.iter().any(|file| file.given == Some(Part::Validation)) {
             // No validation set: the training pictures are split like any others.
             listed

@@ -16,12 +16,17 @@ fn folder(files: &[(&str, &str)]) -> tempfile::TempDir {
 }
 
 fn read(files: &[(&str, &str)]) -> (Result<Dataset, DatasetError>, Vec<String>) {
+    let (dataset, warnings) = read_only(files);
+    (dataset.and_then(|dataset| dataset.check(&dataset.pictures).map(|()| dataset)), warnings)
+}
+
+/// Reads without checking that the pictures suffice for training.
+fn read_only(files: &[(&str, &str)]) -> (Result<Dataset, DatasetError>, Vec<String>) {
     let folder = folder(files);
     let mut warnings = Vec::new();
     let dataset = Dataset::read(folder.path(), &GroupBy::Auto, &mut |warning| {
         warnings.push(warning.to_string())
     });
-    let dataset = dataset.and_then(|dataset| dataset.check(&dataset.pictures).map(|()| dataset));
     let root = format!("{}/", folder.path().display());
     (dataset, warnings.into_iter().map(|warning| warning.replace(&root, "")).collect())
 }
@@ -65,7 +70,7 @@ fn skipped_files_cause_warnings_except_hidden_ones() {
         warnings,
         [
             "skipped notes.txt: outside the class folders",
-            "skipped ok/deeper: folders inside a class folder are not read",
+            "skipped ok/deeper: folders inside a class folder are not read, and 1 files lie there",
             "skipped ok/again: same picture as ok/1",
             "skipped ok/empty.png: file has 0 bytes",
         ]
@@ -92,6 +97,109 @@ fn split_folders_are_kept_and_a_picture_in_both_only_validates() {
         [Some(Part::Train), Some(Part::Validation), Some(Part::Train), Some(Part::Validation)]
     );
     assert_eq!(warnings, ["skipped train/ok/2: same picture as val/ok/9".to_owned()]);
+}
+
+#[test]
+fn class_folder_without_pictures_is_refused() {
+    let ok = [("ok/1", "a"), ("ok/2", "b")];
+    for (files, told) in [
+        (
+            vec![("dent/cam1/1.png", "c"), ("dent/cam2/deep/2.png", "d"), ("dent/.x", "e")],
+            vec!["class \"dent\"", "2 files lie in sub-folders such as", "/dent/cam1,", "move"],
+        ),
+        (vec![("dent/.x", "e")], vec!["class \"dent\"", "only 1 hidden files", "rename them"]),
+        (vec![("dent/cam1/.x", "e")], vec!["class \"dent\"", "; add pictures, or remove"]),
+        (
+            vec![
+                ("train/ok/1", "1"),
+                ("train/dent/1", "2"),
+                ("val/ok/3", "3"),
+                ("val/dent/x/4", "4"),
+            ],
+            vec!["class \"dent\" has no picture in its folder", "/val/dent:", "/val/dent/x,"],
+        ),
+        (
+            vec![("train/ok/1", "1"), ("train/dent/2", "2"), ("Test/dent/x/4", "4")],
+            vec!["class \"dent\"", "/Test/dent:"],
+        ),
+    ] {
+        let error = read_error(&[&files[..], &ok].concat()).to_string();
+        for part in told {
+            assert!(error.contains(part), "{part:?} is not in {error}");
+        }
+    }
+}
+
+#[test]
+fn empty_class_folder_is_refused() {
+    let folder = folder(&[("ok/1", "a"), ("ok/2", "b"), ("rust/1", "c"), ("rust/2", "d")]);
+    fs_err::create_dir(folder.path().join("dent")).unwrap();
+    let error = Dataset::read(folder.path(), &GroupBy::Auto, &mut |_| {}).unwrap_err();
+    assert!(matches!(&error, DatasetError::EmptyClass { class, .. } if class == "dent"), "{error}");
+}
+
+#[test]
+fn part_folders_are_known_by_each_of_their_names() {
+    for train in ["train", "Train", "TRAIN"] {
+        for validation in ["val", "valid", "validation", "Valid", "VAL"] {
+            for test in ["test", "Test"] {
+                let path = |part: &str, class: &str| format!("{part}/{class}/1");
+                let names = [
+                    path(train, "ok"),
+                    path(train, "dent"),
+                    path(validation, "ok"),
+                    path(validation, "dent"),
+                    path(test, "ok"),
+                ];
+                let files = names.each_ref().map(|name| (name.as_str(), name.as_str()));
+                let (dataset, warnings) = read_only(&files);
+                let dataset = dataset.unwrap();
+                assert_eq!((dataset.classes.len(), warnings.len()), (2, 0), "{names:?}");
+                let count = |part| {
+                    dataset.pictures.iter().filter(|picture| picture.given == Some(part)).count()
+                };
+                assert_eq!(Part::ALL.map(count), [2, 2, 1], "{names:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn two_folders_of_one_part_are_refused() {
+    let train = [("train/ok/1", "1"), ("train/dent/2", "2")];
+    for (first, second) in [("val", "valid"), ("Validation", "validation"), ("val", "VAL")] {
+        let (one, other) = (format!("{first}/ok/3"), format!("{second}/ok/4"));
+        let files = [&train[..], &[(one.as_str(), "3"), (other.as_str(), "4")]].concat();
+        let error = read_error(&files).to_string();
+        let named = error.contains(&format!("/{first} ")) && error.contains(&format!("/{second} "));
+        assert!(named && error.contains("both folders of val pictures; move"), "{error}");
+    }
+}
+
+#[test]
+fn part_folder_without_class_folders_is_never_passed_over() {
+    let train = [("train/ok/1", "1"), ("train/ok/2", "2"), ("train/d/3", "3"), ("train/d/4", "4")];
+    let flat_validation = read_error(&[&train[..], &[("valid/5.png", "5")]].concat());
+    assert!(flat_validation.to_string().contains("/valid holds 1 files and no class folders"));
+    let (dataset, warnings) = read(&[&train[..], &[("test/5.png", "5")]].concat());
+    assert_eq!(dataset.unwrap().pictures.len(), 4);
+    assert_eq!(warnings, ["skipped test: outside the class folders"]);
+}
+
+#[test]
+fn twin_class_names_are_refused_across_parts_too() {
+    for files in [
+        [("caf\u{e9}/1", "1"), ("caf\u{e9}/2", "2"), ("cafe\u{301}/1", "3"), ("ok/4", "4")],
+        [("ok/1", "1"), ("ok/2", "2"), ("ok\u{a0}/1", "3"), ("ok /2", "4")],
+        [("train/\u{e9}/1", "1"), ("train/ok/2", "2"), ("val/e\u{301}/1", "3"), ("val/ok/2", "4")],
+    ] {
+        let error = read_error(&files);
+        assert!(matches!(error, DatasetError::TwinClasses { .. }), "{error}");
+    }
+    let files = [("OK/1", "1"), ("OK/2", "2"), ("ok/1", "3"), ("ok/2", "4")];
+    let (dataset, warnings) = read(&files);
+    assert_eq!(dataset.unwrap().classes.len(), 2);
+    assert!(warnings[0].contains("differ only in upper and lower case"), "{warnings:?}");
 }
 
 #[test]
@@ -298,6 +406,21 @@ fn all_mistakes_in_a_list_are_reported_with_line_numbers() {
     assert!(header.contains("line 1: header has no column \"path\", only file, label"), "{header}");
     let group = error("csv", "path,label\n1,ok\n", GroupBy::Column("lot".to_owned()));
     assert!(group.contains("\"lot\""), "{group}");
+}
+
+#[test]
+fn missing_file_is_on_the_same_line_however_lines_end() {
+    let list = "path,label\n1,ok\nmissing.png,ok\n\n2,rust\ngone.png,rust\n";
+    for (extension, list) in [
+        ("csv", list.to_owned()),
+        ("csv", list.replace('\n', "\r\n")),
+        ("tsv", list.replace(',', "\t")),
+        ("csv", format!("\u{feff}{}", list.replace(',', ";"))),
+    ] {
+        let error = listed(extension, &list, &GroupBy::Auto).unwrap_err().to_string();
+        let (first, second) = (error.find("line 3: no such file: "), error.find("line 6: no such"));
+        assert!(first.is_some() && second.is_some(), "{error}");
+    }
 }
 
 #[test]

@@ -15,21 +15,21 @@ use clap::Args;
 use tokio::task::JoinSet;
 
 use super::output::OutputOptions;
-use crate::{Client, RetryPolicy, proto};
+use crate::{Client, RetryPolicy, ServerUrl, proto};
 
 #[derive(Debug, Args)]
 pub struct Options {
     /// Pictures, or folders of pictures
     #[arg(value_name = "FILE", required = true)]
     files: Vec<PathBuf>,
-    /// Address of the server
+    /// Address of the server: HOST:PORT, or HOST for port 50051
     #[arg(
         long,
         value_name = "URL",
         default_value = "http://127.0.0.1:50051",
         env = "TURRET_SERVER"
     )]
-    server: String,
+    server: ServerUrl,
     /// Task to classify for; repeatable
     #[arg(
         long = "task",
@@ -80,7 +80,7 @@ pub(super) async fn run(options: Options) -> anyhow::Result<ExitCode> {
     ensure!(options.concurrency > 0, "--concurrency must be 1 or more");
     let files = files::list(&options.files)?;
     // Every failure is shown and counted: retries would hide the server's overload.
-    let client = Client::builder(&options.server)
+    let client = Client::builder(options.server.clone())
         .timeout(options.timeout)
         .retry(RetryPolicy::NEVER)
         .connect()
