@@ -6,8 +6,8 @@
 //! 2. [`decode`]: reads the header and checks [`ImageLimits`] before anything is allocated, then
 //!    makes a [`Picture`], RGB with 8 bits per channel, or a [`DeepPicture`] with more.
 //! 3. [`Preprocess::apply`]: makes 8 bits per channel of more by the head's [`Levels`], crops the
-//!    region of interest, then resizes and places it as the head says. The result is a square [`PreparedImage`]. `fine-tune` and the server run this same,
-//!    deterministic code.
+//!    region of interest, then resizes and places it as the head says. The result is a square
+//!    [`PreparedImage`]. `fine-tune` and the server run this same, deterministic code.
 //!
 //! Pixels are those of libjpeg-turbo, libpng, libtiff and libwebp, or the file is refused by name.
 //! Conversion to RGB8: grey is repeated in three equal channels. Alpha is dropped, not composited,

@@ -17,11 +17,11 @@ use crate::{
 
 /// A step of a training, as its observer sees it.
 ///
-/// Order: dataset, good, levels, features, choice, maps, deep epoch, strategy, epoch, evaluated, gate,
-/// published; warnings at any time. `Levels` comes only with pictures of more
-/// than 8 bits per channel. `Features` repeats for augmented views and whenever a head with
-/// other layers or preprocessing is evaluated. `Epoch` comes only with Adam, `Maps` and `DeepEpoch`
-/// only if private layers are trained.
+/// Order: dataset, good, levels, features, choice, maps, deep epoch, strategy, epoch, evaluated,
+/// gate, published; warnings at any time. `Levels` comes only with pictures of more than 8 bits per
+/// channel. `Features` repeats for augmented views and whenever a head with other layers or
+/// preprocessing is evaluated. `Epoch` comes only with Adam, `Maps` and `DeepEpoch` only if private
+/// layers are trained.
 #[derive(Debug, Clone, Serialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 pub enum Event<'a> {

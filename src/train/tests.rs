@@ -107,8 +107,8 @@ fn twelve_bits_in_sixteen(grey: u16) -> Vec<u8> {
 #[test]
 fn twelve_bits_in_sixteen_give_the_head_their_levels() {
     let mut workshop = Workshop::empty();
-    for number in 0..8 {
-        workshop.write(&format!("ok/{number}.png"), &twelve_bits_in_sixteen(3_000 + number * 100));
+    for number in 0..12 {
+        workshop.write(&format!("ok/{number}.png"), &twelve_bits_in_sixteen(3_000 + number * 90));
         workshop.write(&format!("dent/{number}.png"), &twelve_bits_in_sixteen(number * 90));
     }
     let options = workshop.options();
@@ -122,11 +122,11 @@ fn twelve_bits_in_sixteen_give_the_head_their_levels() {
         assert_eq!(levels(&workshop.train(&options).unwrap()).as_deref(), expected, "{choice}");
     }
     // A twilight that fits no depth is told, and the full range is used.
-    for number in 0..8 {
+    for number in 0..12 {
         workshop.write(&format!("ok/{number}.png"), &twelve_bits_in_sixteen(1_500 + number * 9));
     }
     let outcome = workshop.train(&options).unwrap();
-    assert_eq!(outcome.warnings, [Warning::LevelsUnknown { pictures: 16, max: 1_582 }]);
+    assert_eq!(outcome.warnings, [Warning::LevelsUnknown { pictures: 24, max: 1_618 }]);
     assert_eq!(levels(&outcome), None);
 }
 

@@ -13,8 +13,8 @@ const MAX_SCANS: i32 = 64;
 /// Decodes a baseline, extended sequential or progressive JPEG of 1 (grey) or 3 components.
 ///
 /// # Errors
-/// If the file is damaged, truncated or over a limit, or if it is CMYK, YCCK, lossless, hierarchical,
-/// arithmetic-coded or of a depth other than 8 bits.
+/// If the file is damaged, truncated or over a limit, or if it is CMYK, YCCK, lossless,
+/// hierarchical, arithmetic-coded or of a depth other than 8 bits.
 pub(super) fn decode(file: &[u8], limits: &ImageLimits) -> Result<Picture, ImageError> {
     let decoder = Decoder::open(file, MAX_SCANS).map_err(refused)?;
     let header = decoder.header;
