@@ -66,8 +66,11 @@ fn decode_with_image_crate(
     if sample_bytes > 2 {
         return Err(ImageError::unsupported(format, ODD_SAMPLES));
     }
-    // Samples of three 8-bit channels are the picture already.
-    let samples_held = if (channels, sample_bytes) == (3, 1) { 0 } else { 1 };
+    let samples_held = match (channels, sample_bytes) {
+        (3, 1) => 0, // they are the picture
+        (_, 1) => 1,
+        _ => 2, // as read, and as kept
+    };
     let pixel_bytes = channels * sample_bytes;
     let picture_bytes = limits.check_decoded(width, height, samples_held * pixel_bytes as u64)?;
 

@@ -43,7 +43,7 @@ fn refused(failure: Failure) -> ImageError {
         Failure::Damaged(message) => ImageError::undecodable(FileFormat::Jpeg, message),
         Failure::Truncated => ImageError::undecodable(
             FileFormat::Jpeg,
-            "it is truncated: its data ends before the picture is complete",
+            "it is truncated or damaged: its data ends before the picture is complete",
         ),
         Failure::OutOfMemory => ImageError::undecodable(FileFormat::Jpeg, "out of memory"),
         Failure::TooManyScans => unsupported(&format!("it has more than {MAX_SCANS} scans")),

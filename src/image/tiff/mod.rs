@@ -32,8 +32,10 @@ const TRANSPARENCY_MASK: u32 = 4;
 pub(super) fn decode(file: &[u8], limits: &ImageLimits) -> Result<Decoded, ImageError> {
     let mut directories = first_full_picture(file)?;
     let layout = Layout::read(&mut directories, file)?;
-    // The samples as they are stored, then what is made of them.
-    limits.check_decoded(layout.width, layout.height, 2 * u64::from(layout.samples))?;
+    // All samples take 16 bits, and so do the colours that a deep picture keeps of them.
+    let kept = if layout.bits > 8 { layout.colour.channels() as u64 } else { 0 };
+    let held = 2 * (u64::from(layout.samples) + kept);
+    limits.check_decoded(layout.width, layout.height, held)?;
     let samples = chunks::read(file, &layout, limits)?;
     Ok(converted(&layout, samples))
 }
