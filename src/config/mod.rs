@@ -12,8 +12,10 @@ use tracing_subscriber::EnvFilter;
 use crate::{
     base::{Device, PrecisionChoice},
     engine::{BatchSizes, EngineConfig},
-    grpc::GrpcLimits,
+    grpc::{GrpcLimits, VerdictLog},
     image::ImageLimits,
+    log::LogFormat,
+    metrics::DroppedLines,
     server::ServerConfig,
 };
 use settings::{ConfigMistakes, Setting, SettingsReader};
@@ -64,6 +66,12 @@ pub const SERVE: &[Setting] = &[
     Setting::new("log", "FILTER", "Log level: error, warn, info, debug or a filter by module")
         .default("info"),
     Setting::new("log-format", "FORMAT", "Log format: text or json").default("text"),
+    Setting::new(
+        "log-verdicts",
+        "WHICH",
+        "Verdicts that are logged if the request has a part_id: all, rejects (all but PASS) or off",
+    )
+    .default("all"),
 ];
 
 /// The validated settings of `turret serve`.
@@ -78,12 +86,6 @@ pub struct ServeConfig {
     pub log: String,
     pub log_format: LogFormat,
     pub server: ServerConfig,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum LogFormat {
-    Text,
-    Json,
 }
 
 /// The maximum number of images in one forward pass; `None` leaves the choice to the device.
@@ -134,6 +136,7 @@ impl ServeConfig {
             |filter: &String| EnvFilter::try_new(filter).is_ok(),
         );
         let log_format = reader.get("log-format");
+        let verdict_log = reader.get::<VerdictLog>("log-verdicts");
         let max_message_bytes = usize::try_from(max_message?.as_u64()).ok()?;
         let limits = ImageLimits {
             max_encoded_bytes: max_message_bytes,
@@ -164,6 +167,8 @@ impl ServeConfig {
                     limits,
                 },
                 grpc: GrpcLimits { max_message_bytes, ..GrpcLimits::default() },
+                verdict_log: verdict_log?,
+                dropped_lines: DroppedLines::default(),
             },
         })
     }
@@ -202,17 +207,5 @@ impl FromStr for Count {
             .filter(|count| (1..=1024).contains(count))
             .map(Self)
             .ok_or("expected \"auto\" or 1 to 1024")
-    }
-}
-
-impl FromStr for LogFormat {
-    type Err = &'static str;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        match text {
-            "text" => Ok(Self::Text),
-            "json" => Ok(Self::Json),
-            _ => Err("expected \"text\" or \"json\""),
-        }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 use super::{
     deep::{DeepEpoch, StrategyChoice},
@@ -52,6 +52,7 @@ pub enum Event<'a> {
     Published {
         version: Version,
         digest: Digest,
+        #[serde(serialize_with = "as_text")]
         path: &'a Path,
         accuracy: f64,
     },
@@ -63,26 +64,58 @@ pub enum Event<'a> {
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Warning {
     #[error("skipped {path}: {reason}")]
-    Unreadable { path: PathBuf, reason: String },
+    Unreadable {
+        #[serde(serialize_with = "as_text")]
+        path: PathBuf,
+        reason: String,
+    },
     #[error("skipped {path}: {reason}")]
-    NoPicture { path: PathBuf, reason: String },
+    NoPicture {
+        #[serde(serialize_with = "as_text")]
+        path: PathBuf,
+        reason: String,
+    },
     #[error("skipped {path}: same picture as {first}")]
-    Repeated { path: PathBuf, first: PathBuf },
+    Repeated {
+        #[serde(serialize_with = "as_text")]
+        path: PathBuf,
+        #[serde(serialize_with = "as_text")]
+        first: PathBuf,
+    },
     #[error("skipped {path}: outside the class folders")]
-    OutsideClasses { path: PathBuf },
+    OutsideClasses {
+        #[serde(serialize_with = "as_text")]
+        path: PathBuf,
+    },
     #[error("skipped {path}: folders inside a class folder are not read")]
-    NestedFolder { path: PathBuf },
+    NestedFolder {
+        #[serde(serialize_with = "as_text")]
+        path: PathBuf,
+    },
     #[error("skipped {pictures} test pictures; `fine-tune evaluate` evaluates a head on them")]
     LeftForTest { pictures: usize },
     #[error(
         "cannot write the feature cache {path}: {reason}; the next run computes its features again"
     )]
-    CacheNotWritten { path: PathBuf, reason: String },
+    CacheNotWritten {
+        #[serde(serialize_with = "as_text")]
+        path: PathBuf,
+        reason: String,
+    },
     #[error("cannot write a checkpoint into {path}: {reason}; a stopped training cannot resume")]
-    NoCheckpoint { path: PathBuf, reason: String },
+    NoCheckpoint {
+        #[serde(serialize_with = "as_text")]
+        path: PathBuf,
+        reason: String,
+    },
     #[error(
         "no class is good, so nothing will ever pass; name one with --good, known classes: {}",
         .known.join(", ")
     )]
     NothingPasses { known: Vec<String> },
+}
+
+/// Serialises a path as text: whatever is not UTF-8 in it is replaced, as JSON has no bytes.
+fn as_text<S: Serializer>(path: impl AsRef<Path>, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&path.as_ref().to_string_lossy())
 }

@@ -39,9 +39,14 @@ pub fn print_to_stderr(text: impl Display) {
     let _ignored = writeln!(stderr(), "{}", escaped_lines(&text.to_string()));
 }
 
-/// Prints an error and its causes to standard error, as `program: error: cause`.
+/// Prints [`error_text`] to standard error.
 pub fn print_error(program: &str, error: &anyhow::Error) {
-    print_to_stderr(format_args!("{program}: {}", Causes(error)));
+    print_to_stderr(error_text(program, error));
+}
+
+/// Returns an error and its causes as `program: error: cause`, with control characters escaped.
+pub fn error_text(program: &str, error: &anyhow::Error) -> String {
+    escaped_lines(&format!("{program}: {}", Causes(error))).into_owned()
 }
 
 /// Returns the exit code of a command, after printing its error if it has one.

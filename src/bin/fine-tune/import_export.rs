@@ -15,8 +15,9 @@ use turret::{
     store::{HeadDraft, HeadStore},
     train::{from_torch_linear, to_torch_linear},
 };
+use turret_client::cli::printing::{escaped, print};
 
-use crate::{base::BASE, evaluate::read_head, output::print_line};
+use crate::{base::BASE, evaluate::read_head};
 
 pub(crate) const EXPORT_SETTINGS: &[Setting] = &[Setting::new(
     "out",
@@ -54,10 +55,9 @@ impl ExportRun {
 
     pub(crate) fn execute(self) -> anyhow::Result<()> {
         let bytes = to_torch_linear(&read_head(&self.head)?)?;
-        let out = self.out.display();
+        let out = self.out.display().to_string();
         atomic_file::write_new(&self.out, &bytes).with_context(|| format!("cannot write {out}"))?;
-        print_line(&format!("wrote {out}"));
-        Ok(())
+        Ok(print(format_args!("wrote {}", escaped(&out)))?)
     }
 }
 
@@ -133,12 +133,8 @@ impl ImportRun {
             reference: ReferenceSet::default(),
         };
         let published = HeadStore::new(&self.heads).publish(&draft)?;
-        print_line(&format!(
-            "published {} version {}: {}",
-            draft.task,
-            published.version,
-            published.path.display()
-        ));
-        Ok(())
+        let path = published.path.display().to_string();
+        let (task, version) = (draft.task, published.version);
+        Ok(print(format_args!("published {task} version {version}: {}", escaped(&path)))?)
     }
 }

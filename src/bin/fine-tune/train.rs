@@ -231,8 +231,8 @@ impl TrainRun {
         options.layers = weights.map(Arc::new);
         let mut output = Output::new(output);
         let result = train(&options, base.as_mut(), &mut |event| output.event(&event));
-        output.end();
+        output.end_bars();
         output.report(&options, &result?);
-        Ok(())
+        Ok(output.end()?)
     }
 }

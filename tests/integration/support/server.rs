@@ -14,9 +14,10 @@ use turret::{
     base::Base,
     engine::EngineConfig,
     grpc::{
-        GrpcLimits,
+        GrpcLimits, VerdictLog,
         proto::{self, classifier_client::ClassifierClient, heads_client::HeadsClient},
     },
+    metrics::DroppedLines,
     server::{Server, ServerConfig, ServerError},
 };
 
@@ -58,6 +59,8 @@ impl TestServer {
             drain: Duration::from_secs(20),
             engine: EngineConfig::default(),
             grpc: GrpcLimits::default(),
+            verdict_log: VerdictLog::default(),
+            dropped_lines: DroppedLines::default(),
         };
         Builder { base: None, config, folder }
     }
