@@ -118,22 +118,29 @@ impl ServeConfig {
         let threads = reader.get::<Count>("threads");
         let decode_threads = reader.get::<Count>("decode-threads");
         let max_batch = reader.get::<MaxBatch>("max-batch");
-        let max_delay = reader.get::<humantime::Duration>("max-delay");
-        let max_queue_images = reader.get_where("queue-images", "1 or more", |n| *n >= 1);
-        let queue_bytes = reader.get::<ByteSize>("queue-bytes");
-        let deep_head_budget = reader.get::<ByteSize>("deep-head-budget");
-        let max_message = reader.get_where("max-message", "1KiB to 2GiB", |size: &ByteSize| {
-            (ByteSize::kib(1)..=ByteSize::gib(2)).contains(size)
-        });
-        let max_pixels = reader.get_where("max-pixels", "1 or more", |n| *n >= 1);
-        let rescan = reader.get_where("rescan", "10ms or more", |time: &humantime::Duration| {
-            **time >= Duration::from_millis(10)
-        });
-        let drain = reader.get::<humantime::Duration>("drain");
+        let max_delay =
+            reader.get_expecting::<humantime::Duration>("max-delay", "a time, such as 2ms");
+        let max_queue_images =
+            reader.get_where("queue-images", "1 or more, such as 256", |n| *n >= 1);
+        let queue_bytes = reader.get_expecting::<ByteSize>("queue-bytes", "a size, such as 512MiB");
+        let deep_head_budget =
+            reader.get_expecting::<ByteSize>("deep-head-budget", "a size, such as 1GiB");
+        let max_message =
+            reader.get_where("max-message", "1KiB to 2GiB, such as 64MiB", |size: &ByteSize| {
+                (ByteSize::kib(1)..=ByteSize::gib(2)).contains(size)
+            });
+        let max_pixels =
+            reader.get_where("max-pixels", "1 or more, such as 100000000", |n| *n >= 1);
+        let rescan = reader.get_where(
+            "rescan",
+            "a time of 10ms or more, such as 5s",
+            |time: &humantime::Duration| **time >= Duration::from_millis(10),
+        );
+        let drain = reader.get_expecting::<humantime::Duration>("drain", "a time, such as 20s");
         let log = reader.get_where(
             "log",
-            "a level, or a filter such as \"info,turret::engine=debug\"",
-            |filter: &String| EnvFilter::try_new(filter).is_ok(),
+            "a level such as info, or a filter such as \"info,turret::engine=debug\"",
+            |filter: &String| !filter.trim().is_empty() && EnvFilter::try_new(filter).is_ok(),
         );
         let log_format = reader.get("log-format");
         let verdict_log = reader.get::<VerdictLog>("log-verdicts");

@@ -23,7 +23,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
     Setting::new(
         "split",
         "PART",
-        "evaluate only on this part of the pictures: train, val or test; auto: all",
+        "Evaluate only on this part of the pictures: train, val or test; auto: all",
     )
     .default("auto"),
     CACHE,
@@ -31,7 +31,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
     DEVICE,
     PRECISION,
     THREADS,
-    Setting::switch("json", "print one JSON object"),
+    Setting::switch("json", "Print one JSON object"),
 ];
 
 pub(crate) struct EvaluateRun {

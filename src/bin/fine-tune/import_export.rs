@@ -22,22 +22,22 @@ use crate::{base::BASE, evaluate::read_head};
 pub(crate) const EXPORT_SETTINGS: &[Setting] = &[Setting::new(
     "out",
     "FILE",
-    "safetensors file to write, with weight and bias of a torch.nn.Linear",
+    "Safetensors file to write, with weight and bias of a torch.nn.Linear",
 )];
 
 pub(crate) const IMPORT_SETTINGS: &[Setting] = &[
-    Setting::new("task", "NAME", "task of the head"),
+    Setting::new("task", "NAME", "Task of the head"),
     BASE,
-    Setting::new("heads", "DIR", "folder of heads to publish into"),
-    Setting::new("labels", "LABEL", "label of each row of the weight, in order").repeatable(),
-    Setting::new("features", "SET", "features it was trained on: gap or pyramid"),
+    Setting::new("heads", "DIR", "Folder of heads to publish into"),
+    Setting::new("labels", "LABEL", "Label of each row of the weight, in order").repeatable(),
+    Setting::new("features", "SET", "Features it was trained on: gap or pyramid"),
     Setting::new(
         "preprocess",
         "WAY",
-        "how its pictures were made square: letterbox, centre_crop or stretch",
+        "How its pictures were made square: letterbox, centre_crop or stretch",
     ),
-    Setting::new("good", "LABEL", "label that may pass").repeatable(),
-    Setting::new("threshold", "P", "probability below which a person should review the picture")
+    Setting::new("good", "LABEL", "Label that may pass").repeatable(),
+    Setting::new("threshold", "P", "Probability below which a person should review the picture")
         .default("0.5"),
 ];
 
@@ -90,7 +90,8 @@ impl ImportRun {
             reader.refuse("good", format!("unknown label {unknown:?}, expected one of --labels"));
         }
         let in_unit = |value: &f32| (0.0..=1.0).contains(value);
-        let threshold = reader.get_where("threshold", "a probability from 0 to 1", in_unit);
+        let threshold =
+            reader.get_where("threshold", "a probability from 0 to 1, such as 0.5", in_unit);
         let build = || {
             let (task, base, heads) = (task?, base?, heads?);
             let (features, resize, threshold) = (features?, resize?, threshold?);

@@ -56,11 +56,11 @@ fn command() -> Command {
         path(
             "data",
             "DATA",
-            "pictures: DATA/<class>/*, DATA/{train,val,test}/<class>/*, MVTec's layout, or a .csv \
+            "Pictures: DATA/<class>/*, DATA/{train,val,test}/<class>/*, MVTec's layout, or a .csv \
              or .jsonl file",
         )
     };
-    let head = || path("head", "HEAD", "head file");
+    let head = || path("head", "HEAD", "Head file");
     let train = Command::new("train").about("Train a head and publish it").arg(data());
     let evaluate = Command::new("evaluate")
         .about("Evaluate a head on labelled pictures")
@@ -70,7 +70,7 @@ fn command() -> Command {
     let import = Command::new("import").about("Publish a classifier trained in PyTorch").arg(path(
         "file",
         "FILE",
-        "safetensors file with weight and bias of a torch.nn.Linear",
+        "Safetensors file with weight and bias of a torch.nn.Linear",
     ));
     Command::new(PROGRAM)
         .version(env!("CARGO_PKG_VERSION"))
