@@ -18,6 +18,7 @@ mod embed;
 mod hot_swap;
 mod images;
 mod layering;
+mod logging;
 mod manifests;
 mod many_heads;
 mod observing;
