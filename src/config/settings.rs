@@ -140,7 +140,10 @@ impl fmt::Display for ConfigMistakes {
 impl SettingsReader {
     /// Collects the values given to a command that [`with_settings`] made from the same settings.
     pub fn gather(settings: &'static [Setting], matches: &ArgMatches) -> Self {
-        Self::gather_with(settings, matches, |variable| std::env::var(variable).ok())
+        Self::gather_with(settings, matches, |variable| {
+            // Whatever is not UTF-8 is replaced, so that the mistake is seen.
+            std::env::var_os(variable).map(|value| value.to_string_lossy().into_owned())
+        })
     }
 
     fn gather_with(

@@ -19,7 +19,10 @@ use std::{
     str::FromStr,
 };
 
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::{
+    EnvFilter,
+    util::{SubscriberInitExt, TryInitError},
+};
 
 use crate::error::ParseNameError;
 
@@ -46,7 +49,7 @@ pub enum StartLogError {
     #[error("cannot write the log to standard error: {0}")]
     Writer(#[from] io::Error),
     #[error("the process already has a log: {0}")]
-    Doubled(#[from] tracing::subscriber::SetGlobalDefaultError),
+    Doubled(#[from] TryInitError),
 }
 
 /// Starts the log of this process on standard error; panics are logged too.
@@ -57,8 +60,7 @@ pub fn start(filter: EnvFilter, format: LogFormat) -> Result<LogWriter, StartLog
     // A file of its own: whoever waits to write to `stderr()` holds its lock.
     let output = File::from(stderr().as_fd().try_clone_to_owned()?);
     let writer = LogWriter::start(output)?;
-    let subscriber = subscriber(writer.clone(), filter, format, stderr().is_terminal());
-    tracing::subscriber::set_global_default(subscriber)?;
+    subscriber(writer.clone(), filter, format, stderr().is_terminal()).try_init()?;
     // The standard hook writes to standard error, and would wait for it.
     std::panic::set_hook(Box::new(log_panic));
     Ok(writer)

@@ -22,7 +22,8 @@ const RETRY: Duration = Duration::from_millis(10);
 /// Guarantees under concurrent use:
 /// 1. Giving a line never waits for the output and never fails. It takes one lock, for as long as
 ///    copying a line takes.
-/// 2. At most 4 MiB of lines wait. A line that finds no room is dropped.
+/// 2. At most 4 MiB of lines wait, beside as many that are being written. A line that finds no room
+///    is dropped.
 /// 3. A line that cannot be written is dropped, and the next one is tried anew.
 /// 4. Every dropped line is counted, once.
 /// 5. Lines come out whole, in the order in which they were given.

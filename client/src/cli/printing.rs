@@ -5,7 +5,7 @@
 
 use std::{
     borrow::Cow,
-    fmt::{self, Display, Write as _},
+    fmt::{Display, Write as _},
     io::{self, ErrorKind, Write as _, stderr, stdout},
     process::ExitCode,
 };
@@ -46,7 +46,23 @@ pub fn print_error(program: &str, error: &anyhow::Error) {
 
 /// Returns an error and its causes as `program: error: cause`, with control characters escaped.
 pub fn error_text(program: &str, error: &anyhow::Error) -> String {
-    escaped_lines(&format!("{program}: {}", Causes(error))).into_owned()
+    escaped_lines(&format!("{program}: {}", with_causes(error))).into_owned()
+}
+
+/// Returns an error and its causes as `error: cause`, without a cause that its error already tells.
+pub fn with_causes(error: &anyhow::Error) -> String {
+    let (mut text, mut last) = (String::new(), String::new());
+    for cause in error.chain().map(ToString::to_string) {
+        if last.is_empty() {
+            text.push_str(&cause);
+        } else if !last.contains(&cause) {
+            // tonic's and hyper's errors begin with the text of the one before.
+            let rest = cause.strip_prefix(&last).unwrap_or(&cause).trim_start_matches(": ");
+            text.extend([": ", rest]);
+        }
+        last = cause;
+    }
+    text
 }
 
 /// Returns the exit code of a command, after printing its error if it has one.
@@ -70,26 +86,6 @@ pub fn parse_command_line(command: Command) -> Result<ArgMatches, ExitCode> {
         Err(error) if !answer.use_stderr() => exit_code(&program, Err(WriteError(error).into())),
         Ok(()) | Err(_) => u8::try_from(answer.exit_code()).map_or(ExitCode::FAILURE, Into::into),
     })
-}
-
-/// Writes an error and its causes, each text once: many errors repeat their cause in their own.
-struct Causes<'e>(&'e anyhow::Error);
-
-impl Display for Causes<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut last = String::new();
-        for cause in self.0.chain().map(ToString::to_string) {
-            if last.is_empty() {
-                f.write_str(&cause)?;
-            } else if !last.ends_with(&cause) {
-                // tonic's and hyper's errors begin with the text of the one before.
-                let rest = cause.strip_prefix(&last).unwrap_or(&cause);
-                write!(f, ": {}", rest.trim_start_matches(": "))?;
-            }
-            last = cause;
-        }
-        Ok(())
-    }
 }
 
 /// Escapes what could break a line or steer a terminal, in the notation of JSON: `\n`, `\u001b`.
@@ -153,14 +149,14 @@ mod tests {
 
     #[test]
     fn cause_that_its_error_already_tells_is_printed_once() {
-        let told = |error: anyhow::Error| Causes(&error).to_string();
+        let told = |error: anyhow::Error| with_causes(&error);
         let doubled = anyhow!("connection refused")
             .context("tcp connect error")
             .context("tcp connect error")
             .context("cannot reach it");
         assert_eq!(told(doubled), "cannot reach it: tcp connect error: connection refused");
-        let nested = anyhow!("refused").context("no route: refused");
-        assert_eq!(told(nested), "no route: refused");
+        let nested = anyhow!("refused").context("no route (refused), try later");
+        assert_eq!(told(nested), "no route (refused), try later");
         let open = std::fs::File::open("/nowhere").context("cannot read").unwrap_err();
         assert_eq!(told(open), "cannot read: No such file or directory (os error 2)");
     }

@@ -90,6 +90,8 @@ async fn classify_shows_names_that_are_not_utf8() {
     assert_eq!(code, Some(0), "{error}");
     let file = json_lines(&out)[0]["file"].as_str().unwrap().to_owned();
     assert!(file.ends_with("\u{fffd}.png"), "{file}");
+    let (code, out, error) = run(classify(&server, folder.path(), &["--output", "table"])).await;
+    assert!(code == Some(0) && out.contains("\u{fffd}.png"), "{error}");
 }
 
 #[tokio::test]

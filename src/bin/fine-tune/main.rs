@@ -23,8 +23,7 @@ use std::{
 };
 
 use clap::{Arg, ArgMatches, Command, value_parser};
-use tracing::subscriber::set_global_default;
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::{EnvFilter, util::SubscriberInitExt};
 use turret::{
     config::settings::{ConfigMistakes, with_settings},
     log::{LogFormat, subscriber},
@@ -86,7 +85,7 @@ fn command() -> Command {
 fn main() -> ExitCode {
     let (warnings, colours) = (EnvFilter::new("warn"), stderr().is_terminal());
     // Fails only if the process has a log already.
-    let _first = set_global_default(subscriber(stderr, warnings, LogFormat::Text, colours));
+    let _first = subscriber(stderr, warnings, LogFormat::Text, colours).try_init();
     let matches = match parse_command_line(command()) {
         Ok(matches) => matches,
         Err(code) => return code,

@@ -12,7 +12,7 @@ use turret::{
     metrics::Metrics,
     server::Server,
 };
-use turret_client::cli::printing::{error_text, print_error};
+use turret_client::cli::printing::{error_text, print_error, with_causes};
 
 use crate::{PROGRAM, USAGE, load_base::BaseChoice};
 
@@ -38,7 +38,7 @@ pub(crate) fn run(matches: &ArgMatches) -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             if tracing::enabled!(tracing::Level::ERROR) {
-                tracing::error!(error = %format_args!("{error:#}"), "server failed");
+                tracing::error!(error = %with_causes(&error), "server failed");
             } else {
                 // A filter may silence the log, never the reason of an end.
                 log.give(format!("{}\n", error_text(PROGRAM, &error)).as_bytes());
