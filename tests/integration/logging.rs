@@ -19,7 +19,7 @@ use turret::{
 use crate::support::{
     PATIENCE, TestServer, eventually, heads,
     pictures::{plain, request},
-    process::turret,
+    process::{outcome, turret},
     within_patience,
 };
 
@@ -34,7 +34,7 @@ fn again(name: &str, stderr: impl Into<Stdio>) -> Option<Output> {
     }
     let mut command = Command::new(env::current_exe().unwrap());
     command.args(["--exact", &format!("logging::{name}"), "--nocapture"]).env(ALONE, "1");
-    Some(command.stderr(stderr).stdout(Stdio::piped()).spawn().unwrap().wait_with_output().unwrap())
+    Some(outcome(command.stderr(stderr).stdout(Stdio::piped()).spawn().unwrap()))
 }
 
 fn assert_success(output: &Output) {
@@ -158,6 +158,7 @@ fn failing_serve_ends_with_its_code_whatever_stderr_is() {
         let mut serve = turret();
         serve.args(["serve", "--base", "missing.safetensors", "--heads"]).arg(heads.path());
         serve.args(["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"]);
-        assert_eq!(serve.stderr(stderr).status().unwrap().code(), Some(1), "{name}");
+        let output = outcome(serve.stderr(stderr).spawn().unwrap());
+        assert_eq!(output.status.code(), Some(1), "{name}");
     }
 }

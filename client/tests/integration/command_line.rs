@@ -209,7 +209,8 @@ async fn file_names_with_control_characters_do_not_break_the_lines() {
 #[tokio::test]
 async fn invalid_values_name_what_is_expected() {
     for (arguments, expected) in [
-        (["--concurrency", "0"], "0 is not in 1..=1024"),
+        (["--concurrency", "0"], "expected a whole number from 1 to 1024, such as 8"),
+        (["--concurrency", "-1"], "expected a whole number from 1 to 1024, such as 8"),
         (["--timeout", "soon"], "expected a time, such as 500ms or 30s"),
         (["--roi", "1,2,x"], "expected four whole numbers X,Y,WIDTH,HEIGHT"),
     ] {

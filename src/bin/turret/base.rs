@@ -3,6 +3,7 @@
 use std::{
     path::{Path, PathBuf},
     process::ExitCode,
+    str::FromStr,
 };
 
 use anyhow::Context;
@@ -75,7 +76,13 @@ pub(crate) enum BaseCommand {
         #[arg(long, value_name = "NAME", default_value = "letterbox")]
         preprocess: Resize,
         /// Maximum number of pictures, evenly spread over the folder
-        #[arg(long, value_name = "N", default_value_t = 256)]
+        #[arg(
+            long,
+            value_name = "N",
+            default_value_t = 256,
+            value_parser = parse_number::<usize>,
+            allow_negative_numbers = true
+        )]
         most: usize,
     },
     /// Make a base with random weights, without a network; not for real work
@@ -88,7 +95,7 @@ pub(crate) enum BaseCommand {
             long,
             value_name = "N",
             default_value_t = 0,
-            value_parser = parse_seed,
+            value_parser = parse_number::<u64>,
             allow_negative_numbers = true
         )]
         seed: u64,
@@ -204,7 +211,7 @@ fn refuse_existing(output: &Path) -> Result<(), WeightsError> {
     Ok(())
 }
 
-fn parse_seed(text: &str) -> Result<u64, &'static str> {
+fn parse_number<T: FromStr>(text: &str) -> Result<T, &'static str> {
     text.parse().map_err(|_| "expected a whole number of 0 or more, such as 42")
 }
 

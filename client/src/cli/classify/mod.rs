@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use clap::{Args, builder::RangedU64ValueParser};
+use clap::Args;
 use tokio::task::JoinSet;
 
 use super::output::OutputOptions;
@@ -51,7 +51,8 @@ pub struct Options {
         value_name = "N",
         default_value_t = 8,
         env = "TURRET_CONCURRENCY",
-        value_parser = RangedU64ValueParser::<usize>::new().range(1..=1024)
+        value_parser = parse_concurrency,
+        allow_negative_numbers = true
     )]
     concurrency: usize,
     /// Maximum wait for an answer
@@ -170,6 +171,11 @@ fn parse_roi(text: &str) -> Result<proto::Roi, &'static str> {
             Err("expected four whole numbers X,Y,WIDTH,HEIGHT, such as 20,40,200,100")
         }
     }
+}
+
+fn parse_concurrency(text: &str) -> Result<usize, &'static str> {
+    let number = text.parse().ok().filter(|number| (1..=1024).contains(number));
+    number.ok_or("expected a whole number from 1 to 1024, such as 8")
 }
 
 fn parse_timeout(text: &str) -> Result<Duration, &'static str> {
