@@ -13,7 +13,7 @@
 //! | 3 serving core | [`registry`] [`engine`] |
 //! | 4 control | [`reload`] [`train`] |
 //! | 5 edge | [`grpc`] [`admin`] |
-//! | 6 program | [`config`] [`server`], the binaries `turret` and `fine-tune` |
+//! | 6 program | [`config`] [`log`] [`server`], the binaries `turret` and `fine-tune` |
 //!
 //! `torch` (feature `torch`) is the only module that uses libtorch.
 //!
@@ -55,4 +55,5 @@ pub mod admin;
 pub mod grpc;
 
 pub mod config;
+pub mod log;
 pub mod server;

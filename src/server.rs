@@ -23,8 +23,8 @@ use crate::{
     admin::{self, Phase},
     base::{Base, BaseError},
     engine::{Engine, EngineConfig},
-    grpc::{self, CLASSIFIER_SERVICE, GrpcLimits, MOST_EMBEDDING, ServerState},
-    metrics::{self, Metrics},
+    grpc::{self, CLASSIFIER_SERVICE, GrpcLimits, MOST_EMBEDDING, ServerState, VerdictLog},
+    metrics::{self, DroppedLines, Metrics},
     registry::Registry,
     reload::{Reconciler, Reloader},
     store::HeadStore,
@@ -46,6 +46,9 @@ pub struct ServerConfig {
     pub drain: Duration,
     pub engine: EngineConfig,
     pub grpc: GrpcLimits,
+    pub verdict_log: VerdictLog,
+    /// The log lines that the metrics show as dropped.
+    pub dropped_lines: DroppedLines,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -98,7 +101,8 @@ impl Server {
     {
         let (listener, grpc_address) = bind(config.listen).await?;
         let (admin_listener, admin_address) = bind(config.admin).await?;
-        let (registry, metrics) = (Arc::new(Registry::default()), Arc::new(Metrics::new()?));
+        let metrics = Metrics::new()?.with_dropped_lines(config.dropped_lines.clone());
+        let (registry, metrics) = (Arc::new(Registry::default()), Arc::new(metrics));
         let draining = CancellationToken::new();
         let (engine, embedding) = (OnceLock::new(), Semaphore::new(MOST_EMBEDDING));
         let state = Arc::new(ServerState {
@@ -107,6 +111,7 @@ impl Server {
             engine,
             draining: draining.clone(),
             embedding,
+            verdict_log: config.verdict_log,
         });
         let (phase, phase_seen) = watch::channel(Phase::Starting);
         let phase = Arc::new(phase);
@@ -183,6 +188,18 @@ impl Server {
         result
     }
 
+    /// Returns what scans the folder of heads at once when it is called.
+    ///
+    /// It does nothing before the first scan and after the server stopped.
+    pub fn rescanner(&self) -> impl Fn() + Send + Sync + 'static {
+        let reloader = self.reloader.clone();
+        move || {
+            if let Some(reloader) = &*reloader.lock().unwrap_or_else(PoisonError::into_inner) {
+                reloader.scan_now();
+            }
+        }
+    }
+
     /// Waits until the server is ready.
     pub async fn ready(&self) {
         let mut phase = self.phase.subscribe();
@@ -209,7 +226,9 @@ impl Server {
         }
         let (reloader, admin, upkeep) = (self.reloader, self.admin, self.upkeep);
         let ending = tokio::task::spawn_blocking(move || {
-            drop(reloader.lock().unwrap_or_else(PoisonError::into_inner).take());
+            // Its end is not waited for under the lock, which a rescan takes.
+            let reloader = reloader.lock().unwrap_or_else(PoisonError::into_inner).take();
+            drop(reloader);
             if let Some(engine) = engine {
                 engine.shut_down();
             }

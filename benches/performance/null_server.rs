@@ -8,10 +8,10 @@ use turret::{
     base::{Base, BaseError, BaseIdentity, FeatureBatch, FeatureWidths, Outputs},
     config::processors,
     engine::EngineConfig,
-    grpc::GrpcLimits,
+    grpc::{GrpcLimits, VerdictLog},
     ids::Digest,
     image::PreparedImage,
-    metrics::Metrics,
+    metrics::{DroppedLines, Metrics},
     server::{Server, ServerConfig},
 };
 
@@ -78,6 +78,8 @@ pub(crate) fn run(arguments: Arguments) -> Result<()> {
         drain: std::time::Duration::from_secs(20),
         engine: EngineConfig { decode_threads: processors(), ..EngineConfig::default() },
         grpc: GrpcLimits::default(),
+        verdict_log: VerdictLog::default(),
+        dropped_lines: DroppedLines::default(),
     };
     runtime.block_on(async {
         let load =

@@ -17,11 +17,11 @@ pub enum Error {
     /// Nothing was sent: an `https://` address never falls back to plain text.
     #[error("cannot connect to {url}: TLS is not supported yet, expected \"http://HOST:PORT\"")]
     TlsUnsupported { url: String },
-    #[error("cannot reach {url}")]
+    #[error("cannot reach {url} (is it the gRPC port of a running server?)")]
     Connect { url: String, source: tonic::transport::Error },
     /// An error from the server, a broken connection (UNAVAILABLE) or no answer in time
     /// (DEADLINE_EXCEEDED).
-    #[error("{code:?}: {message}")]
+    #[error("{}{}: {message}", code_name(*code), in_brackets(reason.as_deref()))]
     #[non_exhaustive]
     Call {
         code: Code,
@@ -62,6 +62,33 @@ impl Error {
     }
 }
 
+/// Returns a code's name in gRPC's specification, such as `NOT_FOUND`.
+pub fn code_name(code: Code) -> &'static str {
+    match code {
+        Code::Ok => "OK",
+        Code::Cancelled => "CANCELLED",
+        Code::Unknown => "UNKNOWN",
+        Code::InvalidArgument => "INVALID_ARGUMENT",
+        Code::DeadlineExceeded => "DEADLINE_EXCEEDED",
+        Code::NotFound => "NOT_FOUND",
+        Code::AlreadyExists => "ALREADY_EXISTS",
+        Code::PermissionDenied => "PERMISSION_DENIED",
+        Code::ResourceExhausted => "RESOURCE_EXHAUSTED",
+        Code::FailedPrecondition => "FAILED_PRECONDITION",
+        Code::Aborted => "ABORTED",
+        Code::OutOfRange => "OUT_OF_RANGE",
+        Code::Unimplemented => "UNIMPLEMENTED",
+        Code::Internal => "INTERNAL",
+        Code::Unavailable => "UNAVAILABLE",
+        Code::DataLoss => "DATA_LOSS",
+        Code::Unauthenticated => "UNAUTHENTICATED",
+    }
+}
+
+fn in_brackets(reason: Option<&str>) -> String {
+    reason.map(|reason| format!(" ({reason})")).unwrap_or_default()
+}
+
 impl From<Status> for Error {
     fn from(status: Status) -> Self {
         // Only a status that tonic makes of a local failure has a source.
@@ -89,7 +116,13 @@ fn from_failure(failure: &(dyn StdError + 'static), status: &Status) -> Error {
     if causes().any(|error| error.is::<TimeoutExpired>()) {
         return Error::too_late();
     }
-    let reset = causes().filter_map(|error| error.downcast_ref::<h2::Error>()).any(|error| {
+    let of_http2 = || causes().filter_map(|error| error.downcast_ref::<h2::Error>());
+    // The client itself could not make sense of what came back.
+    if of_http2().any(|error| error.is_library() && !error.is_reset()) {
+        let message = "the answer is not HTTP/2, is this the server's gRPC port?".to_owned();
+        return Error::local(Code::Unavailable, message);
+    }
+    let reset = of_http2().any(|error| {
         // The server reset only this stream; the connection is intact.
         error.is_reset() && error.reason() != Some(h2::Reason::REFUSED_STREAM)
     });

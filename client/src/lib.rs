@@ -37,7 +37,7 @@ pub mod cli;
 
 pub use builder::ClientBuilder;
 pub use client::Client;
-pub use error::Error;
+pub use error::{Error, code_name};
 pub use retry::RetryPolicy;
 pub use server_url::ServerUrl;
 pub use tonic::Code;

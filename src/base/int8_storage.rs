@@ -46,6 +46,9 @@ impl QuantisedTensor {
     }
 }
 
+/// The end of the origin of such weights.
+const COMPRESSED: &str = ", compressed to 8 bits";
+
 /// Weights with convolutions rounded to 8 bits: a quarter of the size on disk.
 #[derive(Debug)]
 pub struct Int8Weights {
@@ -68,7 +71,8 @@ impl BaseWeights {
                 convolutions.insert(name, quantised);
             }
         }
-        let origin = format!("{}, compressed to 8 bits", self.origin);
+        let before = self.origin.strip_suffix(COMPRESSED).unwrap_or(&self.origin);
+        let origin = format!("{before}{COMPRESSED}");
         Int8Weights { convolutions, expanded: Self::new(self.architecture, tensors, origin) }
     }
 }

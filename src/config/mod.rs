@@ -13,8 +13,10 @@ use tracing_subscriber::EnvFilter;
 use crate::{
     base::{Device, PrecisionChoice},
     engine::{BatchSizes, EngineConfig},
-    grpc::GrpcLimits,
+    grpc::{GrpcLimits, VerdictLog},
     image::ImageLimits,
+    log::LogFormat,
+    metrics::DroppedLines,
     server::ServerConfig,
 };
 use listen::ListenAddress;
@@ -67,6 +69,12 @@ pub const SERVE: &[Setting] = &[
     Setting::new("log", "FILTER", "Log level: error, warn, info, debug or a filter by module")
         .default("info"),
     Setting::new("log-format", "FORMAT", "Log format: text or json").default("text"),
+    Setting::new(
+        "log-verdicts",
+        "WHICH",
+        "Verdicts that are logged if the request has a part_id: all, rejects (all but PASS) or off",
+    )
+    .default("all"),
 ];
 
 /// The validated settings of `turret serve`.
@@ -81,12 +89,6 @@ pub struct ServeConfig {
     pub log: String,
     pub log_format: LogFormat,
     pub server: ServerConfig,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum LogFormat {
-    Text,
-    Json,
 }
 
 /// The maximum number of images in one forward pass; `None` leaves the choice to the device.
@@ -119,24 +121,32 @@ impl ServeConfig {
         let threads = reader.get::<Count>("threads");
         let decode_threads = reader.get::<Count>("decode-threads");
         let max_batch = reader.get::<MaxBatch>("max-batch");
-        let max_delay = reader.get::<humantime::Duration>("max-delay");
-        let max_queue_images = reader.get_where("queue-images", "1 or more", |n| *n >= 1);
-        let queue_bytes = reader.get::<ByteSize>("queue-bytes");
-        let deep_head_budget = reader.get::<ByteSize>("deep-head-budget");
-        let max_message = reader.get_where("max-message", "1KiB to 2GiB", |size: &ByteSize| {
-            (ByteSize::kib(1)..=ByteSize::gib(2)).contains(size)
-        });
-        let max_pixels = reader.get_where("max-pixels", "1 or more", |n| *n >= 1);
-        let rescan = reader.get_where("rescan", "10ms or more", |time: &humantime::Duration| {
-            **time >= Duration::from_millis(10)
-        });
-        let drain = reader.get::<humantime::Duration>("drain");
+        let max_delay =
+            reader.get_expecting::<humantime::Duration>("max-delay", "a time, such as 2ms");
+        let max_queue_images =
+            reader.get_where("queue-images", "1 or more, such as 256", |n| *n >= 1);
+        let queue_bytes = reader.get_expecting::<ByteSize>("queue-bytes", "a size, such as 512MiB");
+        let deep_head_budget =
+            reader.get_expecting::<ByteSize>("deep-head-budget", "a size, such as 1GiB");
+        let max_message =
+            reader.get_where("max-message", "1KiB to 2GiB, such as 64MiB", |size: &ByteSize| {
+                (ByteSize::kib(1)..=ByteSize::gib(2)).contains(size)
+            });
+        let max_pixels =
+            reader.get_where("max-pixels", "1 or more, such as 100000000", |n| *n >= 1);
+        let rescan = reader.get_where(
+            "rescan",
+            "a time of 10ms or more, such as 5s",
+            |time: &humantime::Duration| **time >= Duration::from_millis(10),
+        );
+        let drain = reader.get_expecting::<humantime::Duration>("drain", "a time, such as 20s");
         let log = reader.get_where(
             "log",
-            "a level, or a filter such as \"info,turret::engine=debug\"",
-            |filter: &String| EnvFilter::try_new(filter).is_ok(),
+            "a level such as info, or a filter such as \"info,turret::engine=debug\"",
+            |filter: &String| !filter.trim().is_empty() && EnvFilter::try_new(filter).is_ok(),
         );
         let log_format = reader.get("log-format");
+        let verdict_log = reader.get::<VerdictLog>("log-verdicts");
         let max_message_bytes = usize::try_from(max_message?.as_u64()).ok()?;
         let limits = ImageLimits {
             max_encoded_bytes: max_message_bytes,
@@ -167,6 +177,8 @@ impl ServeConfig {
                     limits,
                 },
                 grpc: GrpcLimits { max_message_bytes, ..GrpcLimits::default() },
+                verdict_log: verdict_log?,
+                dropped_lines: DroppedLines::default(),
             },
         })
     }
@@ -205,17 +217,5 @@ impl FromStr for Count {
             .filter(|count| (1..=1024).contains(count))
             .map(Self)
             .ok_or("expected \"auto\" or 1 to 1024")
-    }
-}
-
-impl FromStr for LogFormat {
-    type Err = &'static str;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        match text {
-            "text" => Ok(Self::Text),
-            "json" => Ok(Self::Json),
-            _ => Err("expected \"text\" or \"json\""),
-        }
     }
 }

@@ -84,11 +84,10 @@ impl Setting {
     fn arg(&self) -> Arg {
         let default =
             self.default.map(|default| format!(" [default: {default}]")).unwrap_or_default();
-        let arg = Arg::new(self.name).long(self.name).value_name(self.value_name).help(format!(
-            "{}{default} [env: {}]",
-            self.help,
-            self.variable()
-        ));
+        let help = format!("{}{default} [env: {}]", self.help, self.variable());
+        let arg = Arg::new(self.name).long(self.name).value_name(self.value_name).help(help);
+        // So that a value of -1 is refused as a value, not as an unknown flag.
+        let arg = arg.allow_negative_numbers(true);
         match self.form {
             Form::Single => arg,
             Form::Repeatable => arg.action(ArgAction::Append),
@@ -141,7 +140,10 @@ impl fmt::Display for ConfigMistakes {
 impl SettingsReader {
     /// Collects the values given to a command that [`with_settings`] made from the same settings.
     pub fn gather(settings: &'static [Setting], matches: &ArgMatches) -> Self {
-        Self::gather_with(settings, matches, |variable| std::env::var(variable).ok())
+        Self::gather_with(settings, matches, |variable| {
+            // Whatever is not UTF-8 is replaced, so that the mistake is seen.
+            std::env::var_os(variable).map(|value| value.to_string_lossy().into_owned())
+        })
     }
 
     fn gather_with(
@@ -211,36 +213,45 @@ impl SettingsReader {
 
     /// Returns a required setting; a missing or invalid one is a mistake.
     pub fn get<T: FromStr<Err: fmt::Display>>(&mut self, name: &'static str) -> Option<T> {
-        if !self.given.contains_key(name) {
-            let mistake = match self.settings.iter().find(|setting| setting.name == name) {
-                Some(setting) => {
-                    let Setting { value_name, help, .. } = setting;
-                    let variable = setting.variable();
-                    format!(
-                        "--{name} {value_name} is missing \
-                         (or {variable}, or {name} in the file): {help}"
-                    )
-                }
-                None => format!("--{name} is not a setting of this command"),
-            };
-            self.mistakes.push(mistake);
-        }
+        self.require(name);
         self.optional(name)
     }
 
-    /// Returns a required setting that passes `test`; `expected` names what passes.
-    pub fn get_where<T: FromStr<Err: fmt::Display>>(
+    /// Returns a required setting that passes `test`; `expected` names what does, with an example.
+    pub fn get_where<T: FromStr>(
         &mut self,
         name: &'static str,
         expected: &str,
         test: impl FnOnce(&T) -> bool,
     ) -> Option<T> {
-        let value = self.get::<T>(name)?;
-        if test(&value) {
-            return Some(value);
+        self.require(name);
+        let value = self.given.get(name)?.values.last()?.parse().ok().filter(test);
+        if value.is_none() {
+            self.refuse(name, format!("expected {expected}"));
         }
-        self.refuse(name, format!("expected {expected}"));
-        None
+        value
+    }
+
+    /// Returns a required setting whose type does not tell in plain words what it expects.
+    pub fn get_expecting<T: FromStr>(&mut self, name: &'static str, expected: &str) -> Option<T> {
+        self.get_where(name, expected, |_| true)
+    }
+
+    fn require(&mut self, name: &'static str) {
+        if self.given.contains_key(name) {
+            return;
+        }
+        let mistake = match self.settings.iter().find(|setting| setting.name == name) {
+            Some(setting) => {
+                let Setting { value_name, help, .. } = setting;
+                let variable = setting.variable();
+                format!(
+                    "--{name} {value_name} is missing (or {variable}, or {name} in the file): {help}"
+                )
+            }
+            None => format!("--{name} is not a setting of this command"),
+        };
+        self.mistakes.push(mistake);
     }
 
     /// Returns a setting that may be absent; an invalid one is a mistake.
@@ -263,7 +274,10 @@ impl SettingsReader {
 
     /// Returns whether a switch is on; false when absent.
     pub fn switch(&mut self, name: &'static str) -> bool {
-        self.optional(name).unwrap_or(false)
+        if !self.given.contains_key(name) {
+            return false;
+        }
+        self.get_expecting(name, "true or false").unwrap_or(false)
     }
 
     /// Adds a mistake: this value cannot be used. Names its source.
@@ -411,10 +425,18 @@ mod tests {
             "good: expected text, a number or true/false, found a table",
             "--base FILE is missing (or TURRET_BASE, or base in the file)",
             "TURRET_MAX_BATCH=\"ten\": invalid digit",
-            "--no-cache \"maybe\"",
+            "--no-cache \"maybe\": expected true or false",
         ] {
             assert!(message.contains(part), "{part:?} is not in:\n{message}");
         }
+    }
+
+    #[test]
+    fn value_of_another_kind_names_what_is_expected() {
+        let mut reader = reader(&["--max-batch", "-1"], &[], None);
+        let batch = reader.get_expecting::<usize>("max-batch", "a number, such as 8");
+        let message = reader.finish(batch).unwrap_err().to_string();
+        assert!(message.contains("--max-batch \"-1\": expected a number, such as 8"), "{message}");
     }
 
     #[test]

@@ -29,7 +29,7 @@ pub(super) struct Admission {
     max_images: usize,
     max_bytes: usize,
     usage: Mutex<Usage>,
-    /// Told whenever the last place comes back.
+    /// Told whenever the last permit ends.
     emptied: Notify,
     failures_in_a_row: AtomicU32,
     metrics: Arc<Metrics>,
@@ -38,6 +38,8 @@ pub(super) struct Admission {
 #[derive(Debug, Default)]
 struct Usage {
     all: Held,
+    /// Permits that have not ended: those of requests without an answer.
+    permits: usize,
     by_task: HashMap<TaskName, Held>,
     passes_running: usize,
     /// When the last of the forward passes that are running ends, by what is known of such passes.
@@ -118,6 +120,7 @@ impl Admission {
             held.waiting += images;
             held.bytes += bytes;
         });
+        usage.permits += 1;
         self.show(&usage);
         Ok(Permit { admission: self.clone(), task: task.clone(), images, bytes, waits: true })
     }
@@ -132,7 +135,7 @@ impl Admission {
             tokio::pin!(emptied);
             // From here on a wake-up is not missed.
             emptied.as_mut().enable();
-            if self.usage().all.images == 0 {
+            if self.usage().permits == 0 {
                 return;
             }
             emptied.await;
@@ -271,20 +274,30 @@ impl Permit {
             self.admission.usage().change(&self.task, |held| held.waiting -= images);
         }
     }
-}
 
-impl Drop for Permit {
-    fn drop(&mut self) {
+    /// Gives the room back before the permit ends; draining still waits for its end.
+    pub(super) fn give_room_back(&mut self) {
+        let (images, bytes) = (std::mem::take(&mut self.images), std::mem::take(&mut self.bytes));
+        if images == 0 {
+            return;
+        }
+        let waiting = if self.waits { images } else { 0 };
         let mut usage = self.admission.usage();
-        let (images, bytes, waiting) =
-            (self.images, self.bytes, if self.waits { self.images } else { 0 });
         usage.change(&self.task, |held| {
             held.images -= images;
             held.waiting -= waiting;
             held.bytes -= bytes;
         });
         self.admission.show(&usage);
-        if usage.all.images == 0 {
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        self.give_room_back();
+        let mut usage = self.admission.usage();
+        usage.permits -= 1;
+        if usage.permits == 0 {
             self.admission.emptied.notify_waiters();
         }
     }

@@ -121,9 +121,9 @@ impl Job {
         self.answer(Err(error));
     }
 
-    /// Answers, after releasing the permit: the caller then finds room for its next request.
-    pub(super) fn answer(self, answer: Result<Answer, EngineError>) {
-        drop(self.permit);
+    /// Answers, after giving the room back: the caller then finds it for its next request.
+    pub(super) fn answer(mut self, answer: Result<Answer, EngineError>) {
+        self.permit.give_room_back();
         // Fails if the caller went away.
         let _caller_is_gone = self.reply.send(answer);
     }

@@ -99,7 +99,7 @@ async fn judge(
     metrics.judged(&answer);
     let base_digest = engine.identity().digest.to_string();
     let response = response::judged(echo, &heads, answer, extras, base_digest);
-    log_part(&response);
+    state.verdict_log.log(&response);
     Ok(response)
 }
 
@@ -112,25 +112,5 @@ async fn answer_in_stream(
     match respond(&state, Rpc::ClassifyStream, request, Instant::now(), deadline).await {
         Ok(response) => response,
         Err(error) => not_judged(echo, tasks, &error),
-    }
-}
-
-/// Logs the verdicts on a part with an ID, so that they can be found again.
-fn log_part(response: &proto::ClassifyResponse) {
-    if response.part_id.is_empty() {
-        return;
-    }
-    for verdict in &response.verdicts {
-        let decision =
-            proto::Decision::try_from(verdict.decision).unwrap_or_default().as_str_name();
-        tracing::info!(
-            part_id = %response.part_id,
-            result_id = %response.result_id,
-            task = %verdict.task,
-            decision,
-            label = %verdict.label,
-            head_version = verdict.head_version,
-            "verdict"
-        );
     }
 }

@@ -9,9 +9,12 @@ use tonic::{Request, Response, Status};
 use super::{
     ServerState,
     proto::{self, heads_server::Heads},
+    request::parse_task,
+    status::{metrics_code, to_status},
 };
 use crate::{
-    ids::{Digest, TaskName},
+    error::ServiceError,
+    ids::Digest,
     metrics::{self, Rpc},
     registry::{HeadEntry, HeadEvent, HeadState, Listing},
 };
@@ -47,11 +50,11 @@ impl Heads for HeadsService {
         let task = request.into_inner().task;
         let only = match task.as_str() {
             "" => None,
-            name => match name.parse::<TaskName>() {
+            name => match parse_task("task", name) {
                 Ok(task) => Some(task),
                 Err(error) => {
-                    self.count(Rpc::ListHeads, started, metrics::Code::InvalidArgument);
-                    return Err(Status::invalid_argument(format!("task: {error}")));
+                    self.count(Rpc::ListHeads, started, metrics_code(error.kind()));
+                    return Err(to_status(&error));
                 }
             },
         };

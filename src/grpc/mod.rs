@@ -9,10 +9,12 @@ mod request_metrics;
 mod response;
 mod status;
 mod stream;
+mod verdict_log;
 
 pub use classify::ClassifierService;
 pub use heads::HeadsService;
 pub use status::to_code;
+pub use verdict_log::VerdictLog;
 
 /// The messages and services generated from `proto/turret/v1/turret.proto`.
 pub mod proto {
@@ -49,6 +51,7 @@ pub struct ServerState {
     pub draining: CancellationToken,
     /// Bounds the pictures of `Embed`, over all streams, that are decoded or wait for the device.
     pub embedding: tokio::sync::Semaphore,
+    pub verdict_log: VerdictLog,
 }
 
 /// The number of permits of [`ServerState::embedding`].

@@ -42,8 +42,8 @@ pub(super) enum RequestError {
     TooManyTasks { found: usize },
     #[error("task {task} is named twice")]
     DoubledTask { task: TaskName },
-    #[error(transparent)]
-    TaskName(#[from] InvalidTaskName),
+    #[error("{field}: {source}")]
+    TaskName { field: &'static str, source: InvalidTaskName },
     #[error("task {task} is not served here{}", did_you_mean(nearest))]
     UnknownTask { task: TaskName, nearest: Vec<TaskName> },
     #[error("image is missing: set image.encoded or image.raw")]
@@ -87,7 +87,7 @@ impl ServiceError for RequestError {
             Self::NoTask
             | Self::TooManyTasks { .. }
             | Self::DoubledTask { .. }
-            | Self::TaskName(_)
+            | Self::TaskName { .. }
             | Self::NoImage
             | Self::LongId { .. }
             | Self::RequireWithManyTasks { .. }
@@ -108,7 +108,7 @@ impl ServiceError for RequestError {
             Self::NoTask => "TASKS_EMPTY",
             Self::TooManyTasks { .. } => "TASKS_TOO_MANY",
             Self::DoubledTask { .. } => "TASK_DOUBLED",
-            Self::TaskName(_) => "TASK_NAME_INVALID",
+            Self::TaskName { .. } => "TASK_NAME_INVALID",
             Self::UnknownTask { .. } => "TASK_UNKNOWN",
             Self::NoImage => "IMAGE_MISSING",
             Self::LongId { .. } => "ID_TOO_LONG",
@@ -129,10 +129,9 @@ impl ServiceError for RequestError {
             Self::NoTask
             | Self::TooManyTasks { .. }
             | Self::DoubledTask { .. }
-            | Self::TaskName(_)
             | Self::UnknownTask { .. } => Some("tasks"),
             Self::NoImage => Some("image"),
-            Self::LongId { field, .. } => Some(field),
+            Self::TaskName { field, .. } | Self::LongId { field, .. } => Some(field),
             Self::RequireWithManyTasks { .. }
             | Self::BadRequirement { .. }
             | Self::OtherHeadServes { .. } => Some("require_head"),
@@ -158,7 +157,7 @@ pub(super) fn find_heads(
     }
     let mut seen = HashSet::new();
     let heads = names.iter().map(|name| {
-        let task: TaskName = name.parse()?;
+        let task = parse_task("tasks", name)?;
         if !seen.insert(task.clone()) {
             return Err(RequestError::DoubledTask { task });
         }
@@ -168,6 +167,10 @@ pub(super) fn find_heads(
         }
     });
     heads.collect()
+}
+
+pub(super) fn parse_task(field: &'static str, name: &str) -> Result<TaskName, RequestError> {
+    name.parse().map_err(|source| RequestError::TaskName { field, source })
 }
 
 /// Parses the rest of the request; the picture's bytes are shared, not copied.

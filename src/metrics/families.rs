@@ -58,6 +58,10 @@ pub(super) const DEEP_HEAD_BYTES: Family = gauge(
 );
 pub(super) const DEEP_HEAD_BUDGET_BYTES: Family =
     gauge("turret_deep_head_budget_bytes", "Bytes that the private layers of deep heads may take.");
+pub(super) const LOG_LINES_DROPPED: Family = counter(
+    "turret_log_lines_dropped_total",
+    "Log lines that found no room or could not be written.",
+);
 pub(super) const BASE_INFO: Family =
     gauge("turret_base_info", "The base that is served; always 1.");
 
@@ -76,6 +80,7 @@ pub(super) const RECORDED: &[Family] = &[
     HEAD_INSTALL_DURATION,
     DEEP_HEAD_BYTES,
     DEEP_HEAD_BUDGET_BYTES,
+    LOG_LINES_DROPPED,
     BASE_INFO,
 ];
 

@@ -2,6 +2,7 @@
 //!
 //! Label values come from heads or closed lists, never from requests.
 
+mod dropped_lines;
 mod families;
 mod labels;
 mod observations;
@@ -10,6 +11,7 @@ mod tasks;
 #[cfg(test)]
 mod tests;
 
+pub use dropped_lines::DroppedLines;
 pub use labels::{Code, DecisionLabel, Rejection, Reload, Rpc, Stage};
 pub use metrics_exporter_prometheus::BuildError;
 pub use observations::Histogram;
@@ -26,8 +28,8 @@ use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusRecorder
 
 use families::{
     BASE_INFO, BATCH_IMAGES, BATCH_TASKS, DEEP_HEAD_BUDGET_BYTES, DEEP_HEAD_BYTES, Family,
-    HEAD_INSTALL_DURATION, HEAD_RELOADS, Kind, QUEUE_BYTES, QUEUE_IMAGES, RECORDED, REJECTED,
-    REQUEST_DURATION, REQUESTS, STAGE_DURATION,
+    HEAD_INSTALL_DURATION, HEAD_RELOADS, Kind, LOG_LINES_DROPPED, QUEUE_BYTES, QUEUE_IMAGES,
+    RECORDED, REJECTED, REQUEST_DURATION, REQUESTS, STAGE_DURATION,
 };
 use observations::Observations;
 use tasks::{Event, First, Resolver};
@@ -62,6 +64,8 @@ pub struct Metrics {
     pub head_install_duration: Histogram,
     pub deep_head_bytes: Gauge,
     pub deep_head_budget_bytes: Gauge,
+    log_lines_dropped: Counter,
+    dropped_lines: DroppedLines,
     /// Counts requests that name no served task.
     no_task: Arc<TaskCounters>,
     first: mpsc::Sender<First>,
@@ -121,6 +125,8 @@ impl Metrics {
             head_install_duration: histogram(&HEAD_INSTALL_DURATION, &[]),
             deep_head_bytes: DEEP_HEAD_BYTES.gauge(&recorder, &[]),
             deep_head_budget_bytes: DEEP_HEAD_BUDGET_BYTES.gauge(&recorder, &[]),
+            log_lines_dropped: LOG_LINES_DROPPED.counter(&recorder, &[]),
+            dropped_lines: DroppedLines::default(),
             no_task: Arc::new(TaskCounters::new("", [])),
             first,
             resolver: Mutex::new(Resolver::new(firsts)),
@@ -128,6 +134,11 @@ impl Metrics {
             observations,
             recorder,
         })
+    }
+
+    /// Shows this count of dropped log lines.
+    pub fn with_dropped_lines(self, dropped_lines: DroppedLines) -> Self {
+        Self { dropped_lines, ..self }
     }
 
     /// Counts a request for a served task, or, with `None`, one that names no such task.
@@ -172,6 +183,7 @@ impl Metrics {
     /// Takes milliseconds with thousands of heads: do not call it on a thread that serves requests.
     pub fn render<'a>(&self, serving: impl ExactSizeIterator<Item = HeadInfo<'a>>) -> String {
         self.resolve_counters();
+        self.log_lines_dropped.absolute(self.dropped_lines.count());
         ::metrics::with_local_recorder(&self.recorder, || self.process.collect());
         let mut text = self.observations.drain(|| self.recorder.handle().render());
         serving::append(&mut text, serving);

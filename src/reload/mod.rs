@@ -67,6 +67,12 @@ impl Reloader {
         let thread = thread::Builder::new().name("reload".to_owned()).spawn(work)?;
         Ok(Self { hints, thread: Some(thread) })
     }
+
+    /// Scans as after an event.
+    pub fn scan_now(&self) {
+        // Fails only if the thread has already ended.
+        let _ended = self.hints.send(Hint::Scan);
+    }
 }
 
 impl Drop for Reloader {

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 use super::{
     deep::{DeepEpoch, StrategyChoice},
@@ -62,6 +62,7 @@ pub enum Event<'a> {
     Published {
         version: Version,
         digest: Digest,
+        #[serde(serialize_with = "as_text")]
         path: &'a Path,
         accuracy: f64,
     },
@@ -73,17 +74,37 @@ pub enum Event<'a> {
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Warning {
     #[error("skipped {path}: {reason}")]
-    Unreadable { path: PathBuf, reason: String },
+    Unreadable {
+        #[serde(serialize_with = "as_text")]
+        path: PathBuf,
+        reason: String,
+    },
     #[error("skipped {path}: {reason}")]
-    NoPicture { path: PathBuf, reason: String },
+    NoPicture {
+        #[serde(serialize_with = "as_text")]
+        path: PathBuf,
+        reason: String,
+    },
     #[error("skipped {path}: same picture as {first}")]
-    Repeated { path: PathBuf, first: PathBuf },
+    Repeated {
+        #[serde(serialize_with = "as_text")]
+        path: PathBuf,
+        #[serde(serialize_with = "as_text")]
+        first: PathBuf,
+    },
     #[error("skipped {path}: outside the class folders")]
-    OutsideClasses { path: PathBuf },
+    OutsideClasses {
+        #[serde(serialize_with = "as_text")]
+        path: PathBuf,
+    },
     #[error(
         "skipped {path}: folders inside a class folder are not read, and {files} files lie there"
     )]
-    NestedFolder { path: PathBuf, files: usize },
+    NestedFolder {
+        #[serde(serialize_with = "as_text")]
+        path: PathBuf,
+        files: usize,
+    },
     #[error(
         "classes {first:?} and {second:?} differ only in upper and lower case; if they are one \
          class, give them one name"
@@ -100,9 +121,17 @@ pub enum Warning {
         "{pictures} pictures have an EXIF orientation, such as {first}: it is ignored, in training \
          and in serving; if the line sends upright pixels, turn these first"
     )]
-    Oriented { pictures: usize, first: PathBuf },
+    Oriented {
+        pictures: usize,
+        #[serde(serialize_with = "as_text")]
+        first: PathBuf,
+    },
     #[error("{pictures} pictures have several pages, such as {first}: only the first is used")]
-    SeveralPages { pictures: usize, first: PathBuf },
+    SeveralPages {
+        pictures: usize,
+        #[serde(serialize_with = "as_text")]
+        first: PathBuf,
+    },
     #[error(
         "{pictures} pictures have more than 8 bits, but their largest sample, {max}, fits no depth: \
          the full range is used, and pictures may be dark; set the levels of your camera, such as \
@@ -114,12 +143,25 @@ pub enum Warning {
     #[error(
         "cannot write the feature cache {path}: {reason}; the next run computes its features again"
     )]
-    CacheNotWritten { path: PathBuf, reason: String },
+    CacheNotWritten {
+        #[serde(serialize_with = "as_text")]
+        path: PathBuf,
+        reason: String,
+    },
     #[error("cannot write a checkpoint into {path}: {reason}; a stopped training cannot resume")]
-    NoCheckpoint { path: PathBuf, reason: String },
+    NoCheckpoint {
+        #[serde(serialize_with = "as_text")]
+        path: PathBuf,
+        reason: String,
+    },
     #[error(
         "no class is good, so nothing will ever pass; name one with --good, known classes: {}",
         .known.join(", ")
     )]
     NothingPasses { known: Vec<String> },
+}
+
+/// Serialises a path as text: whatever is not UTF-8 in it is replaced, as JSON has no bytes.
+fn as_text<S: Serializer>(path: impl AsRef<Path>, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&path.as_ref().to_string_lossy())
 }

@@ -4,7 +4,7 @@ use tokio_stream::StreamExt;
 use tonic::{Code, Status};
 use tonic_types::StatusExt;
 use turret::{
-    grpc::proto::{self, Decision, Extra, Reason},
+    grpc::proto::{self, Decision, Extra, Reason, heads_client::HeadsClient},
     image::{Preprocess, Resize},
 };
 
@@ -302,4 +302,16 @@ async fn stream_answers_each_request_and_survives_failed_ones() {
         let expected = matches!(number, 13..=15);
         assert_eq!(verdict.decision() == Decision::NotJudged, expected, "request {number}");
     }
+}
+
+#[tokio::test]
+async fn list_of_a_misnamed_task_has_code_reason_and_field() {
+    let (server, _control) = server_of(&["bracket-left"]).await;
+    let mut client = HeadsClient::new(server.channel().await);
+    let asked = proto::ListHeadsRequest { task: "../etc\n".to_owned() };
+    let status = client.list_heads(asked).await.unwrap_err();
+    let details = status.get_error_details();
+    let reason = details.error_info().map(|info| info.reason.as_str());
+    assert_eq!((status.code(), reason), (Code::InvalidArgument, Some("TASK_NAME_INVALID")));
+    assert_eq!(details.bad_request().unwrap().field_violations[0].field, "task");
 }

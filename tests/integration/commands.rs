@@ -1,5 +1,7 @@
 //! The command line: refused commands, and subcommands that need no running base.
 
+use std::{fs::File, io::pipe, process::Stdio};
+
 use crate::support::process::{failure, fine_tune, small_data_set, success, turret};
 
 #[test]
@@ -101,6 +103,79 @@ fn inspect_describes_a_base_and_rejects_other_files() {
     );
     assert_eq!(code, 1);
     assert!(told.contains("is not a Turret base file"), "{told}");
+}
+
+#[test]
+fn closed_pipe_ends_quietly_and_full_disk_is_an_error() {
+    let folder = tempfile::tempdir().unwrap();
+    let base = folder.path().join("base.safetensors");
+    success(turret().args(["base", "random", "resnet18", "-o"]).arg(&base));
+    let commands = || {
+        let mut inspect = turret();
+        inspect.args(["base", "inspect"]).arg(&base);
+        let mut help = turret();
+        help.args(["serve", "--help"]);
+        let mut training_help = fine_tune();
+        training_help.args(["train", "--help"]);
+        [inspect, help, training_help]
+    };
+    for mut command in commands() {
+        let (reader, closed) = pipe().unwrap();
+        drop(reader);
+        let output = command.stdout(closed).stderr(Stdio::piped()).spawn().unwrap();
+        let output = output.wait_with_output().unwrap();
+        assert!(output.status.success() && output.stderr.is_empty(), "{command:?}: {output:?}");
+    }
+    for mut command in commands() {
+        let full = File::options().write(true).open("/dev/full").unwrap();
+        let output = command.stdout(full).stderr(Stdio::piped()).spawn().unwrap();
+        let output = output.wait_with_output().unwrap();
+        let told = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{command:?}");
+        assert!(told.contains("cannot write to standard output: No space left"), "{told}");
+    }
+}
+
+#[test]
+fn invalid_values_name_what_is_expected_with_an_example() {
+    let (code, told) = failure(turret().args([
+        "serve",
+        "--queue-bytes",
+        "1XB",
+        "--rescan",
+        "no",
+        "--drain",
+        "-1",
+        "--log",
+        "",
+        "--log-verdicts",
+        "some",
+    ]));
+    assert_eq!(code, 2);
+    for part in [
+        "--queue-bytes \"1XB\": expected a size, such as 512MiB",
+        "--rescan \"no\": expected a time of 10ms or more, such as 5s",
+        "--drain \"-1\": expected a time, such as 20s",
+        "--log \"\": expected a level such as info",
+        "expected \"all\", \"rejects\" or \"off\"",
+    ] {
+        assert!(told.contains(part), "{part:?} is not in\n{told}");
+    }
+    let (code, told) =
+        failure(fine_tune().args(["train", "d", "--seed", "-1", "--map-limit", "z"]));
+    assert_eq!(code, 2);
+    assert!(told.contains("--seed \"-1\": expected a whole number of 0 or more"), "{told}");
+    assert!(told.contains("--map-limit \"z\": expected a size, such as 8GiB"), "{told}");
+}
+
+#[test]
+fn base_compressed_twice_tells_so_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let [base, once, twice] = ["a", "b", "c"].map(|name| folder.path().join(name));
+    success(turret().args(["base", "random", "resnet18", "-o"]).arg(&base));
+    success(turret().args(["base", "compress"]).arg(&base).arg("-o").arg(&once));
+    let told = success(turret().args(["base", "compress"]).arg(&once).arg("-o").arg(&twice));
+    assert_eq!(told.matches("compressed to 8 bits").count(), 1, "{told}");
 }
 
 #[test]

@@ -54,6 +54,25 @@ async fn swaps_fail_no_request_and_mix_no_versions() {
     assert_eq!(server.metric("turret_heads_serving").await, Some(1.0));
 }
 
+#[tokio::test]
+async fn rescan_asked_for_finds_what_no_event_told() {
+    let builder = TestServer::builder();
+    let root = builder.heads().to_owned();
+    let (old, new) = (root.with_file_name("old"), root.with_file_name("new"));
+    heads::publish(&old, &heads::draft("part", 0.0));
+    (0..2).for_each(|_| drop(heads::publish(&new, &heads::draft("part", 1.0))));
+    fs_err::remove_dir(&root).unwrap();
+    std::os::unix::fs::symlink(&old, &root).unwrap();
+    let (server, _control) = builder.start_fake().await;
+    server.wait_for_serving("part", 1).await;
+    // As Kubernetes swaps a volume: nothing happens in the folder that is watched.
+    let swap = root.with_file_name("swap");
+    std::os::unix::fs::symlink(&new, &swap).unwrap();
+    fs_err::rename(&swap, &root).unwrap();
+    server.rescan();
+    server.wait_for_serving("part", 2).await;
+}
+
 /// Returns the number of answers; panics on the first failure or mix of versions.
 async fn classify_until_the_last_version(
     address: std::net::SocketAddr,

@@ -62,7 +62,7 @@ const LAYERS: &[Layer] = &[
 ];
 
 /// Modules above all layers.
-const PROGRAM: [&str; 2] = ["config", "server"];
+const PROGRAM: [&str; 3] = ["config", "log", "server"];
 
 #[test]
 fn imports_point_down_only() {

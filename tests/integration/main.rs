@@ -19,6 +19,7 @@ mod embed;
 mod hot_swap;
 mod images;
 mod layering;
+mod logging;
 mod manifests;
 mod many_heads;
 mod observing;

@@ -105,7 +105,7 @@ async fn stopping_server_refuses_new_requests_and_finishes_accepted_ones() {
         "{refused:?}"
     );
     control.release();
-    assert!(within_patience("the accepted request", accepted).await.unwrap().is_ok());
+    within_patience("the accepted request", accepted).await.unwrap().unwrap();
     within_patience("the server to end", running).await.unwrap().unwrap();
     assert_eq!(control.passes(), [vec![5]]);
 }

@@ -1,6 +1,13 @@
 //! The programs built without libtorch.
 
-use std::path::Path;
+use std::{
+    ffi::OsStr,
+    fs::File,
+    io::pipe,
+    os::unix::ffi::OsStrExt,
+    path::{Path, PathBuf},
+    process::Stdio,
+};
 
 use turret::head::HeadContent;
 
@@ -99,4 +106,40 @@ async fn training_names_what_it_cannot_read_and_publishes_nothing() {
     let told = tokio::task::spawn_blocking(move || success(&mut small)).await.unwrap();
     assert!(told.contains("\"kind\":\"few_pictures\""), "{told}");
     assert!(heads.join("part/00000001.safetensors").exists());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn training_whose_output_is_lost_still_publishes() {
+    let builder = TestServer::builder();
+    let (server, _control) = builder.start_fake().await;
+    let folder = tempfile::tempdir().unwrap();
+    let data = small_data_set(folder.path(), 8);
+    fs_err::write(data.join("light").join(OsStr::from_bytes(b"\xff.txt")), b"no picture").unwrap();
+    let url = format!("http://{}", server.grpc);
+    let train = |heads: PathBuf, stdout: Stdio| {
+        let mut command = fine_tune();
+        command.args(["train", "--task", "part", "--no-cache", "--output", "json"]);
+        command.args(["--server", &url, "--heads"]).arg(&heads).arg(&data);
+        command.stdout(stdout).stderr(Stdio::piped());
+        tokio::task::spawn_blocking(move || {
+            let output = command.spawn().unwrap().wait_with_output().unwrap();
+            assert!(heads.join("part/00000001.safetensors").exists(), "{output:?}");
+            output
+        })
+    };
+    let told = train(folder.path().join("told"), Stdio::piped()).await.unwrap();
+    assert_eq!(told.status.code(), Some(0));
+    let lines = String::from_utf8(told.stdout).unwrap();
+    assert!(lines.contains("\u{fffd}.txt\""), "{lines}");
+
+    let (reader, closed) = pipe().unwrap();
+    drop(reader);
+    let closed = train(folder.path().join("closed"), closed.into()).await.unwrap();
+    assert_eq!((closed.status.code(), closed.stderr.as_slice()), (Some(0), &b""[..]));
+
+    let full = File::options().write(true).open("/dev/full").unwrap();
+    let full = train(folder.path().join("full"), full.into()).await.unwrap();
+    let told = String::from_utf8_lossy(&full.stderr);
+    assert_eq!(full.status.code(), Some(1), "{told}");
+    assert!(told.contains("cannot write to standard output: No space left"), "{told}");
 }

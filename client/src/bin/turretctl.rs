@@ -1,12 +1,12 @@
 //! `turretctl`: the command line client of a running server.
 
-use std::{
-    io::{Write, stderr},
-    process::ExitCode,
-};
+use std::process::ExitCode;
 
-use clap::Parser;
-use turret_client::cli::ClientCommand;
+use clap::{CommandFactory, FromArgMatches, Parser};
+use turret_client::cli::{
+    ClientCommand,
+    printing::{exit_code, parse_command_line},
+};
 
 /// Query a running Turret server: classify pictures, list its heads
 #[derive(Debug, Parser)]
@@ -17,9 +17,10 @@ struct Cli {
 }
 
 fn main() -> ExitCode {
-    Cli::parse().command.run().unwrap_or_else(|error| {
-        // There is nowhere left to report a failure to.
-        let _ignored = writeln!(stderr(), "turretctl: {error:#}");
-        ExitCode::FAILURE
-    })
+    let matches = match parse_command_line(Cli::command()) {
+        Ok(matches) => matches,
+        Err(code) => return code,
+    };
+    let result = Cli::from_arg_matches(&matches).map_err(Into::into);
+    exit_code("turretctl", result.and_then(|cli| cli.command.run()))
 }

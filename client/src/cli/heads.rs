@@ -5,7 +5,10 @@ use std::process::ExitCode;
 use clap::Args;
 use tokio_stream::StreamExt;
 
-use super::output::{OutputOptions, print, table};
+use super::{
+    output::{OutputOptions, cells, table},
+    printing::{escaped, print},
+};
 use crate::{Client, RetryPolicy, ServerUrl, proto};
 
 #[derive(Debug, Args)]
@@ -52,7 +55,7 @@ async fn list(options: &Options, client: &Client) -> anyhow::Result<()> {
         table(["task", "version", "state", "classes", "branch", "bytes", "digest", "reason"]);
     for head in &heads {
         let classes: Vec<&str> = head.classes.iter().map(|class| class.label.as_str()).collect();
-        shown.add_row([
+        shown.add_row(cells([
             head.task.clone(),
             head.version.to_string(),
             state(head).to_owned(),
@@ -61,7 +64,7 @@ async fn list(options: &Options, client: &Client) -> anyhow::Result<()> {
             head.size_bytes.to_string(),
             short_digest(head),
             head.reason.clone(),
-        ]);
+        ]));
     }
     print(shown)?;
     Ok(())
@@ -79,7 +82,8 @@ async fn watch(options: &Options, client: &Client) -> anyhow::Result<()> {
         } else {
             let (state, digest) = (state(&head), short_digest(&head));
             let proto::Head { task, version, reason, .. } = head;
-            print(format_args!("{state:<10} {task} version {version} {digest} {reason}"))?;
+            let line = format!("{state:<10} {task} version {version} {digest} {reason}");
+            print(escaped(&line))?;
         }
     }
     Ok(())

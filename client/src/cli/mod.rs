@@ -3,6 +3,7 @@
 mod classify;
 mod heads;
 mod output;
+pub mod printing;
 
 use std::process::ExitCode;
 
@@ -20,19 +21,15 @@ pub enum ClientCommand {
 impl ClientCommand {
     /// Runs the subcommand and prints its results on standard output.
     ///
-    /// Exit code 0: every request was answered; 1: one was not, or the reader closed the pipe.
+    /// Exit code 0: every request was answered; 1: one was not.
     ///
     /// # Errors
-    /// If the server cannot be reached, a file cannot be found or the results cannot be written.
-    /// A reader that closed the pipe, such as `head`, is no error.
+    /// If the server cannot be reached, a file cannot be found or the results cannot be written;
+    /// [`printing::exit_code`] prints them.
     pub fn run(self) -> anyhow::Result<ExitCode> {
-        let result = match self {
+        match self {
             Self::Classify(options) => classify::run(options),
             Self::Heads(options) => heads::run(options),
-        };
-        match result {
-            Err(error) if output::is_closed_pipe(&error) => Ok(ExitCode::FAILURE),
-            result => result,
         }
     }
 }

@@ -1,12 +1,11 @@
-//! Prints results: a table for people, JSON lines for programs.
+//! Shows results: a table for people, JSON lines for programs.
 
-use std::{
-    fmt::Display,
-    io::{self, ErrorKind, IsTerminal, Write, stdout},
-};
+use std::io::{IsTerminal, stdout};
 
 use clap::{Args, ValueEnum};
 use comfy_table::{Table, presets::UTF8_FULL_CONDENSED};
+
+use super::printing::escaped;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(super) enum Form {
@@ -37,22 +36,39 @@ impl OutputOptions {
     }
 }
 
-#[derive(Debug, thiserror::Error)]
-#[error("cannot write to standard output")]
-pub(super) struct WriteError(#[source] io::Error);
-
-/// Prints a line; unlike `println!`, returns an error if the pipe is closed or the disk is full.
-pub(super) fn print(line: impl Display) -> Result<(), WriteError> {
-    writeln!(stdout(), "{line}").map_err(WriteError)
-}
-
-pub(super) fn is_closed_pipe(error: &anyhow::Error) -> bool {
-    let error = error.downcast_ref::<WriteError>();
-    error.is_some_and(|WriteError(cause)| cause.kind() == ErrorKind::BrokenPipe)
-}
-
 pub(super) fn table<const N: usize>(header: [&str; N]) -> Table {
     let mut table = Table::new();
     table.load_style(UTF8_FULL_CONDENSED).set_header(header);
     table
+}
+
+/// Makes cells of a row, in which no text from outside can break the table.
+pub(super) fn cells<const N: usize>(texts: [String; N]) -> [String; N] {
+    texts.map(|text| escaped(&text).into_owned())
+}
+
+/// Returns `1 picture`, `2 pictures`.
+pub(super) fn counted(count: u64, noun: &str) -> String {
+    let plural = if count == 1 { "" } else { "s" };
+    format!("{count} {noun}{plural}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_one_is_counted_in_the_singular() {
+        let requests = |count| counted(count, "request");
+        assert_eq!([0, 1, 2].map(requests), ["0 requests", "1 request", "2 requests"]);
+    }
+
+    #[test]
+    fn cells_with_line_breaks_do_not_break_the_table() {
+        let mut shown = table(["task", "label"]);
+        shown.add_row(cells(["bracket\nseal", "\u{1b}[31mred"].map(str::to_owned)));
+        let text = shown.to_string();
+        assert_eq!(text.lines().count(), 5, "{text}");
+        assert!(!text.contains('\u{1b}'), "{text}");
+    }
 }

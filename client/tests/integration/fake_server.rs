@@ -70,6 +70,11 @@ impl FakeServer {
     pub(crate) fn attempts(&self) -> Vec<Attempt> {
         self.attempts.lock().unwrap().clone()
     }
+
+    /// Makes the next `Classify` the first one of the script.
+    pub(crate) fn forget_attempts(&self) {
+        self.attempts.lock().unwrap().clear();
+    }
 }
 
 /// Returns an error as Turret sends it.

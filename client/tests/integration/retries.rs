@@ -54,7 +54,7 @@ async fn permanent_error_is_returned_at_once_with_its_details() {
     let server = FakeServer::start(|_| Reply::Fail(failure(Code::InvalidArgument, None))).await;
     let error = client(&server).await.classify(request()).await.unwrap_err();
     assert_eq!(server.attempts().len(), 1);
-    assert_eq!(error.to_string(), "InvalidArgument: as the test says");
+    assert_eq!(error.to_string(), "INVALID_ARGUMENT (SOME_REASON): as the test says");
     assert_eq!((error.code(), error.reason()), (Some(Code::InvalidArgument), Some("SOME_REASON")));
     let Error::Call { field, .. } = error else { panic!("{error:?}") };
     assert_eq!(field.as_deref(), Some("roi"));

@@ -17,30 +17,30 @@ use turret_client::ServerUrl;
 use crate::remote::RemoteBase;
 
 pub(crate) const BASE: Setting =
-    Setting::new("base", "FILE", "base file, as `turret base import` writes it");
+    Setting::new("base", "FILE", "Base file, as `turret base import` writes it");
 pub(crate) const SERVER: Setting = Setting::new(
     "server",
     "URL",
-    "instead of --base: a running server whose base computes the features, such as \
+    "Instead of --base: a running server whose base computes the features, such as \
      127.0.0.1:50051",
 );
 pub(crate) const CACHE: Setting = Setting::new(
     "cache",
     "DIR",
-    "folder of the feature cache [default: turret in the user's cache folder]",
+    "Folder of the feature cache [default: turret in the user's cache folder]",
 );
 pub(crate) const NO_CACHE: Setting =
-    Setting::switch("no-cache", "do not keep features between runs");
+    Setting::switch("no-cache", "Do not keep features between runs");
 pub(crate) const DEVICE: Setting =
-    Setting::new("device", "DEVICE", "where the base runs: auto, cpu or cuda:N").default("auto");
+    Setting::new("device", "DEVICE", "Where the base runs: auto, cpu or cuda:N").default("auto");
 pub(crate) const PRECISION: Setting = Setting::new(
     "precision",
     "NAME",
-    "arithmetic of the base, preferably the server's: auto, fp32, bf16, fp16 or int8",
+    "Arithmetic of the base, preferably the server's: auto, fp32, bf16, fp16 or int8",
 )
 .default("auto");
 pub(crate) const THREADS: Setting =
-    Setting::new("threads", "N", "threads of the base on the CPU; auto: one per processor")
+    Setting::new("threads", "N", "Threads of the base on the CPU; auto: one per processor")
         .default("auto");
 
 /// Which base to run, and how.

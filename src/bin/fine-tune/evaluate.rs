@@ -13,7 +13,7 @@ use turret::{
 use crate::{
     auto::Auto,
     base::{BASE, BaseRun, CACHE, DEVICE, LoadedBase, NO_CACHE, PRECISION, SERVER, THREADS, cache},
-    output::{Output, OutputKind, print_line},
+    output::{Output, OutputKind},
     report,
 };
 
@@ -23,7 +23,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
     Setting::new(
         "split",
         "PART",
-        "evaluate only on this part of the pictures: train, val or test; auto: all",
+        "Evaluate only on this part of the pictures: train, val or test; auto: all",
     )
     .default("auto"),
     CACHE,
@@ -31,7 +31,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
     DEVICE,
     PRECISION,
     THREADS,
-    Setting::switch("json", "print one JSON object"),
+    Setting::switch("json", "Print one JSON object"),
 ];
 
 pub(crate) struct EvaluateRun {
@@ -65,7 +65,7 @@ impl EvaluateRun {
         let options = EvaluateOptions { head, data: self.data, part: self.part, cache: self.cache };
         let mut output = Output::new(if self.json { OutputKind::Quiet } else { OutputKind::Text });
         let evaluation = evaluate_head(&options, base.as_mut(), &mut |event| output.event(&event));
-        output.end();
+        output.end_bars();
         let evaluation = evaluation?;
         let text = if self.json {
             serde_json::to_string(&evaluation)?
@@ -77,8 +77,8 @@ impl EvaluateRun {
                 report::evaluated(&evaluation)
             )
         };
-        print_line(&text);
-        Ok(())
+        output.print(&text);
+        Ok(output.end()?)
     }
 }
 

@@ -15,35 +15,36 @@ use turret::{
     store::{HeadDraft, HeadStore},
     train::{LevelsChoice, from_torch_linear, to_torch_linear},
 };
+use turret_client::cli::printing::{escaped, print};
 
-use crate::{base::BASE, evaluate::read_head, output::print_line};
+use crate::{base::BASE, evaluate::read_head};
 
 pub(crate) const EXPORT_SETTINGS: &[Setting] = &[Setting::new(
     "out",
     "FILE",
-    "safetensors file to write, with weight and bias of a torch.nn.Linear",
+    "Safetensors file to write, with weight and bias of a torch.nn.Linear",
 )];
 
 pub(crate) const IMPORT_SETTINGS: &[Setting] = &[
-    Setting::new("task", "NAME", "task of the head"),
+    Setting::new("task", "NAME", "Task of the head"),
     BASE,
-    Setting::new("heads", "DIR", "folder of heads to publish into"),
-    Setting::new("labels", "LABEL", "label of each row of the weight, in order").repeatable(),
-    Setting::new("features", "SET", "features it was trained on: gap or pyramid"),
+    Setting::new("heads", "DIR", "Folder of heads to publish into"),
+    Setting::new("labels", "LABEL", "Label of each row of the weight, in order").repeatable(),
+    Setting::new("features", "SET", "Features it was trained on: gap or pyramid"),
     Setting::new(
         "preprocess",
         "WAY",
-        "how its pictures were made square: letterbox, centre_crop or stretch",
+        "How its pictures were made square: letterbox, centre_crop or stretch",
     ),
     Setting::new(
         "levels",
         "BLACK:WHITE",
-        "samples that became black and white in pictures with more than 8 bits, such as 0:4095; \
+        "Samples that became black and white in pictures with more than 8 bits, such as 0:4095; \
          full: the full range",
     )
     .default("full"),
-    Setting::new("good", "LABEL", "label that may pass").repeatable(),
-    Setting::new("threshold", "P", "probability below which a person should review the picture")
+    Setting::new("good", "LABEL", "Label that may pass").repeatable(),
+    Setting::new("threshold", "P", "Probability below which a person should review the picture")
         .default("0.5"),
 ];
 
@@ -61,10 +62,9 @@ impl ExportRun {
 
     pub(crate) fn execute(self) -> anyhow::Result<()> {
         let bytes = to_torch_linear(&read_head(&self.head)?)?;
-        let out = self.out.display();
+        let out = self.out.display().to_string();
         atomic_file::write_new(&self.out, &bytes).with_context(|| format!("cannot write {out}"))?;
-        print_line(&format!("wrote {out}"));
-        Ok(())
+        Ok(print(format_args!("wrote {}", escaped(&out)))?)
     }
 }
 
@@ -92,15 +92,18 @@ impl ImportRun {
         }
         let features = reader.get("features");
         let resize = reader.get::<Resize>("preprocess");
-        let levels = reader.get_where("levels", "full or BLACK:WHITE", |levels: &LevelsChoice| {
-            *levels != LevelsChoice::Auto
-        });
+        let levels = reader.get_where(
+            "levels",
+            "full or BLACK:WHITE, such as 0:4095",
+            |levels: &LevelsChoice| *levels != LevelsChoice::Auto,
+        );
         let good: Vec<String> = reader.list("good");
         if let Some(unknown) = good.iter().find(|good| !labels.contains(good)) {
             reader.refuse("good", format!("unknown label {unknown:?}, expected one of --labels"));
         }
         let in_unit = |value: &f32| (0.0..=1.0).contains(value);
-        let threshold = reader.get_where("threshold", "a probability from 0 to 1", in_unit);
+        let threshold =
+            reader.get_where("threshold", "a probability from 0 to 1, such as 0.5", in_unit);
         let build = || {
             let (task, base, heads) = (task?, base?, heads?);
             let (features, threshold) = (features?, threshold?);
@@ -148,12 +151,8 @@ impl ImportRun {
             reference: ReferenceSet::default(),
         };
         let published = HeadStore::new(&self.heads).publish(&draft)?;
-        print_line(&format!(
-            "published {} version {}: {}",
-            draft.task,
-            published.version,
-            published.path.display()
-        ));
-        Ok(())
+        let path = published.path.display().to_string();
+        let (task, version) = (draft.task, published.version);
+        Ok(print(format_args!("published {task} version {version}: {}", escaped(&path)))?)
     }
 }

@@ -3,7 +3,7 @@
 //! | exit code | meaning |
 //! |---|---|
 //! | 0 | success |
-//! | 1 | failure, nothing was published |
+//! | 1 | failure; nothing was published, unless only the output could not be written |
 //! | 2 | invalid settings |
 //! | 3 | the head is worse than the serving one and was not published |
 
@@ -16,13 +16,20 @@ mod remote;
 mod report;
 mod train;
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{
+    io::{IsTerminal, stderr},
+    path::PathBuf,
+    process::ExitCode,
+};
 
 use clap::{Arg, ArgMatches, Command, value_parser};
+use tracing_subscriber::{EnvFilter, util::SubscriberInitExt};
 use turret::{
     config::settings::{ConfigMistakes, with_settings},
+    log::{LogFormat, subscriber},
     train::TrainError,
 };
+use turret_client::cli::printing::{exit_code, parse_command_line, print_error};
 
 use self::{
     evaluate::EvaluateRun,
@@ -30,7 +37,9 @@ use self::{
     train::{SETTINGS, TrainRun},
 };
 
-const FAILED: u8 = 1;
+/// The name that begins each error.
+const PROGRAM: &str = "fine-tune";
+
 const INVALID_SETTINGS: u8 = 2;
 const WORSE_THAN_SERVING: u8 = 3;
 
@@ -46,11 +55,11 @@ fn command() -> Command {
         path(
             "data",
             "DATA",
-            "pictures: DATA/<class>/*, DATA/{train,val,test}/<class>/*, MVTec's layout, or a \
+            "Pictures: DATA/<class>/*, DATA/{train,val,test}/<class>/*, MVTec's layout, or a \
              .csv, .tsv or .jsonl list",
         )
     };
-    let head = || path("head", "HEAD", "head file");
+    let head = || path("head", "HEAD", "Head file");
     let train = Command::new("train").about("Train a head and publish it").arg(data());
     let evaluate = Command::new("evaluate")
         .about("Evaluate a head on labelled pictures")
@@ -60,9 +69,9 @@ fn command() -> Command {
     let import = Command::new("import").about("Publish a classifier trained in PyTorch").arg(path(
         "file",
         "FILE",
-        "safetensors file with weight and bias of a torch.nn.Linear",
+        "Safetensors file with weight and bias of a torch.nn.Linear",
     ));
-    Command::new("fine-tune")
+    Command::new(PROGRAM)
         .version(env!("CARGO_PKG_VERSION"))
         .about("Trains heads and publishes them for `turret serve`")
         .subcommand_required(true)
@@ -74,30 +83,32 @@ fn command() -> Command {
 }
 
 fn main() -> ExitCode {
-    tracing_subscriber::fmt()
-        .with_writer(std::io::stderr)
-        .with_max_level(tracing::Level::WARN)
-        .init();
-    let matches = command().get_matches();
+    let (warnings, colours) = (EnvFilter::new("warn"), stderr().is_terminal());
+    // Fails only if the process has a log already.
+    let _first = subscriber(stderr, warnings, LogFormat::Text, colours).try_init();
+    let matches = match parse_command_line(command()) {
+        Ok(matches) => matches,
+        Err(code) => return code,
+    };
     let Some((name, matches)) = matches.subcommand() else {
         return ExitCode::from(INVALID_SETTINGS);
     };
     let result = match run(name, matches) {
         Ok(result) => result,
         Err(mistakes) => {
-            eprintln!("error: {mistakes}");
+            print_error(PROGRAM, &mistakes.into());
             return ExitCode::from(INVALID_SETTINGS);
         }
     };
+    let worse = |error: &anyhow::Error| {
+        matches!(error.downcast_ref(), Some(TrainError::WorseThanServing { .. }))
+    };
     match result {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("error: {error:#}");
-            match error.downcast_ref() {
-                Some(TrainError::WorseThanServing { .. }) => ExitCode::from(WORSE_THAN_SERVING),
-                Some(_) | None => ExitCode::from(FAILED),
-            }
+        Err(error) if worse(&error) => {
+            print_error(PROGRAM, &error);
+            ExitCode::from(WORSE_THAN_SERVING)
         }
+        result => exit_code(PROGRAM, result.map(|()| ExitCode::SUCCESS)),
     }
 }
 

@@ -1,7 +1,7 @@
 //! Output during a run: progress bars and text for people, JSON lines for programs.
 
 use std::{
-    io::{self, IsTerminal, Write},
+    io::{self, IsTerminal},
     str::FromStr,
     time::Duration,
 };
@@ -9,8 +9,9 @@ use std::{
 use indicatif::{ProgressBar, ProgressStyle};
 use turret::{
     error::ParseNameError,
-    train::{Event, Outcome, TrainOptions},
+    train::{Event, Outcome, TrainOptions, Warning},
 };
+use turret_client::cli::printing::{WriteError, escaped, escaped_lines, print, print_to_stderr};
 
 use crate::report;
 
@@ -40,7 +41,16 @@ impl FromStr for OutputKind {
     }
 }
 
-pub(crate) enum Output {
+/// Shows a run.
+///
+/// A run is worth finishing even if nobody can be told of it: [`end`](Self::end) returns the first
+/// line that could not be printed as an error.
+pub(crate) struct Output {
+    form: Form,
+    printed: Result<(), WriteError>,
+}
+
+enum Form {
     Json,
     Quiet,
     Text {
@@ -63,38 +73,77 @@ pub(crate) enum Stage {
 
 impl Output {
     pub(crate) fn new(kind: OutputKind) -> Self {
-        let text = match kind {
-            OutputKind::Auto => io::stdout().is_terminal(),
-            OutputKind::Text => true,
-            OutputKind::Json => false,
-            OutputKind::Quiet => return Self::Quiet,
+        let text = || Form::Text { bar: ProgressBar::hidden(), stage: Stage::None, warnings: 0 };
+        let form = match kind {
+            OutputKind::Auto if io::stdout().is_terminal() => text(),
+            OutputKind::Auto | OutputKind::Json => Form::Json,
+            OutputKind::Text => text(),
+            OutputKind::Quiet => Form::Quiet,
         };
-        if !text {
-            return Self::Json;
-        }
-        Self::Text { bar: ProgressBar::hidden(), stage: Stage::None, warnings: 0 }
+        Self { form, printed: Ok(()) }
     }
 
     pub(crate) fn event(&mut self, event: &Event<'_>) {
+        let line = self.form.show(event);
+        if let Some(line) = line {
+            self.print(&line);
+        }
+    }
+
+    /// Prints text whose control characters are escaped already.
+    pub(crate) fn print(&mut self, text: &str) {
+        if self.printed.is_ok() {
+            self.printed = print(text);
+        }
+    }
+
+    /// Ends the bars and prints the number of warnings, whether or not the run succeeded.
+    pub(crate) fn end_bars(&self) {
+        let Form::Text { bar, warnings, .. } = &self.form else { return };
+        bar.abandon();
+        match warnings {
+            0 => {}
+            1 => print_to_stderr("1 warning"),
+            _ => print_to_stderr(format_args!("{warnings} warnings")),
+        }
+    }
+
+    pub(crate) fn report(&mut self, options: &TrainOptions, outcome: &Outcome) {
+        if matches!(self.form, Form::Text { .. }) {
+            self.print(&escaped_lines(&report::text(options, outcome)));
+        }
+    }
+
+    /// # Errors
+    /// If a line could not be printed.
+    pub(crate) fn end(self) -> Result<(), WriteError> {
+        self.printed
+    }
+}
+
+impl Form {
+    /// Shows an event and returns the line to print for it.
+    fn show(&mut self, event: &Event<'_>) -> Option<String> {
         match self {
-            Self::Json => print_line(&json_line(event)),
+            Self::Json => return Some(json_line(event)),
             Self::Quiet => {
                 if let Event::Warning(warning) = event {
-                    eprintln!("warning: {warning}");
+                    warn(warning);
                 }
             }
             Self::Text { bar, stage, warnings } => {
                 match event {
                     Event::Dataset { classes, pictures } => {
-                        print_line(&format!("{pictures} pictures of {} classes", classes.len()));
+                        return Some(format!("{pictures} pictures of {} classes", classes.len()));
                     }
                     Event::Good { classes, by_name } => {
                         let why = if *by_name { " (by name; use --good to change)" } else { "" };
-                        print_line(&format!("pass: {}{why}", classes.join(", ")));
+                        return Some(format!("pass: {}{why}", escaped(&classes.join(", "))));
                     }
                     Event::Levels { levels, pictures } => {
                         let levels = levels.map_or("full range".to_owned(), |it| it.to_string());
-                        print_line(&format!("levels: {levels} ({pictures} deep pictures)"));
+                        let deep = format!("{pictures} pictures have more than 8 bits");
+                        return Some(format!("levels: {levels} ({deep})"));
                     }
                     Event::Features { done, total, cached } => {
                         count(bar, stage, (Stage::Features, "features"), [*done, *total, *cached]);
@@ -131,7 +180,7 @@ impl Output {
                     }
                     Event::Warning(warning) => {
                         *warnings += 1;
-                        bar.suspend(|| eprintln!("warning: {warning}"));
+                        bar.suspend(|| warn(warning));
                     }
                     // These are in the final report.
                     Event::Choice(_)
@@ -142,22 +191,12 @@ impl Output {
                 }
             }
         }
+        None
     }
+}
 
-    /// Ends the bars and prints the number of warnings, whether or not the run succeeded.
-    pub(crate) fn end(&self) {
-        let Self::Text { bar, warnings, .. } = self else { return };
-        bar.abandon();
-        if *warnings > 0 {
-            eprintln!("{warnings} warnings");
-        }
-    }
-
-    pub(crate) fn report(&self, options: &TrainOptions, outcome: &Outcome) {
-        if matches!(self, Self::Text { .. }) {
-            print_line(&report::text(options, outcome));
-        }
-    }
+fn warn(warning: &Warning) {
+    print_to_stderr(format_args!("warning: {}", escaped(&warning.to_string())));
 }
 
 /// Shows how many of `total` are done, and how many of those came from the cache.
@@ -187,22 +226,17 @@ fn new_bar(length: usize) -> ProgressBar {
 
 /// Returns an event as a line of JSON; a warning also carries its text.
 fn json_line(event: &Event<'_>) -> String {
-    let mut line = serde_json::json!(event);
+    // Fails for a value that JSON cannot hold, which no event has.
+    let mut line = serde_json::to_value(event).unwrap_or_default();
     if let (Event::Warning(warning), Some(fields)) = (event, line.as_object_mut()) {
         fields.insert("message".to_owned(), warning.to_string().into());
     }
     line.to_string()
 }
 
-/// Prints a line and ignores errors: the head is worth finishing even if the reader is gone.
-pub(crate) fn print_line(line: &str) {
-    let mut stdout = io::stdout().lock();
-    let _ignored = writeln!(stdout, "{line}").and_then(|()| stdout.flush());
-}
-
 #[cfg(test)]
 mod tests {
-    use turret::train::Warning;
+    use std::{ffi::OsStr, os::unix::ffi::OsStrExt};
 
     use super::*;
 
@@ -215,6 +249,15 @@ mod tests {
         assert_eq!(line["event"], "warning");
         assert_eq!((&line["kind"], &line["path"]), (&"no_picture".into(), &"ok/a.txt".into()));
         assert_eq!(line["message"], "skipped ok/a.txt: not an image");
+    }
+
+    #[test]
+    fn path_that_is_not_utf8_is_shown_with_its_bad_bytes_replaced() {
+        let path = OsStr::from_bytes(b"ok/\xff.png").into();
+        let warning = Warning::NoPicture { path, reason: "not an image".to_owned() };
+        let line: serde_json::Value =
+            serde_json::from_str(&json_line(&Event::Warning(warning))).unwrap();
+        assert_eq!(line["path"], "ok/\u{fffd}.png");
     }
 
     #[test]

@@ -4,6 +4,7 @@ use comfy_table::{CellAlignment, Table, presets::UTF8_BORDERS_ONLY};
 use turret::train::{
     Choice, Evaluation, Fitted, Gate, GateDecision, Outcome, Strategy, StrategyChoice, TrainOptions,
 };
+use turret_client::cli::printing::escaped;
 
 pub(crate) fn text(options: &TrainOptions, outcome: &Outcome) -> String {
     let Outcome { published, choice, strategy, fitted, evaluation, gate, warnings: _ } = outcome;
@@ -158,9 +159,13 @@ fn confusion_table(evaluation: &Evaluation) -> Table {
 
 /// Returns a table whose columns except the first are numbers, aligned right.
 fn table(header: Vec<String>, rows: impl Iterator<Item = Vec<String>>) -> Table {
+    // A label may hold what would break the table.
+    let cells = |texts: Vec<String>| -> Vec<String> {
+        texts.iter().map(|text| escaped(text).into_owned()).collect()
+    };
     let mut table = Table::new();
-    table.load_style(UTF8_BORDERS_ONLY).set_header(header);
-    table.add_rows(rows).discover_columns();
+    table.load_style(UTF8_BORDERS_ONLY).set_header(cells(header));
+    table.add_rows(rows.map(cells)).discover_columns();
     table
         .column_iter_mut()
         .skip(1)
@@ -175,6 +180,16 @@ fn percent(share: Option<f64>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn label_with_a_line_break_does_not_break_the_tables() {
+        let evaluation =
+            Evaluation::new(&["ok\nfine", "\u{1b}[2Jrust"].map(str::to_owned), [(0, 1)]);
+        for table in [class_table(&evaluation), confusion_table(&evaluation)] {
+            let text = table.to_string();
+            assert!(text.contains("ok\\nfine") && !text.contains('\u{1b}'), "{text}");
+        }
+    }
 
     #[test]
     fn tables_have_a_row_per_class_and_a_dash_for_undefined_shares() {

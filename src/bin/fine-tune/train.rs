@@ -18,116 +18,117 @@ use crate::{
 };
 
 pub(crate) const SETTINGS: &[Setting] = &[
-    Setting::new("task", "NAME", "task of the head"),
+    Setting::new("task", "NAME", "Task of the head"),
     BASE,
     SERVER,
-    Setting::new("heads", "DIR", "folder of heads to publish into"),
+    Setting::new("heads", "DIR", "Folder of heads to publish into"),
     Setting::new(
         "strategy",
         "WAY",
-        "feature-extraction: a linear head on the frozen base; fine-tune: its last layers are \
-         trained too, privately; auto: the better one in cross-validation",
+        "What is trained; feature-extraction: a linear head on the frozen base; fine-tune: its last \
+         layers too, privately; auto: the better one in cross-validation",
     )
     .default("auto"),
     Setting::new(
         "unfreeze",
         "LAYERS",
-        "with fine-tuning: first layers to train, such as layer4 or layer4.2; auto: layer4",
+        "With fine-tuning: first layers to train, such as layer4 or layer4.2; auto: layer4",
     )
     .default("auto"),
-    Setting::new("fine-tune-epochs", "N", "with fine-tuning: passes over the training pictures")
+    Setting::new("fine-tune-epochs", "N", "With fine-tuning: passes over the training pictures")
         .default("10"),
     Setting::new(
         "fine-tune-rate",
         "RATE",
-        "with fine-tuning: initial step size of the layers, decaying to 0",
+        "With fine-tuning: initial step size of the layers, decaying to 0",
     )
     .default("0.0003"),
     Setting::new(
         "map-limit",
         "SIZE",
-        "with fine-tuning: maximum bytes of trunk feature maps in the cache; the oldest are \
+        "With fine-tuning: maximum bytes of trunk feature maps in the cache; the oldest are \
          removed",
     )
     .default("8GiB"),
     Setting::new(
         "features",
         "SET",
-        "features that the head reads: gap, pyramid, or auto: the better one in cross-validation",
+        "Features that the head reads: gap, pyramid, or auto: the better one in cross-validation",
     )
     .default("auto"),
     Setting::new(
         "preprocess",
         "WAY",
-        "how pictures are made square: letterbox, centre_crop or stretch",
+        "How pictures are made square: letterbox, centre_crop or stretch",
     )
     .default("letterbox"),
     Setting::new(
         "levels",
         "BLACK:WHITE",
-        "samples that become black and white in pictures with more than 8 bits, such as 0:4095; \
+        "Samples that become black and white in pictures with more than 8 bits, such as 0:4095; \
          full: the full range; auto: what the pictures tell",
     )
     .default("auto"),
     Setting::new(
         "group",
         "BY",
-        "pictures of one group stay on one side of the split: stem (of the file name) or a column \
+        "Pictures of one group stay on one side of the split: stem (of the file name) or a column \
          name; auto: the column group",
     )
     .default("auto"),
     Setting::new(
         "augment",
         "WAY",
-        "also train on slightly changed views of each picture: none or light",
+        "Also train on slightly changed views of each picture: none or light",
     )
     .default("none"),
-    Setting::new("good", "CLASS", "class that may pass; if absent, those named ok or good")
+    Setting::new("good", "CLASS", "Class that may pass; if absent, those named ok or good")
         .repeatable(),
-    Setting::new("threshold", "P", "probability below which a person should review the picture")
+    Setting::new("threshold", "P", "Probability below which a person should review the picture")
         .default("0.5"),
-    Setting::new("val-share", "SHARE", "share of the pictures used for validation").default("0.2"),
-    Setting::new("seed", "N", "seed of the split, the folds and the order of training")
+    Setting::new("val-share", "SHARE", "Share of the pictures used for validation").default("0.2"),
+    Setting::new("seed", "N", "Seed of the split, the folds and the order of training")
         .default("0"),
     Setting::new(
         "solver",
         "WAY",
-        "lbfgs: minimum of a convex loss; adam: mini-batches with early stopping",
+        "How the head is fitted; lbfgs: minimum of a convex loss; adam: mini-batches with early \
+         stopping",
     )
     .default("lbfgs"),
     Setting::new(
         "l2",
         "STRENGTH",
-        "penalty on the weights, above 0; auto: the best one in cross-validation",
+        "Penalty on the weights, above 0; auto: the best one in cross-validation",
     )
     .default("auto"),
-    Setting::new("epochs", "N", "with adam: maximum passes over the training pictures")
+    Setting::new("epochs", "N", "With adam: maximum passes over the training pictures")
         .default("300"),
     Setting::new(
         "patience",
         "N",
-        "with adam: epochs without a lower validation loss after which training stops",
+        "With adam: epochs without a lower validation loss after which training stops",
     )
     .default("20"),
-    Setting::new("batch-size", "N", "with adam: pictures per step").default("32"),
-    Setting::new("learning-rate", "RATE", "with adam: step size").default("0.001"),
+    Setting::new("batch-size", "N", "With adam: pictures per step").default("32"),
+    Setting::new("learning-rate", "RATE", "With adam: step size").default("0.001"),
     Setting::new(
         "class-weight",
         "WAY",
-        "balanced: all classes weigh the same; none: all pictures weigh the same",
+        "What weighs the same; balanced: all classes; none: all pictures",
     )
     .default("balanced"),
     Setting::switch(
         "force",
-        "publish the head even if it is worse than the serving one; requires --reason",
+        "Publish the head even if it is worse than the serving one; requires --reason",
     ),
-    Setting::new("reason", "TEXT", "why publishing is forced, for the head's evidence"),
+    Setting::new("reason", "TEXT", "Why publishing is forced, for the head's evidence"),
     CACHE,
     NO_CACHE,
     DEVICE,
     PRECISION,
     THREADS,
-    Setting::new("output", "WAY", "text, json, or auto: text on a terminal").default("auto"),
+    Setting::new("output", "WAY", "Form of the output: text, json, or auto: text on a terminal").default("auto"),
 ];
 
 /// The settings of a training, validated.
@@ -152,30 +153,33 @@ impl TrainRun {
         let heads = reader.get("heads");
         let strategy = reader.get("strategy");
         let unfreeze = reader.get::<Auto<BranchPoint>>("unfreeze");
-        let fine_tune_epochs = reader.get_where("fine-tune-epochs", "1 or more", at_least_one);
+        let fine_tune_epochs =
+            reader.get_where("fine-tune-epochs", "1 or more, such as 10", at_least_one);
         let fine_tune_rate =
-            reader.get_where("fine-tune-rate", "a number above 0", |rate: &f64| {
+            reader.get_where("fine-tune-rate", "a number above 0, such as 0.0003", |rate: &f64| {
                 rate.is_finite() && *rate > 0.0
             });
-        let map_limit = reader.get::<ByteSize>("map-limit");
+        let map_limit = reader.get_expecting::<ByteSize>("map-limit", "a size, such as 8GiB");
         let features = reader.get::<Auto<FeatureSet>>("features");
         let resize = reader.get::<Resize>("preprocess");
         let levels = reader.get("levels");
         let group_by = reader.get("group");
         let augment = reader.get("augment");
         let good = reader.list("good");
-        let threshold = reader.get_where("threshold", "a probability from 0 to 1", in_unit);
+        let threshold =
+            reader.get_where("threshold", "a probability from 0 to 1, such as 0.5", in_unit);
         let validation_share =
-            reader.get_where("val-share", "a share above 0 and below 1", inside_unit);
-        let seed = reader.get("seed");
+            reader.get_where("val-share", "a share above 0 and below 1, such as 0.2", inside_unit);
+        let seed = reader.get_expecting("seed", "a whole number of 0 or more, such as 42");
         let solver = reader.get("solver");
         let is_strength = |l2: &Auto<f64>| l2.0.is_none_or(|l2| l2.is_finite() && l2 > 0.0);
-        let l2 = reader.get_where("l2", "auto or a number above 0", is_strength);
-        let epochs = reader.get_where("epochs", "1 or more", at_least_one);
-        let patience = reader.get_where("patience", "1 or more", at_least_one);
-        let batch_size = reader.get_where("batch-size", "1 or more", at_least_one);
+        let l2 = reader.get_where("l2", "auto, or a number above 0, such as 0.01", is_strength);
+        let epochs = reader.get_where("epochs", "1 or more, such as 10", at_least_one);
+        let patience = reader.get_where("patience", "1 or more, such as 10", at_least_one);
+        let batch_size = reader.get_where("batch-size", "1 or more, such as 10", at_least_one);
         let rate = |value: &f32| value.is_finite() && *value > 0.0;
-        let learning_rate = reader.get_where("learning-rate", "a number above 0", rate);
+        let learning_rate =
+            reader.get_where("learning-rate", "a number above 0, such as 0.001", rate);
         let class_weight = reader.get("class-weight");
         let reason = reader.optional::<String>("reason");
         let force = reader.switch("force");
@@ -240,8 +244,8 @@ impl TrainRun {
         options.layers = weights.map(Arc::new);
         let mut output = Output::new(output);
         let result = train(&options, base.as_mut(), &mut |event| output.event(&event));
-        output.end();
+        output.end_bars();
         output.report(&options, &result?);
-        Ok(())
+        Ok(output.end()?)
     }
 }

@@ -3,24 +3,25 @@
 use std::{
     path::{Path, PathBuf},
     process::ExitCode,
+    str::FromStr,
 };
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use clap::Subcommand;
 use indicatif::{ProgressBar, ProgressStyle};
 #[cfg(feature = "torch")]
 use turret::image::Preprocess;
 use turret::{
     base::{
-        Architecture, BaseWeights, BatchNormStatistics, Device, PrecisionChoice,
+        Architecture, BaseWeights, BatchNormStatistics, Device, PrecisionChoice, WeightsError,
         fetch::{Fetch, KnownWeights, Progress},
     },
     image::Resize,
 };
+use turret_client::cli::printing::{WriteError, escaped, print};
 
 #[cfg(feature = "torch")]
 use crate::base_compute;
-use crate::output::announce;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum BaseCommand {
@@ -78,7 +79,13 @@ pub(crate) enum BaseCommand {
         #[arg(long, value_name = "NAME", default_value = "letterbox")]
         preprocess: Resize,
         /// Maximum number of pictures, evenly spread over the folder
-        #[arg(long, value_name = "N", default_value_t = 256)]
+        #[arg(
+            long,
+            value_name = "N",
+            default_value_t = 256,
+            value_parser = parse_number::<usize>,
+            allow_negative_numbers = true
+        )]
         most: usize,
     },
     /// Make a base with random weights, without a network; not for real work
@@ -86,7 +93,14 @@ pub(crate) enum BaseCommand {
         /// resnet18, resnet34 or vgg16
         #[arg(value_name = "ARCHITECTURE")]
         architecture: Architecture,
-        #[arg(long, value_name = "N", default_value_t = 0)]
+        /// Seed of the random numbers
+        #[arg(
+            long,
+            value_name = "N",
+            default_value_t = 0,
+            value_parser = parse_number::<u64>,
+            allow_negative_numbers = true
+        )]
         seed: u64,
         /// Base file to write; never overwritten
         #[arg(short, long, value_name = "OUT", default_value = "base.safetensors")]
@@ -136,7 +150,7 @@ pub(crate) fn run(command: BaseCommand) -> anyhow::Result<ExitCode> {
         BaseCommand::Compress { input, output } => {
             let compressed = BaseWeights::load(&input)?.compressed();
             compressed.save(&output)?;
-            announce(compressed.expanded(), &output);
+            announce(compressed.expanded(), &output)?;
         }
         #[cfg(feature = "torch")]
         BaseCommand::Calibrate { input, images, output, preprocess, most } => {
@@ -183,18 +197,27 @@ pub(crate) fn run(command: BaseCommand) -> anyhow::Result<ExitCode> {
 
 fn write(weights: &BaseWeights, output: &Path) -> anyhow::Result<()> {
     weights.save(output)?;
-    announce(weights, output);
+    Ok(announce(weights, output)?)
+}
+
+/// Prints the name and identity of a base file that was written.
+pub(crate) fn announce(weights: &BaseWeights, output: &Path) -> Result<(), WriteError> {
+    let identity = weights.identity();
+    let (file, origin) = (output.display().to_string(), weights.origin());
+    let line = format!("{file}: {} {}, {origin}", identity.architecture, identity.digest);
+    print(escaped(&line))
+}
+
+/// Refuses before any work what [`BaseWeights::save`] would refuse after it.
+fn refuse_existing(output: &Path) -> Result<(), WeightsError> {
+    if output.exists() {
+        return Err(WeightsError::Exists { path: output.to_owned() });
+    }
     Ok(())
 }
 
-fn refuse_existing(output: &Path) -> anyhow::Result<()> {
-    if output.exists() {
-        bail!(
-            "{} exists; a base is never overwritten: name another file or remove it",
-            output.display()
-        );
-    }
-    Ok(())
+fn parse_number<T: FromStr>(text: &str) -> Result<T, &'static str> {
+    text.parse().map_err(|_| "expected a whole number of 0 or more, such as 42")
 }
 
 fn fetch(name: &str, output: &Path, directory: &Path, url: Option<String>) -> anyhow::Result<()> {
@@ -228,27 +251,24 @@ fn inspect(file: &Path, json: bool) -> anyhow::Result<()> {
         .map(|(_, shape)| shape.iter().product::<usize>())
         .sum();
     if json {
-        println!(
-            "{}",
-            serde_json::json!({
-                "architecture": identity.architecture, "digest": identity.digest,
-                "origin": weights.origin(), "numbers": parameters,
-                "gap": widths.gap, "pyramid": widths.pyramid,
-                "calibrated": weights.activation_ranges().is_some(),
-            })
-        );
-    } else {
-        println!("architecture  {}", identity.architecture);
-        println!("digest        {}", identity.digest);
-        println!("origin        {}", weights.origin());
-        println!("parameters    {parameters}, all finite");
-        println!("features      gap {}, pyramid {}", widths.gap, widths.pyramid);
-        match weights.activation_ranges() {
-            Some(ranges) => println!("int8          calibrated on {} pictures", ranges.images),
-            None => {
-                println!("int8          not calibrated: run `turret base calibrate`")
-            }
-        }
+        print(serde_json::json!({
+            "architecture": identity.architecture, "digest": identity.digest,
+            "origin": weights.origin(), "numbers": parameters,
+            "gap": widths.gap, "pyramid": widths.pyramid,
+            "calibrated": weights.activation_ranges().is_some(),
+        }))?;
+        return Ok(());
     }
+    print(format_args!("architecture  {}", identity.architecture))?;
+    print(format_args!("digest        {}", identity.digest))?;
+    print(format_args!("origin        {}", escaped(weights.origin())))?;
+    print(format_args!("parameters    {parameters}, all finite"))?;
+    print(format_args!("features      gap {}, pyramid {}", widths.gap, widths.pyramid))?;
+    match weights.activation_ranges() {
+        Some(ranges) => {
+            print(format_args!("int8          calibrated on {} pictures", ranges.images))
+        }
+        None => print("int8          not calibrated: run `turret base calibrate`"),
+    }?;
     Ok(())
 }

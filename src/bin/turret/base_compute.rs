@@ -10,8 +10,9 @@ use turret::{
     image::{ImageLimits, ImageSource, PreparedImage, Preprocess, decode},
     torch::{Network, calibrate, set_cpu_threads},
 };
+use turret_client::cli::printing::{print, print_to_stderr};
 
-use crate::output::announce;
+use crate::base::announce;
 
 pub(crate) fn calibrate_base(
     input: &Path,
@@ -35,7 +36,9 @@ pub(crate) fn calibrate_base(
     for path in &paths {
         match load_picture(path, preprocess) {
             Ok(prepared) => pictures.push(prepared),
-            Err(error) => eprintln!("warning: skipped a picture: {error:#}"),
+            Err(error) => {
+                print_to_stderr(format_args!("warning: skipped a picture: {error:#}"));
+            }
         }
     }
     let bar = ProgressBar::no_length();
@@ -49,15 +52,14 @@ pub(crate) fn calibrate_base(
     bar.finish_and_clear();
     for error in errors {
         let chosen = if error.percentile == ranges.percentile { "  <- chosen" } else { "" };
-        println!(
+        print(format_args!(
             "percentile {:7}: int8 features are {:.2} % off{chosen}",
             error.percentile,
             100.0 * error.error
-        );
+        ))?;
     }
     BaseWeights::save_with_ranges(input, &ranges, output)?;
-    announce(&weights, output);
-    Ok(())
+    Ok(announce(&weights, output)?)
 }
 
 fn load_picture(path: &Path, preprocess: &Preprocess) -> anyhow::Result<PreparedImage> {
@@ -87,7 +89,9 @@ pub(crate) fn features(
         let batch = base.forward(&[&prepared], Outputs { pyramid: true, map: false })?;
         let row = |set| batch.row(set, 0, widths).unwrap_or_default();
         let (gap, pyramid) = (row(FeatureSet::Gap), row(FeatureSet::Pyramid));
-        println!("{}", serde_json::json!({ "path": path, "gap": gap, "pyramid": pyramid }));
+        // JSON has no bytes: whatever is not UTF-8 in a name is replaced.
+        let path = path.to_string_lossy();
+        print(serde_json::json!({ "path": path, "gap": gap, "pyramid": pyramid }))?;
     }
     Ok(())
 }

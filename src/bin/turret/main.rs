@@ -1,19 +1,22 @@
 //! `turret`: the server, its client, and the tools for base files.
-#![expect(clippy::print_stdout, reason = "a command line program prints its results")]
 
 mod base;
 #[cfg(feature = "torch")]
 mod base_compute;
 mod load_base;
-mod output;
 mod serve;
 
 use std::process::ExitCode;
 
 use clap::{Command, FromArgMatches, Subcommand};
 use turret::config::{SERVE, settings::with_settings};
-use turret_client::cli::ClientCommand;
+use turret_client::cli::{
+    ClientCommand,
+    printing::{exit_code, parse_command_line},
+};
 
+/// The name that begins each error.
+const PROGRAM: &str = "turret";
 /// Exit code of an invalid command line or configuration.
 const USAGE: u8 = 2;
 
@@ -21,7 +24,7 @@ fn command() -> Command {
     let serve = Command::new("serve").about("Serve the heads of a folder over gRPC").after_help(
         "Every setting is also a TURRET_* variable and a key of the TOML file that --config names.",
     );
-    let command = Command::new("turret")
+    let command = Command::new(PROGRAM)
         .version(env!("CARGO_PKG_VERSION"))
         .subcommand_required(true)
         .arg_required_else_help(true)
@@ -36,7 +39,10 @@ fn command() -> Command {
 }
 
 fn main() -> ExitCode {
-    let matches = command().get_matches();
+    let matches = match parse_command_line(command()) {
+        Ok(matches) => matches,
+        Err(code) => return code,
+    };
     let result = match matches.subcommand() {
         Some(("serve", matches)) => return serve::run(matches),
         Some(("classify" | "heads", _)) => ClientCommand::from_arg_matches(&matches)
@@ -48,8 +54,5 @@ fn main() -> ExitCode {
         // clap rejects every other subcommand.
         Some(_) | None => return ExitCode::from(USAGE),
     };
-    result.unwrap_or_else(|error| {
-        output::print_error(&error);
-        ExitCode::FAILURE
-    })
+    exit_code(PROGRAM, result)
 }

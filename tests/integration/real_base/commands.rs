@@ -1,10 +1,21 @@
 //! The command line with a real network: what a user types, in order.
 
-use std::path::{Path, PathBuf};
+use std::{
+    fs::File,
+    io::{PipeReader, Write, pipe},
+    path::{Path, PathBuf},
+    process::Stdio,
+};
+
+use turret::grpc::proto::classifier_client::ClassifierClient;
 
 use crate::support::{
+    eventually,
+    pictures::request,
     process::{failure, fine_tune, small_data_set, success, turret},
     served::Served,
+    server::get,
+    within_patience,
 };
 
 struct Workspace {
@@ -71,7 +82,7 @@ fn server_takes_retrained_head_without_a_restart() {
         "only the good class passes"
     );
     let table = classify(&["--output", "table"]);
-    assert!(table.contains("true label") && table.contains("requests failed"), "{table}");
+    assert!(table.contains("true label") && table.contains("0 requests failed"), "{table}");
 
     let second = json_lines(&success(&mut workspace.train(&["--output", "json", "--seed", "2"])));
     let published = second.iter().find(|line| line["event"] == "published").unwrap();
@@ -129,4 +140,51 @@ fn missing_base_is_named_and_ends_serve() {
     let (code, told) = failure(serve.arg("--heads").arg(heads.path()));
     assert_eq!(code, 1);
     assert!(told.contains("missing.safetensors"), "{told}");
+}
+
+/// Standard errors that cannot be written or are not read; the readers must be kept.
+fn useless_outputs() -> (Vec<(&'static str, Stdio)>, PipeReader) {
+    let (unread, mut full_pipe) = pipe().unwrap();
+    full_pipe.write_all(&[b'x'; 64 << 10]).unwrap();
+    let (reader, closed) = pipe().unwrap();
+    drop(reader);
+    let full_disk = File::options().write(true).open("/dev/full").unwrap();
+    let outputs = vec![
+        ("full disk", full_disk.into()),
+        ("closed pipe", closed.into()),
+        ("unread pipe", full_pipe.into()),
+    ];
+    (outputs, unread)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn server_whose_log_is_lost_answers_reloads_and_ends_well() {
+    let workspace = Workspace::new();
+    success(&mut workspace.train(&[]));
+    let picture = fs_err::read(workspace.data.join("light/000.png")).unwrap();
+    let (outputs, _unread) = useless_outputs();
+    for (version, (output, stderr)) in (2..).zip(outputs) {
+        let served = Served::start_unheard(&workspace.base, &workspace.heads, stderr).await;
+        eventually("ready", async || get(served.admin, "/readyz").await.0 == 200).await;
+        let mut client = ClassifierClient::connect(served.url()).await.unwrap();
+        let mut of_part = request(&["part"], picture.clone());
+        of_part.part_id = "SN123\r\n".to_owned();
+        let answer = within_patience(output, client.classify(of_part.clone())).await.unwrap();
+        assert_eq!(answer.into_inner().verdicts[0].head_version, version - 1, "{output}");
+
+        success(&mut workspace.train(&["--seed", &version.to_string()]));
+        served.signal("-HUP");
+        eventually("the new head serves", async || {
+            let answer = client.clone().classify(of_part.clone()).await.unwrap();
+            answer.into_inner().verdicts[0].head_version == version
+        })
+        .await;
+        assert_eq!(get(served.admin, "/livez").await.0, 200, "{output}");
+        if output != "unread pipe" {
+            let (_, metrics) = get(served.admin, "/metrics").await;
+            assert!(!metrics.contains("turret_log_lines_dropped_total 0"), "{output}");
+        }
+        let code = tokio::task::spawn_blocking(|| served.terminate()).await.unwrap();
+        assert_eq!(code, Some(0), "{output}");
+    }
 }

@@ -2,8 +2,12 @@
 
 use std::{
     path::{Path, PathBuf},
-    process::{Command, Output},
+    process::{Child, Command, Output},
+    sync::mpsc,
+    thread,
 };
+
+use super::PATIENCE;
 
 pub(crate) fn turret() -> Command {
     Command::new(env!("CARGO_BIN_EXE_turret"))
@@ -26,6 +30,21 @@ pub(crate) fn failure(command: &mut Command) -> (i32, String) {
     let output = command.output().unwrap();
     assert!(!output.status.success(), "{command:?} succeeded");
     (output.status.code().unwrap_or(-1), String::from_utf8_lossy(&output.stderr).into_owned())
+}
+
+/// Waits for a process, which must end within twice [`PATIENCE`].
+pub(crate) fn outcome(child: Child) -> Output {
+    let process = child.id().to_string();
+    let (sender, ended) = mpsc::channel();
+    // Fails if nobody waits any more.
+    thread::spawn(move || sender.send(child.wait_with_output()).is_ok());
+    match ended.recv_timeout(2 * PATIENCE) {
+        Ok(output) => output.unwrap(),
+        Err(_) => {
+            success(Command::new("kill").args(["-KILL", &process]));
+            panic!("process {process} does not end");
+        }
+    }
 }
 
 /// Makes a folder of pictures that a random base can tell apart: `light/`, `dark/` and `striped/`.

@@ -1,6 +1,7 @@
 //! A server in its own process, with a real base.
 
 use std::{
+    collections::HashMap,
     io::{BufRead, BufReader},
     net::SocketAddr,
     path::Path,
@@ -8,8 +9,13 @@ use std::{
     sync::mpsc,
 };
 
+use procfs::{
+    net::TcpState,
+    process::{FDTarget, Process},
+};
+
 use super::{
-    PATIENCE,
+    PATIENCE, eventually,
     process::{success, turret},
 };
 
@@ -22,22 +28,28 @@ pub(crate) struct Served {
 }
 
 impl Served {
+    fn spawn(base: &Path, heads: &Path, stderr: Stdio) -> Child {
+        let anywhere = ["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"];
+        turret()
+            .args(["serve", "--log-format", "json"])
+            .args(anywhere)
+            .args([Path::new("--base"), base, Path::new("--heads"), heads])
+            .stderr(stderr)
+            .spawn()
+            .unwrap()
+    }
+
+    /// Starts the server with this standard error, and returns once it listens.
+    pub(crate) async fn start_unheard(base: &Path, heads: &Path, stderr: Stdio) -> Self {
+        let child = Self::spawn(base, heads, stderr);
+        eventually("the server listens", async || listening(child.id()).len() == 2).await;
+        let [grpc, admin] = listening(child.id())[..] else { panic!("a port was closed") };
+        Self { child, grpc, admin, log: mpsc::channel().1 }
+    }
+
     /// Starts the server and returns once it listens.
     pub(crate) fn start(base: &Path, heads: &Path) -> Self {
-        let mut child = turret()
-            .args([
-                "serve",
-                "--listen",
-                "127.0.0.1:0",
-                "--admin",
-                "127.0.0.1:0",
-                "--log-format",
-                "json",
-            ])
-            .args([Path::new("--base"), base, Path::new("--heads"), heads])
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
+        let mut child = Self::spawn(base, heads, Stdio::piped());
         let (lines, log) = mpsc::channel();
         let stderr = BufReader::new(child.stderr.take().unwrap());
         std::thread::spawn(move || {
@@ -69,13 +81,41 @@ impl Served {
         format!("http://{}", self.grpc)
     }
 
+    /// Sends a signal such as `-HUP`.
+    pub(crate) fn signal(&self, signal: &str) {
+        success(Command::new("kill").args([signal, &self.child.id().to_string()]));
+    }
+
     /// Sends SIGTERM and returns the exit code.
     pub(crate) fn terminate(mut self) -> Option<i32> {
-        success(Command::new("kill").args(["-TERM", &self.child.id().to_string()]));
+        self.signal("-TERM");
         let (sender, ended) = mpsc::channel();
         std::thread::spawn(move || sender.send(self.child.wait().unwrap().code()));
         ended.recv_timeout(PATIENCE).expect("the server ends after SIGTERM")
     }
+}
+
+/// Returns the addresses on which a process listens, in the order in which it opened them.
+fn listening(process: u32) -> Vec<SocketAddr> {
+    let process = Process::new(process.cast_signed()).unwrap();
+    let listeners: HashMap<u64, SocketAddr> = process
+        .tcp()
+        .unwrap()
+        .into_iter()
+        .filter(|socket| socket.state == TcpState::Listen)
+        .map(|socket| (socket.inode, socket.local_address))
+        .collect();
+    let mut opened: Vec<(i32, SocketAddr)> = process
+        .fd()
+        .unwrap()
+        .filter_map(|file| {
+            let file = file.ok()?;
+            let FDTarget::Socket(inode) = file.target else { return None };
+            Some((file.fd, *listeners.get(&inode)?))
+        })
+        .collect();
+    opened.sort_unstable();
+    opened.into_iter().map(|(_, address)| address).collect()
 }
 
 impl Drop for Served {

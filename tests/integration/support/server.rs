@@ -14,9 +14,10 @@ use turret::{
     base::Base,
     engine::EngineConfig,
     grpc::{
-        GrpcLimits,
+        GrpcLimits, VerdictLog,
         proto::{self, classifier_client::ClassifierClient, heads_client::HeadsClient},
     },
+    metrics::DroppedLines,
     server::{Server, ServerConfig, ServerError},
 };
 
@@ -38,6 +39,7 @@ pub(crate) struct TestServer {
     pub(crate) admin: SocketAddr,
     /// The folder of heads.
     pub(crate) heads: PathBuf,
+    rescan: Box<dyn Fn() + Send + Sync>,
     stop: Option<oneshot::Sender<()>>,
     running: Option<JoinHandle<Result<(), ServerError>>>,
     folder: TempDir,
@@ -58,6 +60,8 @@ impl TestServer {
             drain: Duration::from_secs(20),
             engine: EngineConfig::default(),
             grpc: GrpcLimits::default(),
+            verdict_log: VerdictLog::default(),
+            dropped_lines: DroppedLines::default(),
         };
         Builder { base: None, config, folder }
     }
@@ -131,6 +135,11 @@ impl TestServer {
         self.running.take().unwrap()
     }
 
+    /// Tells the server to scan its heads, as SIGHUP does.
+    pub(crate) fn rescan(&self) {
+        (self.rescan)();
+    }
+
     pub(crate) fn folder(&self) -> &Path {
         self.folder.path()
     }
@@ -164,6 +173,16 @@ impl Builder {
 
     pub(crate) fn rescan(mut self, rescan: Duration) -> Self {
         self.config.rescan = rescan;
+        self
+    }
+
+    pub(crate) fn verdict_log(mut self, choice: VerdictLog) -> Self {
+        self.config.verdict_log = choice;
+        self
+    }
+
+    pub(crate) fn dropped_lines(mut self, dropped_lines: DroppedLines) -> Self {
+        self.config.dropped_lines = dropped_lines;
         self
     }
 
@@ -202,11 +221,13 @@ impl Builder {
                 std::future::pending::<()>().await;
             }
         };
+        let rescan = Box::new(server.rescanner());
         let running = tokio::spawn(server.run(stopped));
         TestServer {
             grpc,
             admin,
             heads,
+            rescan,
             stop: Some(stop),
             running: Some(running),
             folder: self.folder,

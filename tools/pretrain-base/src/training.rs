@@ -1,6 +1,7 @@
 //! The training loop.
 
 use std::{
+    io::{Write as _, stderr},
     path::PathBuf,
     sync::Arc,
     time::{Duration, Instant},
@@ -147,7 +148,8 @@ impl Training {
     fn keep(&self, bar: &ProgressBar, line: &str, held_out: &[Batch]) -> Result<()> {
         self.checkpoint.write(&self.state(), &self.settings, self.position)?;
         let (minutes, score) = (self.position.elapsed.as_secs_f64() / 60.0, self.score(held_out));
-        bar.suspend(|| eprintln!("{minutes:.1} min: {line}, {score}"));
+        // A training is worth finishing even if nobody can be told of it.
+        let _told = bar.suspend(|| writeln!(stderr(), "{minutes:.1} min: {line}, {score}"));
         Ok(())
     }
 

@@ -8,7 +8,11 @@ mod noise;
 mod sheet;
 mod stamps;
 
-use std::{fs, io::Write as _, path::PathBuf};
+use std::{
+    fs,
+    io::{ErrorKind, Write as _},
+    path::PathBuf,
+};
 
 use anyhow::{Context as _, Result};
 use clap::Parser;
@@ -128,7 +132,13 @@ fn main() -> Result<()> {
                 .save(&file)
                 .with_context(|| format!("cannot write {}", file.display()))?;
         }
-        writeln!(std::io::stdout(), "{name:<16} {per_class} pictures in {}", folder.display())?;
+        let told =
+            writeln!(std::io::stdout(), "{name:<16} {per_class} pictures in {}", folder.display());
+        match told {
+            // The reader has seen enough, but the other pictures are still wanted.
+            Err(error) if error.kind() == ErrorKind::BrokenPipe => {}
+            told => told.context("cannot write to standard output")?,
+        }
     }
     Ok(())
 }

@@ -10,12 +10,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{bail, ensure};
 use clap::Args;
 use tokio::task::JoinSet;
 
 use super::output::OutputOptions;
 use crate::{Client, RetryPolicy, ServerUrl, proto};
+use report::Report;
 
 #[derive(Debug, Args)]
 pub struct Options {
@@ -45,16 +45,18 @@ pub struct Options {
     /// Region of interest in pixels of the picture: X,Y,WIDTH,HEIGHT
     #[arg(long, value_name = "X,Y,W,H", value_parser = parse_roi)]
     roi: Option<proto::Roi>,
-    /// Requests in flight
-    #[arg(long, value_name = "N", default_value_t = 8, env = "TURRET_CONCURRENCY")]
-    concurrency: usize,
-    /// Maximum wait for an answer
+    /// Requests in flight, 1 to 1024
     #[arg(
         long,
-        value_name = "TIME",
-        default_value = "30s",
-        value_parser = humantime::parse_duration
+        value_name = "N",
+        default_value_t = 8,
+        env = "TURRET_CONCURRENCY",
+        value_parser = parse_concurrency,
+        allow_negative_numbers = true
     )]
+    concurrency: usize,
+    /// Maximum wait for an answer
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = parse_timeout)]
     timeout: Duration,
     /// Take each picture's true label from its folder's name, show it and count correct answers
     #[arg(long)]
@@ -70,14 +72,22 @@ pub struct Options {
 /// The answer for one file, or why there is none.
 struct Outcome {
     file: PathBuf,
-    answer: Result<proto::ClassifyResponse, String>,
+    answer: Result<proto::ClassifyResponse, Failure>,
     /// Time from request to answer, without reading the file.
     took: Duration,
 }
 
+/// A picture that could not be read, or the error of its request.
+#[derive(Debug, thiserror::Error)]
+enum Failure {
+    #[error(transparent)]
+    File(#[from] std::io::Error),
+    #[error(transparent)]
+    Call(#[from] crate::Error),
+}
+
 #[tokio::main]
 pub(super) async fn run(options: Options) -> anyhow::Result<ExitCode> {
-    ensure!(options.concurrency > 0, "--concurrency must be 1 or more");
     let files = files::list(&options.files)?;
     // Every failure is shown and counted: retries would hide the server's overload.
     let client = Client::builder(options.server.clone())
@@ -85,30 +95,30 @@ pub(super) async fn run(options: Options) -> anyhow::Result<ExitCode> {
         .retry(RetryPolicy::NEVER)
         .connect()
         .await?;
-    let all_answered = if options.repeat {
+    let failed = if options.repeat {
         let counts = repeat::until_interrupted(&options, &client, &files).await?;
         counts.show(options.output)?;
-        counts.failed == 0
+        counts.failed
     } else {
-        let mut outcomes = Vec::with_capacity(files.len());
+        let mut report = Report::begin(&options, &files)?;
         classify_all(&options, &client, files.iter().enumerate(), |index, outcome| {
-            outcomes.push((index, outcome));
+            report.add(index, outcome)
         })
         .await?;
-        outcomes.sort_by_key(|(index, _)| *index);
-        let outcomes: Vec<Outcome> = outcomes.into_iter().map(|(_, outcome)| outcome).collect();
-        report::show(options.output, options.truth, &outcomes)?;
-        outcomes.iter().all(|outcome| outcome.answer.is_ok())
+        report.end()?
     };
-    Ok(if all_answered { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 /// Classifies every file, several at a time, and passes on each outcome as it comes.
+///
+/// # Errors
+/// The first error of `done`, which ends the requests in flight.
 async fn classify_all<'f>(
     options: &Options,
     client: &Client,
     files: impl Iterator<Item = (usize, &'f PathBuf)>,
-    mut done: impl FnMut(usize, Outcome),
+    mut done: impl FnMut(usize, Outcome) -> anyhow::Result<()>,
 ) -> anyhow::Result<()> {
     let mut in_flight = JoinSet::new();
     for (index, file) in files {
@@ -125,12 +135,12 @@ async fn classify_all<'f>(
             && let Some(outcome) = in_flight.join_next().await
         {
             let (index, outcome) = outcome?;
-            done(index, outcome);
+            done(index, outcome)?;
         }
     }
     while let Some(outcome) = in_flight.join_next().await {
         let (index, outcome) = outcome?;
-        done(index, outcome);
+        done(index, outcome)?;
     }
     Ok(())
 }
@@ -143,21 +153,31 @@ async fn classify_one(
     let bytes = match fs_err::read(&file) {
         Ok(bytes) => bytes,
         Err(error) => {
-            return Outcome { file, answer: Err(error.to_string()), took: Duration::ZERO };
+            return Outcome { file, answer: Err(error.into()), took: Duration::ZERO };
         }
     };
     request.image = Some(bytes.into());
     let started = Instant::now();
     let answer = client.classify(request).await;
     let took = started.elapsed();
-    Outcome { file, answer: answer.map_err(|error| error.to_string()), took }
+    Outcome { file, answer: answer.map_err(Failure::from), took }
 }
 
-fn parse_roi(text: &str) -> anyhow::Result<proto::Roi> {
-    let numbers =
-        text.split(',').map(|part| part.trim().parse::<u32>()).collect::<Result<Vec<_>, _>>()?;
-    let [x, y, width, height] = numbers[..] else {
-        bail!("expected four numbers: X,Y,WIDTH,HEIGHT");
-    };
-    Ok(proto::Roi { x, y, width, height })
+fn parse_roi(text: &str) -> Result<proto::Roi, &'static str> {
+    let numbers: Result<Vec<u32>, _> = text.split(',').map(|part| part.trim().parse()).collect();
+    match numbers.as_deref() {
+        Ok(&[x, y, width, height]) => Ok(proto::Roi { x, y, width, height }),
+        Ok(_) | Err(_) => {
+            Err("expected four whole numbers X,Y,WIDTH,HEIGHT, such as 20,40,200,100")
+        }
+    }
+}
+
+fn parse_concurrency(text: &str) -> Result<usize, &'static str> {
+    let number = text.parse().ok().filter(|number| (1..=1024).contains(number));
+    number.ok_or("expected a whole number from 1 to 1024, such as 8")
+}
+
+fn parse_timeout(text: &str) -> Result<Duration, &'static str> {
+    humantime::parse_duration(text).map_err(|_| "expected a time, such as 500ms or 30s")
 }

@@ -7,7 +7,10 @@ use tokio::signal::unix::{SignalKind, signal};
 use super::{Options, classify_all};
 use crate::{
     Client,
-    cli::output::{OutputOptions, WriteError, print},
+    cli::{
+        output::OutputOptions,
+        printing::{WriteError, escaped, print},
+    },
 };
 
 /// The counts over all rounds.
@@ -38,17 +41,20 @@ pub(super) async fn until_interrupted(
         let _over = stop.send(true);
     });
     let rounds = files.iter().enumerate().cycle().take_while(|_| !*stopped.borrow());
-    classify_all(options, client, rounds, |_, outcome| match outcome.answer {
-        Ok(response) => {
-            counts.answered += 1;
-            for verdict in response.verdicts {
-                *counts.versions.entry(verdict.head_version).or_default() += 1;
+    classify_all(options, client, rounds, |_, outcome| {
+        match outcome.answer {
+            Ok(response) => {
+                counts.answered += 1;
+                for verdict in response.verdicts {
+                    *counts.versions.entry(verdict.head_version).or_default() += 1;
+                }
+            }
+            Err(failure) => {
+                counts.failed += 1;
+                counts.first_failure.get_or_insert_with(|| failure.to_string());
             }
         }
-        Err(reason) => {
-            counts.failed += 1;
-            counts.first_failure.get_or_insert(reason);
-        }
+        Ok(())
     })
     .await?;
     Ok(counts)
@@ -67,7 +73,7 @@ impl Counts {
             versions.iter().map(|(version, count)| format!("version {version}: {count}")).collect();
         print(format_args!("{answered} answered ({}), {failed} failed", versions.join(", ")))?;
         match first_failure {
-            Some(reason) => print(format_args!("first failure: {reason}")),
+            Some(reason) => print(format_args!("first failure: {}", escaped(reason))),
             None => Ok(()),
         }
     }
