@@ -7,7 +7,7 @@ use rand::{RngExt as _, SeedableRng as _, seq::SliceRandom as _};
 use rand_chacha::ChaCha8Rng;
 use turret::{
     base::{Base, FeatureSet, Outputs},
-    image::{ImageLimits, ImageSource, Picture, PreparedImage, Preprocess, Roi, decode},
+    image::{Decoded, ImageLimits, ImageSource, PreparedImage, Preprocess, Roi, decode},
     train::{Classifier, Examples, Folds},
 };
 
@@ -114,11 +114,11 @@ pub(crate) fn textures(folder: &Path) -> Result<PictureSet> {
     const TRAIN: usize = 80;
     const TEST: usize = 60;
     let mut random = ChaCha8Rng::seed_from_u64(0);
-    let mut crops = |picture: &Picture, left: u32, right: u32, count: usize| {
+    let mut crops = |picture: &Decoded, left: u32, right: u32, count: usize| {
         let mut crop = || {
             let (x, y) = (
                 random.random_range(left..=right - CROP),
-                random.random_range(0..=picture.height - CROP),
+                random.random_range(0..=picture.height() - CROP),
             );
             prepare(picture, Some(Roi { x, y, width: CROP, height: CROP }))
         };
@@ -128,8 +128,12 @@ pub(crate) fn textures(folder: &Path) -> Result<PictureSet> {
         .iter()
         .map(|path| {
             let photograph = picture(path)?;
-            let (width, middle) = (photograph.width, photograph.width / 2);
-            ensure!(middle >= CROP && photograph.height >= CROP, "{} is too small", path.display());
+            let (width, middle) = (photograph.width(), photograph.width() / 2);
+            ensure!(
+                middle >= CROP && photograph.height() >= CROP,
+                "{} is too small",
+                path.display()
+            );
             let train = crops(&photograph, 0, middle, TRAIN)?;
             Ok(ClassPictures { train, test: crops(&photograph, middle, width, TEST)? })
         })
@@ -146,12 +150,12 @@ fn entries(folder: &Path) -> Result<Vec<PathBuf>> {
     Ok(paths)
 }
 
-fn picture(path: &Path) -> Result<Picture> {
+fn picture(path: &Path) -> Result<Decoded> {
     decode(&ImageSource::Encoded(fs_err::read(path)?.into()), &ImageLimits::default())
         .with_context(|| path.display().to_string())
 }
 
-fn prepare(picture: &Picture, region: Option<Roi>) -> Result<PreparedImage> {
+fn prepare(picture: &Decoded, region: Option<Roi>) -> Result<PreparedImage> {
     Ok(Preprocess::default().apply(picture, region)?)
 }
 
