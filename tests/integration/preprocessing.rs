@@ -6,11 +6,9 @@ use turret::image::{ImageLimits, ImageSource, Preprocess, Resize, decode};
 
 #[test]
 fn centre_crop_equals_torchvisions() {
-    for (stem, file, share) in [
-        ("wide", "wide.png", 0.999),
-        ("tall_grey", "tall_grey.png", 0.999),
-        ("camera", "camera.jpg", 0.98),
-    ] {
+    for (stem, file) in
+        [("wide", "wide.png"), ("tall_grey", "tall_grey.png"), ("camera", "camera.jpg")]
+    {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/preprocess");
         let bytes = fs_err::read(folder.join(file)).unwrap();
         let picture = decode(&ImageSource::Encoded(bytes.into()), &ImageLimits::default()).unwrap();
@@ -26,6 +24,6 @@ fn centre_crop_equals_torchvisions() {
         assert_eq!(found.len(), expected.len());
         let near = found.iter().zip(&expected).filter(|(a, b)| a.abs_diff(**b) <= 1).count();
         let near = near as f64 / found.len() as f64;
-        assert!(near >= share, "{file}: the share of bytes at most one level off is {near}");
+        assert!(near >= 0.999, "{file}: the share of bytes at most one level off is {near}");
     }
 }

@@ -27,7 +27,7 @@ import write_golden
 FEATURE_BAR = 1e-4  # relative error, fp32, equal pixels
 GOLDEN_BAR = 1e-5  # torchvision against itself on another processor
 JPEG_FEATURE_BAR = 0.01  # relative distance: decoders may differ by a level
-PNG_PIXEL_BAR = 0.999  # share of bytes at most one level off
+PIXEL_BAR = 0.999  # share of bytes at most one level off
 SIZES = ((61, 97), (97, 61), (223, 225), (257, 256), (333, 251), (641, 479), (777, 1001), (1499, 1123))
 # Channels of each stage, averages then maxima: the blocks of `pyramid` differ in scale a thousandfold.
 RESNET_BLOCKS = np.cumsum((64, 64, 128, 128, 256, 256, 512))
@@ -132,9 +132,7 @@ def check_pixels(images: list[Path], prepared: Path) -> Iterator[Figure]:
         expected = reference.centre_crop(Image.open(path)).astype(int)
         found = np.asarray(Image.open(prepared / f"{path.stem}.png")).astype(int)
         close = float((np.abs(found - expected) <= 1).mean()) if found.shape == expected.shape else 0.0
-        # JPEG decoders may differ, so the bar for JPEGs is on the features.
-        bar = PNG_PIXEL_BAR if path.suffix == ".png" else 0
-        yield Figure(f"{path.name}: bytes at most 1 level off", close, bar, at_least=True)
+        yield Figure(f"{path.name}: bytes at most 1 level off", close, PIXEL_BAR, at_least=True)
 
 
 def check_golden(folder: Path) -> Iterator[Figure]:
