@@ -6,7 +6,7 @@ use std::{net::SocketAddr, time::Duration};
 
 use anyhow::{Context as _, Result};
 use bytes::{BufMut as _, Bytes, BytesMut};
-use h2::{RecvStream, client::SendRequest};
+use h2::{RecvStream, SendStream, client::SendRequest};
 use prost::Message as _;
 use tokio::net::TcpStream;
 use tonic::{
@@ -18,7 +18,9 @@ use turret::{
     image::PreparedImage,
 };
 
-const PATH: &str = "/turret.v1.Classifier/Classify";
+pub(crate) const CLASSIFY: &str = "/turret.v1.Classifier/Classify";
+pub(crate) const CLASSIFY_STREAM: &str = "/turret.v1.Classifier/ClassifyStream";
+pub(crate) const EMBED: &str = "/turret.v1.Classifier/Embed";
 /// Length of gRPC's frame header: one byte for compression, four for the length.
 const FRAME_HEADER: usize = 5;
 
@@ -61,6 +63,11 @@ impl Payload {
         head.put_slice(&fields);
         Self { head: head.freeze(), picture }
     }
+
+    /// Takes a whole message with its frame header.
+    pub(crate) fn whole(message: Bytes) -> Self {
+        Self { head: message, picture: Bytes::new() }
+    }
 }
 
 /// An HTTP/2 connection; clones share it.
@@ -84,6 +91,18 @@ impl Connection {
         Ok(Self { sender, address })
     }
 
+    /// Starts a call without a body yet; dropping both parts resets it.
+    pub(crate) async fn start(
+        &self,
+        path: &str,
+    ) -> Result<(h2::client::ResponseFuture, SendStream<Bytes>)> {
+        let mut sender = self.sender.clone().ready().await?;
+        let request = Request::post(format!("http://{}{path}", self.address))
+            .header("content-type", "application/grpc")
+            .header("te", "trailers");
+        Ok(sender.send_request(request.body(())?, false)?)
+    }
+
     /// Sends a request and waits for its answer; dropping the future cancels the request.
     pub(crate) async fn call(
         &self,
@@ -91,7 +110,7 @@ impl Connection {
         timeout: Option<Duration>,
     ) -> Result<(Code, Bytes)> {
         let mut sender = self.sender.clone().ready().await?;
-        let mut request = Request::post(format!("http://{}{PATH}", self.address))
+        let mut request = Request::post(format!("http://{}{CLASSIFY}", self.address))
             .header("content-type", "application/grpc")
             .header("te", "trailers");
         if let Some(timeout) = timeout {

@@ -2,8 +2,6 @@
 
 use std::{
     hint::black_box,
-    path::Path,
-    process::Command,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -18,7 +16,7 @@ use crate::{
     engine::progress,
     heads::{Heads, task_name},
     load::{Requests, closed_loop},
-    null_server::{WIDTHS, identity},
+    null_server::{WIDTHS, command, identity},
     pictures,
     process::ServerProcess,
     report::{Report, Required, figures},
@@ -72,7 +70,7 @@ async fn run_all(arguments: &Arguments) -> Result<()> {
         let bytes = pictures.iter().map(Bytes::len).sum::<usize>() / pictures.len();
         let folder = tempfile::tempdir_in(".bench")?;
         Heads::publish(folder.path(), identity(), WIDTHS, side, 1)?;
-        let server = ServerProcess::start(null_server(folder.path())?)?;
+        let server = ServerProcess::start(command(folder.path())?)?;
         let payloads: Vec<Payload> =
             pictures.into_iter().map(|picture| Payload::new(&[task_name(0)], picture)).collect();
         let requests: Requests =
@@ -116,13 +114,6 @@ async fn run_all(arguments: &Arguments) -> Result<()> {
     let rows = vec![vec![format!("{metrics_microseconds:.2}")]];
     report.table("Every metrics call that one request makes, timed alone", &["us a request"], rows);
     report.finish()
-}
-
-/// Returns a command that runs this program as a server.
-fn null_server(heads: &Path) -> Result<Command> {
-    let mut command = Command::new(std::env::current_exe()?);
-    command.arg("null-server").arg("--heads").arg(heads);
-    Ok(command)
 }
 
 /// Returns microseconds of metrics calls for a request alone in its batch, best of many trials.

@@ -1,9 +1,10 @@
-//! Performance: the bare engine against other engines, the server against the bare engine, and the
-//! edge alone.
+//! Performance: the bare engine against other engines, the server against the bare engine, the edge
+//! alone, and an honest client beside hostile ones.
 //!
-//! Run by `make bench-engine`, `make bench-serve` and `make bench-edge`; the figures are in
-//! `docs/performance.md`.
+//! Run by `make bench-engine`, `make bench-serve`, `make bench-edge` and `make bench-abuse`; figures
+//! are in `docs/performance.md`.
 
+mod abuse;
 mod base;
 mod client;
 mod edge;
@@ -39,12 +40,20 @@ enum Command {
     Serve(serve::Arguments),
     /// Measure requests a second and processor time a request of the edge alone
     Edge(edge::Arguments),
+    /// Measure what hostile clients cost an honest one
+    Abuse(abuse::Arguments),
     /// Run Turret's engine as a worker; started by `engine` and `serve`
     #[command(hide = true)]
     EngineWorker(EngineWorker),
     /// Run a server whose base returns at once; started by `edge`
     #[command(hide = true)]
     NullServer(null_server::Arguments),
+    /// Run a server that discards everything; started by `abuse`
+    #[command(hide = true)]
+    Sink,
+    /// Run hostile clients; started by `abuse`
+    #[command(hide = true)]
+    Abuser(abuse::abuser::Arguments),
 }
 
 #[derive(Args, Debug)]
@@ -64,6 +73,9 @@ fn main() -> Result<()> {
         Command::Engine(arguments) => engine::run(&arguments),
         Command::Serve(arguments) => serve::run(&arguments),
         Command::Edge(arguments) => edge::run(&arguments),
+        Command::Abuse(arguments) => abuse::run(&arguments),
+        Command::Sink => abuse::sink::run(),
+        Command::Abuser(arguments) => abuse::abuser::run(&arguments),
         Command::NullServer(arguments) => null_server::run(arguments),
         Command::EngineWorker(EngineWorker { base, precision, threads, pictures }) => {
             let mut base = base::open_base(&base, &precision, threads)?;

@@ -1,6 +1,9 @@
 //! A complete server whose base returns at once.
 
-use std::path::PathBuf;
+use std::{
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 use anyhow::Result;
 use clap::Args;
@@ -23,6 +26,13 @@ const ARCHITECTURE: &str = "null";
 pub(crate) struct Arguments {
     #[arg(long)]
     heads: PathBuf,
+}
+
+/// Returns a command that runs this program as a server.
+pub(crate) fn command(heads: &Path) -> Result<Command> {
+    let mut command = Command::new(std::env::current_exe()?);
+    command.arg("null-server").arg("--heads").arg(heads);
+    Ok(command)
 }
 
 /// A base that returns zeros for every picture.

@@ -119,6 +119,12 @@ impl ServerProcess {
             .with_context(|| format!("the server has no series {series}"))
     }
 
+    /// Returns the most memory that the process has had resident.
+    pub(crate) fn peak_resident_mb(&self) -> Result<f64> {
+        let status = procfs::process::Process::new(i32::try_from(self.child.id())?)?.status()?;
+        Ok(status.vmhwm.context("the kernel does not tell the peak")? as f64 * 1024.0 / 1e6)
+    }
+
     pub(crate) fn resident_mb(&self) -> Result<f64> {
         Ok(self.metric("process_resident_memory_bytes")? / 1e6)
     }
