@@ -9,8 +9,8 @@ use std::{
 
 use turret::{
     base::{
-        Base, BaseError, BaseIdentity, BranchId, BranchWeights, FeatureBatch, FeatureWidths,
-        ForwardOutput, ForwardRequest, Outputs, PassStatus,
+        Base, BaseError, BaseIdentity, BranchError, BranchId, BranchWeights, FeatureBatch,
+        FeatureWidths, ForwardOutput, ForwardRequest, Outputs, PassStatus,
     },
     ids::Digest,
     image::PreparedImage,
@@ -239,7 +239,7 @@ impl Base for FakeBase {
 
     fn load_branch(&mut self, weights: &BranchWeights) -> Result<BranchId, BaseError> {
         let Some(offset) = weights.tensors.get(BRANCH_TENSOR) else {
-            return Err(BaseError::Device { detail: format!("no {BRANCH_TENSOR}") });
+            return Err(BranchError::Missing { name: BRANCH_TENSOR.to_owned() }.into());
         };
         let id = BranchId(self.next_branch);
         self.next_branch += 1;
