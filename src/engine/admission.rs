@@ -110,6 +110,9 @@ impl Admission {
         if usage.closed && !sent_before {
             return Err(EngineError::Draining);
         }
+        if self.device_has_ended() {
+            return Err(EngineError::DeviceLost);
+        }
         // An idle server lets a request through to find out whether the device is back.
         if !self.device_works() && usage.all.images > 0 {
             return Err(EngineError::DeviceLost);

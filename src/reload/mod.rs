@@ -20,7 +20,7 @@
 //! 10. A scan that is told to stop ends after the file that it is checking.
 
 mod head_checker;
-mod pending;
+mod installer;
 mod plan;
 mod progress;
 mod reconciler;
@@ -37,6 +37,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use installer::Installer;
 use watcher::{Debounce, Hint, Hints};
 
 /// The pause after a scan that panicked; the next one is likely to panic as well.
@@ -69,8 +70,10 @@ impl Reloader {
             quiet: Duration::from_millis(20),
             max_delay: Duration::from_millis(250),
         };
+        let installer = reconciler.installer().clone();
+        let end = OnEnd { progress: progress.clone(), installer: installer.clone() };
         let work = move || {
-            let progress = ReportEnd(reconciler.progress().clone());
+            let OnEnd { progress, .. } = &end;
             loop {
                 let scan = catch_unwind(AssertUnwindSafe(|| {
                     // Watches start before the scan, so that a change during it triggers the next.
@@ -78,13 +81,13 @@ impl Reloader {
                     reconciler.scan();
                     after_scan(&reconciler);
                 }));
-                if progress.0.is_stopped() {
+                if progress.is_stopped() {
                     return;
                 }
                 let next = match scan {
                     Ok(()) => {
                         let now = Instant::now();
-                        progress.0.scanned(now);
+                        progress.scanned(now);
                         let retry = reconciler.next_retry().map(|at| at.duration_since(now));
                         watcher.wait(debounce.within(retry))
                     }
@@ -98,6 +101,13 @@ impl Reloader {
                 }
             }
         };
+        let install = thread::Builder::new().name("install".to_owned());
+        install.spawn(move || {
+            while catch_unwind(AssertUnwindSafe(|| installer.run())).is_err() {
+                tracing::error!("installing heads panicked, it goes on");
+            }
+        })?;
+        // If this fails, its work is dropped, which ends the thread before.
         let thread = thread::Builder::new().name("reload".to_owned()).spawn(work)?;
         Ok(Self { hints, progress, thread: Some(thread) })
     }
@@ -121,12 +131,16 @@ impl Reloader {
     }
 }
 
-/// Reports the end of the thread, however it ends.
-struct ReportEnd(Arc<ReloadProgress>);
+/// Reports the end of the thread, however it ends, and ends the one that installs.
+struct OnEnd {
+    progress: Arc<ReloadProgress>,
+    installer: Arc<Installer>,
+}
 
-impl Drop for ReportEnd {
+impl Drop for OnEnd {
     fn drop(&mut self) {
-        self.0.thread_ends();
+        self.progress.thread_ends();
+        self.installer.close();
     }
 }
 

@@ -4,12 +4,12 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     path::Path,
     sync::Arc,
-    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+    time::Instant,
 };
 
 use super::{
     head_checker::{HeadChecker, HeadRejection},
-    pending::Pending,
+    installer::{Installer, unix_ms},
     plan::{Action, Installed, Rejected, Retry, TaskRecord, plan},
     progress::ReloadProgress,
 };
@@ -25,7 +25,6 @@ use crate::{
 #[derive(Debug)]
 pub struct Reconciler {
     store: HeadStore,
-    registry: Arc<Registry>,
     checker: HeadChecker,
     metrics: Arc<Metrics>,
     tasks: BTreeMap<TaskName, TaskRecord>,
@@ -34,9 +33,7 @@ pub struct Reconciler {
     ignored: BTreeSet<IgnoredEntry>,
     /// Deep heads rejected because their budget is used up, with the bytes that they need.
     waiting_for_budget: Vec<(TaskName, Version, u64)>,
-    pending: Pending,
-    /// How long reading and checking the last file took.
-    check_took: Duration,
+    installer: Arc<Installer>,
     retired: Vec<Arc<Head>>,
     first_scan_done: bool,
     progress: Arc<ReloadProgress>,
@@ -58,17 +55,16 @@ impl Reconciler {
         engine: Engine,
         metrics: Arc<Metrics>,
     ) -> Self {
+        let installer = Arc::new(Installer::new(registry, metrics.clone()));
         Self {
             store,
-            registry,
             checker: HeadChecker(engine),
             metrics,
             tasks: BTreeMap::new(),
             unreadable: BTreeMap::new(),
             ignored: BTreeSet::new(),
             waiting_for_budget: Vec::new(),
-            pending: Pending::default(),
-            check_took: Duration::ZERO,
+            installer,
             retired: Vec::new(),
             first_scan_done: false,
             progress: Arc::new(ReloadProgress::new(Instant::now())),
@@ -88,6 +84,10 @@ impl Reconciler {
         &self.progress
     }
 
+    pub(super) fn installer(&self) -> &Arc<Installer> {
+        &self.installer
+    }
+
     /// Returns when a head that was rejected for a while is tried again.
     pub fn next_retry(&self) -> Option<Instant> {
         let now = Instant::now();
@@ -96,6 +96,7 @@ impl Reconciler {
 
     /// Scans the whole folder and makes the registry match it, unless it is told to stop.
     pub fn scan(&mut self) {
+        self.retired.extend(self.installer.take_retired());
         self.retired.retain(|head| Arc::strong_count(head) > 1);
         self.retry_deep_heads_that_fit();
         match self.store.scan() {
@@ -107,7 +108,7 @@ impl Reconciler {
                 self.list_unreadable(None, &format!("{error}; a head that serves keeps serving"));
             }
         }
-        self.apply_pending();
+        self.installer.apply_all();
     }
 
     /// Makes the next plan retry deep heads that now fit, although their files did not change.
@@ -150,7 +151,6 @@ impl Reconciler {
             }
             let folder = scan.read_folder(&path);
             self.reconcile(task, &folder);
-            self.apply_if_due(Duration::ZERO);
             self.progress.moved(Instant::now());
         }
         self.report_ignored(scan.ignored);
@@ -189,10 +189,7 @@ impl Reconciler {
             if self.progress.is_stopped() {
                 return;
             }
-            self.apply_if_due(self.check_took);
-            let check_started = Instant::now();
             let checked = self.read_and_check(task, version, &file, record);
-            self.check_took = check_started.elapsed();
             self.progress.moved(Instant::now());
             match checked {
                 Ok(head) => {
@@ -352,26 +349,7 @@ impl Reconciler {
     }
 
     fn push(&mut self, change: Change, started: Instant) {
-        self.pending.push(change, started, Instant::now());
-        self.apply_if_due(Duration::ZERO);
-    }
-
-    /// Makes changes visible that must not wait for something that takes so long.
-    fn apply_if_due(&mut self, next_takes: Duration) {
-        if self.pending.are_due(Instant::now(), next_takes) {
-            self.apply_pending();
-        }
-    }
-
-    fn apply_pending(&mut self) {
-        let (changes, started): (Vec<_>, Vec<_>) = self.pending.take().into_iter().unzip();
-        let installs =
-            changes.iter().zip(&started).filter(|(change, _)| matches!(change, Change::Install(_)));
-        let installs: Vec<Instant> = installs.map(|(_, started)| *started).collect();
-        self.retired.extend(self.registry.apply(changes, unix_ms()));
-        for started in installs {
-            self.metrics.head_install_duration.record(started.elapsed());
-        }
+        self.installer.push(change, started);
     }
 }
 
@@ -380,9 +358,4 @@ impl Failure {
         let (reason, is_permanent) = (error.to_string(), error.is_permanent());
         Self { reason, digest: None, is_permanent }
     }
-}
-
-fn unix_ms() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }

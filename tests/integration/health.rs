@@ -2,9 +2,11 @@
 
 use std::{sync::Arc, time::Duration};
 
+use tonic::Code;
 use tonic_health::pb::{
     HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
 };
+use tonic_types::StatusExt;
 use turret::{
     base::BaseIdentity,
     engine::{Engine, EngineConfig, EngineError, Request},
@@ -104,6 +106,36 @@ async fn lost_device_is_found_again_without_a_request() {
     control.behave(Behaviour::Well);
     health_becomes(&server, ServingStatus::Serving, "ready").await;
     livez_becomes(&server, 200).await;
+}
+
+#[tokio::test]
+async fn ended_device_thread_asks_for_a_restart() {
+    let (server, control, _files) = server_of(TestServer::builder()).await;
+    health_becomes(&server, ServingStatus::Serving, "ready").await;
+    control.behave(Behaviour::End);
+    let mut client = server.classifier().await;
+    client.classify(request(&["part"], plain(1))).await.unwrap_err();
+    health_becomes(&server, ServingStatus::NotServing, "the device thread ended").await;
+    livez_becomes(&server, 503).await;
+    let status = client.classify(request(&["part"], plain(1))).await.unwrap_err();
+    let reason = status.get_error_details().error_info().map(|info| info.reason.clone());
+    assert_eq!((status.code(), reason.as_deref()), (Code::Unavailable, Some("DEVICE_LOST")));
+}
+
+#[tokio::test]
+async fn head_becomes_visible_while_the_next_one_is_still_checked() {
+    let (server, _control, files) = server_of(TestServer::builder()).await;
+    files.set(Fault::Hang);
+    server.rescan();
+    files.has_shown(1).await;
+    // One scan finds both, in the order of their names.
+    heads::publish(&server.heads, &heads::draft("fast", 1.0));
+    heads::publish(&server.heads, &heads::draft("slow", 1.0));
+    files.set(Fault::HangBelow("slow"));
+    server.wait_for_serving("fast", 1).await;
+    assert!(server.list("slow").await.is_empty());
+    files.set(Fault::None);
+    server.wait_for_serving("slow", 1).await;
 }
 
 #[tokio::test]

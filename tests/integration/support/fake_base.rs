@@ -58,6 +58,8 @@ pub(crate) enum Behaviour {
     Well,
     Fail,
     Panic,
+    /// Panics where nothing catches it: the device thread ends.
+    End,
 }
 
 pub(crate) const GAP_WIDTH: usize = 4;
@@ -140,7 +142,7 @@ impl Control {
             Behaviour::Fail => {
                 Err(BaseError::Device { detail: "told to fail: secret detail".to_owned() })
             }
-            Behaviour::Panic => panic!("told to panic"),
+            Behaviour::Panic | Behaviour::End => panic!("told to panic"),
         }
     }
 
@@ -200,6 +202,8 @@ impl Base for FakeBase {
     }
 
     fn in_flight(&self) -> usize {
+        let ends = self.control.state.lock().unwrap().behaviour == Behaviour::End;
+        assert!(!ends, "told to end the device thread");
         self.streams.len().max(1)
     }
 

@@ -21,6 +21,8 @@ pub(crate) enum Fault {
     Panic,
     /// Opening a file or listing a folder waits until there is no fault.
     Hang,
+    /// Opening a file below a folder of this name waits until there is no fault.
+    HangBelow(&'static str),
 }
 
 /// The error of a disk or a mount that is gone for a moment.
@@ -65,9 +67,14 @@ impl FaultyFiles {
         self.state.lock().unwrap().opened
     }
 
-    fn hang(&self) {
+    fn hang(&self, path: &Path) {
+        let hangs = |fault| match fault {
+            Fault::Hang => true,
+            Fault::HangBelow(name) => path.parent().is_some_and(|folder| folder.ends_with(name)),
+            Fault::None | Fault::Open(_) | Fault::Fingerprint(_) | Fault::Panic => false,
+        };
         let mut state = self.state.lock().unwrap();
-        while state.fault == Fault::Hang {
+        while hangs(state.fault) {
             state.shown += 1;
             state = self.changed.wait(state).unwrap();
         }
@@ -90,7 +97,7 @@ impl FaultyFiles {
 
 impl Files for FaultyFiles {
     fn list(&self, folder: &Path) -> io::Result<Vec<PathBuf>> {
-        self.hang();
+        self.hang(folder);
         assert!(!self.panics(), "told to panic");
         LocalFiles.list(folder)
     }
@@ -103,7 +110,7 @@ impl Files for FaultyFiles {
     }
 
     fn open(&self, file: &Path) -> io::Result<Box<dyn Read>> {
-        self.hang();
+        self.hang(file);
         self.fail(|fault| if let Fault::Open(number) = fault { Some(number) } else { None })?;
         self.state.lock().unwrap().opened += 1;
         LocalFiles.open(file)
