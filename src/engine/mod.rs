@@ -11,8 +11,8 @@
 //!    caller goes away, even during a forward pass.
 //! 3. No work starts for a request that is cancelled or past its deadline, and none of them reaches
 //!    the base.
-//! 4. Every accepted request is answered, even if decoding or the base panics or the device thread
-//!    ends.
+//! 4. Every accepted request is answered, even if decoding, the base or a verdict panics or the
+//!    device thread ends.
 //! 5. Only one thread uses the base; images of different tasks share its batches. Where the base
 //!    takes several batches at a time, the next starts before the previous one ends, and they are
 //!    answered in order.
