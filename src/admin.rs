@@ -1,6 +1,9 @@
 //! The HTTP admin port for operators and orchestrators: `/metrics`, `/livez` and `/readyz`.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use axum::{
     Router,
@@ -9,36 +12,23 @@ use axum::{
     response::{IntoResponse, Response},
     routing::get,
 };
-use tokio::{sync::watch, task::spawn_blocking, time::MissedTickBehavior};
+use tokio::{task::spawn_blocking, time::MissedTickBehavior};
 
-use crate::{grpc::ServerState, metrics::Metrics};
+use crate::{
+    health::{Health, Phase, reasons},
+    metrics::Metrics,
+};
 
-/// Whether the server should receive traffic.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Phase {
-    /// The base is not warm, or the first scan of the heads is not installed.
-    Starting,
-    Ready,
-    Draining,
-}
-
-#[derive(Debug, Clone)]
-struct Admin {
-    state: Arc<ServerState>,
-    phase: watch::Receiver<Phase>,
-}
-
-pub fn routes(state: Arc<ServerState>, phase: watch::Receiver<Phase>) -> Router {
+pub fn routes(health: Arc<Health>) -> Router {
     Router::new()
         .route("/metrics", get(metrics))
         .route("/livez", get(livez))
         .route("/readyz", get(readyz))
-        .with_state(Admin { state, phase })
+        .with_state(health)
 }
 
-async fn metrics(State(admin): State<Admin>) -> Response {
-    let Admin { state, .. } = admin;
-    match spawn_blocking(move || render(&state)).await {
+async fn metrics(State(health): State<Arc<Health>>) -> Response {
+    match spawn_blocking(move || render(&health)).await {
         Ok(text) => ([(header::CONTENT_TYPE, Metrics::CONTENT_TYPE)], text).into_response(),
         Err(error) => {
             tracing::error!(%error, "cannot render metrics");
@@ -47,9 +37,10 @@ async fn metrics(State(admin): State<Admin>) -> Response {
     }
 }
 
-fn render(state: &ServerState) -> String {
-    let table = state.registry.snapshot();
-    state.metrics.render(table.heads().map(|head| head.info()))
+fn render(health: &Health) -> String {
+    health.show_ages(Instant::now());
+    let table = health.state.registry.snapshot();
+    health.state.metrics.render(table.heads().map(|head| head.info()))
 }
 
 /// Runs metrics upkeep until aborted, which keeps memory flat without a scrape.
@@ -66,25 +57,28 @@ pub async fn keep_up(metrics: Arc<Metrics>, interval: Duration) {
 }
 
 /// Fails only when a restart would help: never because of load or a bad head.
-async fn livez(State(admin): State<Admin>) -> (StatusCode, &'static str) {
-    match admin.state.engine.get() {
-        Some(engine) if !engine.is_healthy() => {
-            (StatusCode::SERVICE_UNAVAILABLE, "the device does not answer\n")
-        }
-        Some(_) | None => (StatusCode::OK, "alive\n"),
+async fn livez(State(health): State<Arc<Health>>) -> (StatusCode, String) {
+    let causes = health.causes(Instant::now()).into_iter();
+    let fatal = reasons(causes.filter(|cause| cause.needs_restart()));
+    if fatal.is_empty() {
+        (StatusCode::OK, "alive\n".to_owned())
+    } else {
+        (StatusCode::SERVICE_UNAVAILABLE, format!("restart: {fatal}\n"))
     }
 }
 
-async fn readyz(State(admin): State<Admin>) -> (StatusCode, &'static str) {
-    let phase = *admin.phase.borrow();
-    match phase {
-        Phase::Ready => (StatusCode::OK, "ready\n"),
-        Phase::Starting => (
-            StatusCode::SERVICE_UNAVAILABLE,
-            "starting: the base is not warm or the heads are not scanned yet\n",
-        ),
-        Phase::Draining => (StatusCode::SERVICE_UNAVAILABLE, "draining\n"),
-    }
+async fn readyz(State(health): State<Arc<Health>>) -> (StatusCode, String) {
+    let reason = match health.phase() {
+        Phase::Starting => {
+            "starting: the base is not warm or the heads are not scanned yet".to_owned()
+        }
+        Phase::Draining => "draining".to_owned(),
+        Phase::Ready => match health.causes(Instant::now()) {
+            causes if causes.is_empty() => return (StatusCode::OK, "ready\n".to_owned()),
+            causes => format!("not ready: {}", reasons(causes)),
+        },
+    };
+    (StatusCode::SERVICE_UNAVAILABLE, format!("{reason}\n"))
 }
 
 #[cfg(test)]

@@ -12,7 +12,7 @@
 //! | 2 files | [`store`] |
 //! | 3 serving core | [`registry`] [`engine`] |
 //! | 4 control | [`reload`] [`train`] |
-//! | 5 edge | [`grpc`] [`admin`] |
+//! | 5 edge | [`grpc`] [`health`] [`admin`] |
 //! | 6 program | [`config`] [`log`] [`server`], the binaries `turret` and `fine-tune` |
 //!
 //! `torch` (feature `torch`) is the only module that uses libtorch.
@@ -53,6 +53,7 @@ pub mod train;
 
 pub mod admin;
 pub mod grpc;
+pub mod health;
 
 pub mod config;
 pub mod log;

@@ -23,7 +23,8 @@ pub struct HeadTable {
     /// Counts the updates: of two tables, the higher generation is the newer one.
     pub generation: u64,
     serving: HashMap<TaskName, Serving>,
-    rejected: BTreeMap<(TaskName, Listing), Rejection>,
+    /// By task; `None` stands for the folder of all heads.
+    rejected: BTreeMap<(Option<TaskName>, Listing), Rejection>,
 }
 
 #[derive(Debug, Clone)]
@@ -35,7 +36,7 @@ struct Serving {
 /// What is listed under a task's name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Listing {
-    /// The task's folder, listed while it cannot be read.
+    /// The task's folder, or that of all heads, listed while it cannot be read.
     Folder,
     /// One head file.
     Head(Version),
@@ -62,7 +63,8 @@ pub enum HeadState {
 /// A head as it is listed for people and tools.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HeadEntry {
-    pub task: TaskName,
+    /// `None` for the folder of all heads.
+    pub task: Option<TaskName>,
     pub listing: Listing,
     pub digest: Option<Digest>,
     pub state: HeadState,
@@ -86,9 +88,9 @@ pub enum Change {
     /// The head serves its task from now on.
     Install(Head),
     /// The file is listed with the reason; the head that serves keeps serving.
-    Reject { task: TaskName, listing: Listing, rejection: Rejection },
+    Reject { task: Option<TaskName>, listing: Listing, rejection: Rejection },
     /// The rejected file is gone or valid now and is no longer listed.
-    ClearRejection { task: TaskName, listing: Listing },
+    ClearRejection { task: Option<TaskName>, listing: Listing },
     /// The task has no head from now on.
     Withdraw { task: TaskName },
 }
@@ -169,18 +171,19 @@ impl HeadTable {
     }
 
     pub fn rejection(&self, task: &TaskName, listing: Listing) -> Option<&Rejection> {
-        self.rejected.get(&(task.clone(), listing))
+        self.rejected.get(&(Some(task.clone()), listing))
     }
 
     /// Lists the heads that serve and the rejected files, sorted by task and version.
     pub fn entries(&self, only: Option<&TaskName>) -> Vec<HeadEntry> {
-        let is_listed = |task: &TaskName| only.is_none_or(|only| only == task);
-        let serving = self.serving.values().filter(|serving| is_listed(&serving.head.task));
+        let is_listed = |task: Option<&TaskName>| only.is_none() || only == task;
+        let serving = self.serving.values().filter(|serving| is_listed(Some(&serving.head.task)));
         let serving =
             serving.map(|s| HeadEntry::of_head(&s.head, HeadState::Serving, s.since_unix_ms));
-        let rejected = self.rejected.iter().filter(|((task, _), _)| is_listed(task));
-        let rejected = rejected
-            .map(|((task, listing), rejection)| HeadEntry::of_rejection(task, *listing, rejection));
+        let rejected = self.rejected.iter().filter(|((task, _), _)| is_listed(task.as_ref()));
+        let rejected = rejected.map(|((task, listing), rejection)| {
+            HeadEntry::of_rejection(task.as_ref(), *listing, rejection)
+        });
         let mut entries: Vec<HeadEntry> = serving.chain(rejected).collect();
         entries.sort_by(|a, b| (&a.task, a.listing).cmp(&(&b.task, b.listing)));
         entries
@@ -197,12 +200,12 @@ impl HeadTable {
             Change::Install(head) => {
                 let head = Arc::new(head);
                 entries.push(HeadEntry::of_head(&head, HeadState::Serving, now));
-                self.rejected.remove(&(head.task.clone(), Listing::Head(head.version)));
+                self.rejected.remove(&(Some(head.task.clone()), Listing::Head(head.version)));
                 let serving = Serving { head: head.clone(), since_unix_ms: now };
                 self.serving.insert(head.task.clone(), serving).map(|old| old.head)
             }
             Change::Reject { task, listing, rejection } => {
-                entries.push(HeadEntry::of_rejection(&task, listing, &rejection));
+                entries.push(HeadEntry::of_rejection(task.as_ref(), listing, &rejection));
                 self.rejected.insert((task, listing), rejection);
                 None
             }
@@ -211,7 +214,7 @@ impl HeadTable {
                 None
             }
             Change::Withdraw { task } => {
-                self.rejected.retain(|(rejected, _), _| *rejected != task);
+                self.rejected.retain(|(rejected, _), _| rejected.as_ref() != Some(&task));
                 self.serving.remove(&task).map(|old| old.head)
             }
         }
@@ -221,7 +224,7 @@ impl HeadTable {
 impl HeadEntry {
     fn of_head(head: &Head, state: HeadState, since_unix_ms: i64) -> Self {
         Self {
-            task: head.task.clone(),
+            task: Some(head.task.clone()),
             listing: Listing::Head(head.version),
             digest: Some(head.digest),
             state,
@@ -233,9 +236,9 @@ impl HeadEntry {
         }
     }
 
-    fn of_rejection(task: &TaskName, listing: Listing, rejection: &Rejection) -> Self {
+    fn of_rejection(task: Option<&TaskName>, listing: Listing, rejection: &Rejection) -> Self {
         Self {
-            task: task.clone(),
+            task: task.cloned(),
             listing,
             digest: rejection.digest,
             state: HeadState::Rejected,
@@ -298,7 +301,7 @@ mod tests {
         };
         registry.apply(
             vec![Change::Reject {
-                task: "a".parse().unwrap(),
+                task: Some("a".parse().unwrap()),
                 listing: Listing::Head(2),
                 rejection,
             }],

@@ -3,8 +3,8 @@
 use std::{
     future::Future,
     io,
+    mem::Discriminant,
     net::SocketAddr,
-    path::PathBuf,
     sync::{Arc, Mutex, OnceLock, PoisonError},
     time::Duration,
 };
@@ -13,17 +13,18 @@ use tokio::{
     net::TcpListener,
     sync::{Semaphore, oneshot, watch},
     task::JoinHandle,
-    time::{Instant, timeout_at},
+    time::{Instant, MissedTickBehavior, timeout_at},
 };
-use tokio_util::sync::CancellationToken;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tonic::service::Routes;
 use tonic_health::{ServingStatus, server::HealthReporter};
 
 use crate::{
-    admin::{self, Phase},
+    admin,
     base::{Base, BaseError},
     engine::{Engine, EngineConfig},
     grpc::{self, CLASSIFIER_SERVICE, GrpcLimits, MOST_EMBEDDING, ServerState, VerdictLog},
+    health::{Cause, Health, HealthBounds, Phase, reasons},
     metrics::{self, DroppedLines, Metrics},
     registry::Registry,
     reload::{Reconciler, Reloader},
@@ -33,6 +34,12 @@ use crate::{
 /// How long connections may take to deliver the last answers; a health watcher would stay forever.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
+/// How often gRPC health is brought up to date.
+const HEALTH_INTERVAL: Duration = Duration::from_millis(100);
+
+/// How often a lost device is tried.
+const TRIAL_INTERVAL: Duration = Duration::from_secs(1);
+
 /// The service names that gRPC health reports.
 const HEALTH_NAMES: [&str; 2] = ["", CLASSIFIER_SERVICE];
 
@@ -40,11 +47,12 @@ const HEALTH_NAMES: [&str; 2] = ["", CLASSIFIER_SERVICE];
 pub struct ServerConfig {
     pub listen: SocketAddr,
     pub admin: SocketAddr,
-    pub heads: PathBuf,
+    pub heads: HeadStore,
     pub rescan: Duration,
     /// How long accepted requests may take once the server stops.
     pub drain: Duration,
     pub engine: EngineConfig,
+    pub health: HealthBounds,
     pub grpc: GrpcLimits,
     pub verdict_log: VerdictLog,
     /// The log lines that the metrics show as dropped.
@@ -68,8 +76,8 @@ pub enum ServerError {
 /// A running server.
 ///
 /// Guarantees:
-/// 1. It is ready once the base is warm and the first scan of the heads is installed; a bad head
-///    never makes it unready.
+/// 1. It is ready once the base is warm and the first scan of the heads is installed, while the
+///    device and the reload thread work; load or a bad head never makes it unready.
 /// 2. Once told to stop, it reports that it drains, takes no new request, and answers every
 ///    accepted one within the drain time.
 #[derive(Debug)]
@@ -77,7 +85,8 @@ pub struct Server {
     pub grpc_address: SocketAddr,
     pub admin_address: SocketAddr,
     state: Arc<ServerState>,
-    health: HealthReporter,
+    reporter: HealthReporter,
+    health_task: JoinHandle<()>,
     phase: Arc<watch::Sender<Phase>>,
     reloader: Arc<Mutex<Option<Reloader>>>,
     grpc: JoinHandle<io::Result<()>>,
@@ -110,24 +119,30 @@ impl Server {
             metrics,
             engine,
             draining: draining.clone(),
+            streams: TaskTracker::new(),
             embedding,
             verdict_log: config.verdict_log,
         });
         let (phase, phase_seen) = watch::channel(Phase::Starting);
         let phase = Arc::new(phase);
 
-        let (health, health_service) = tonic_health::server::health_reporter();
-        for name in HEALTH_NAMES {
-            health.set_service_status(name, ServingStatus::NotServing).await;
-        }
-        tokio::spawn(report_when_ready(health.clone(), phase_seen.clone()));
+        let health = Arc::new(Health {
+            bounds: config.health,
+            rescan: config.rescan,
+            phase: phase_seen,
+            state: state.clone(),
+            reload: OnceLock::new(),
+        });
+        let (reporter, health_service) = tonic_health::server::health_reporter();
+        report(&reporter, ServingStatus::NotServing).await;
+        let health_task = tokio::spawn(keep_reporting(reporter.clone(), health.clone()));
         let grpc = tokio::spawn({
             let shutdown = draining.clone().cancelled_owned();
             let routes = Routes::new(health_service);
             let state = state.clone();
             async move { grpc::serve(listener, state, config.grpc, routes, shutdown).await }
         });
-        let routes = admin::routes(state.clone(), phase_seen);
+        let routes = admin::routes(health.clone());
         let admin = tokio::spawn(async move { axum::serve(admin_listener, routes).await });
         let upkeep = tokio::spawn(admin::keep_up(state.metrics.clone(), Metrics::UPKEEP_INTERVAL));
 
@@ -136,11 +151,12 @@ impl Server {
         let drain = config.drain;
         let work = {
             let (state, phase, reloader) = (state.clone(), phase.clone(), reloader.clone());
+            let health = health.clone();
             move || {
                 let base =
                     load_base(&state.metrics).map_err(|error| ServerError::LoadBase(error.into()));
                 let result = base.and_then(|base| {
-                    let running = start_serving(base, &config, &state, phase)?;
+                    let running = start_serving(base, &config, &health, phase)?;
                     *reloader.lock().unwrap_or_else(PoisonError::into_inner) = Some(running);
                     Ok(())
                 });
@@ -154,7 +170,8 @@ impl Server {
             grpc_address,
             admin_address,
             state,
-            health,
+            reporter,
+            health_task,
             phase,
             reloader,
             grpc,
@@ -210,28 +227,38 @@ impl Server {
     async fn drain(self) {
         let deadline = Instant::now() + self.drain;
         self.phase.send_replace(Phase::Draining);
-        for name in HEALTH_NAMES {
-            self.health.set_service_status(name, ServingStatus::NotServing).await;
-        }
+        // It ends with the phase; from then on nothing else reports.
+        self.health_task.abort();
+        let _aborted = self.health_task.await;
+        report(&self.reporter, ServingStatus::NotServing).await;
         tracing::info!(drain = ?self.drain, "stopping, accepted requests are still answered");
         let engine = self.state.engine.get().cloned();
         if let Some(engine) = &engine {
             engine.stop_accepting();
         }
         self.state.draining.cancel();
-        if let Some(engine) = &engine
-            && timeout_at(deadline, engine.drained()).await.is_err()
-        {
+        let answered = async {
+            self.state.streams.close();
+            self.state.streams.wait().await;
+            if let Some(engine) = &engine {
+                engine.drained().await;
+            }
+        };
+        if timeout_at(deadline, answered).await.is_err() {
             tracing::warn!("drain time exceeded, queued requests are answered UNAVAILABLE");
         }
         let (reloader, admin, upkeep) = (self.reloader, self.admin, self.upkeep);
         let ending = tokio::task::spawn_blocking(move || {
             // Its end is not waited for under the lock, which a rescan takes.
             let reloader = reloader.lock().unwrap_or_else(PoisonError::into_inner).take();
-            drop(reloader);
+            // A scan may take long, so what is queued is answered first.
+            if let Some(reloader) = &reloader {
+                reloader.stop();
+            }
             if let Some(engine) = engine {
                 engine.shut_down();
             }
+            drop(reloader);
         });
         let close_deadline = deadline
             .min(Instant::now() + CLOSE_TIMEOUT)
@@ -254,18 +281,20 @@ impl Server {
 fn start_serving(
     base: Box<dyn Base>,
     config: &ServerConfig,
-    state: &Arc<ServerState>,
+    health: &Health,
     phase: Arc<watch::Sender<Phase>>,
 ) -> Result<Reloader, ServerError> {
+    let state = &health.state;
     let engine = Engine::start(base, &config.engine, state.metrics.clone())?;
     let reconciler = Reconciler::new(
-        HeadStore::new(&config.heads),
+        config.heads.clone(),
         state.registry.clone(),
         engine.clone(),
         state.metrics.clone(),
     );
     // Set only here.
     let _first = state.engine.set(engine);
+    let _first = health.reload.set(reconciler.progress().clone());
     let after_scan = move |reconciler: &Reconciler| {
         if reconciler.first_scan_done() {
             phase.send_if_modified(|phase| {
@@ -281,21 +310,47 @@ fn start_serving(
         .map_err(|source| ServerError::Ended { what: "starting the reload thread", source })
 }
 
-async fn report_when_ready(health: HealthReporter, mut phase: watch::Receiver<Phase>) {
-    if phase.wait_for(|phase| *phase == Phase::Ready).await.is_err() {
-        return;
-    }
+async fn report(reporter: &HealthReporter, status: ServingStatus) {
     for name in HEALTH_NAMES {
-        health.set_service_status(name, ServingStatus::Serving).await;
+        reporter.set_service_status(name, status).await;
     }
-    if *phase.borrow() == Phase::Draining {
-        // A stop came in between and takes precedence.
-        for name in HEALTH_NAMES {
-            health.set_service_status(name, ServingStatus::NotServing).await;
+}
+
+/// Reports to gRPC health whether the server is ready, until it drains.
+async fn keep_reporting(reporter: HealthReporter, health: Arc<Health>) {
+    let mut phase = health.phase.clone();
+    let mut timer = tokio::time::interval(HEALTH_INTERVAL);
+    timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut tried_at = None::<Instant>;
+    let mut reported = None::<Vec<Discriminant<Cause>>>;
+    loop {
+        tokio::select! {
+            _ = timer.tick() => {}
+            changed = phase.changed() => if changed.is_err() { return },
         }
-        return;
+        match *phase.borrow_and_update() {
+            Phase::Starting => continue,
+            Phase::Ready => {}
+            Phase::Draining => return,
+        }
+        let causes = health.causes(Instant::now().into());
+        // The ages within the causes grow; that is no news.
+        let kinds: Vec<_> = causes.iter().map(std::mem::discriminant).collect();
+        if reported.as_ref() != Some(&kinds) {
+            if causes.is_empty() {
+                report(&reporter, ServingStatus::Serving).await;
+                tracing::info!("ready");
+            } else {
+                report(&reporter, ServingStatus::NotServing).await;
+                tracing::error!(reason = reasons(causes.iter().copied()), "not ready");
+            }
+            reported = Some(kinds);
+        }
+        if tried_at.is_none_or(|at| at.elapsed() >= TRIAL_INTERVAL) {
+            health.try_lost_device(&causes);
+            tried_at = Some(Instant::now());
+        }
     }
-    tracing::info!("ready");
 }
 
 async fn bind(address: SocketAddr) -> Result<(TcpListener, SocketAddr), ServerError> {

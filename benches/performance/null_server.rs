@@ -12,10 +12,12 @@ use turret::{
     config::processors,
     engine::EngineConfig,
     grpc::{GrpcLimits, VerdictLog},
+    health::HealthBounds,
     ids::Digest,
     image::PreparedImage,
     metrics::{DroppedLines, Metrics},
     server::{Server, ServerConfig},
+    store::HeadStore,
 };
 
 /// Feature widths of ResNet34.
@@ -83,10 +85,11 @@ pub(crate) fn run(arguments: Arguments) -> Result<()> {
     let config = ServerConfig {
         listen: anywhere,
         admin: anywhere,
-        heads: arguments.heads,
+        heads: HeadStore::new(arguments.heads),
         rescan: std::time::Duration::from_secs(5),
         drain: std::time::Duration::from_secs(20),
         engine: EngineConfig { decode_threads: processors(), ..EngineConfig::default() },
+        health: HealthBounds::default(),
         grpc: GrpcLimits::default(),
         verdict_log: VerdictLog::default(),
         dropped_lines: DroppedLines::default(),

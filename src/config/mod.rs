@@ -14,10 +14,12 @@ use crate::{
     base::{Device, PrecisionChoice},
     engine::{BatchSizes, EngineConfig},
     grpc::{GrpcLimits, VerdictLog},
+    health::HealthBounds,
     image::ImageLimits,
     log::LogFormat,
     metrics::DroppedLines,
     server::ServerConfig,
+    store::HeadStore,
 };
 use listen::ListenAddress;
 use settings::{ConfigMistakes, Setting, SettingsReader};
@@ -113,7 +115,7 @@ impl ServeConfig {
     fn read(reader: &mut SettingsReader) -> Option<Self> {
         // Reads every setting before the first `?`, so that all mistakes are reported.
         let base = reader.get("base");
-        let heads = reader.get("heads");
+        let heads = reader.get::<PathBuf>("heads");
         let listen = reader.get::<ListenAddress>("listen");
         let admin = reader.get::<ListenAddress>("admin");
         let device = reader.get::<Device>("device");
@@ -164,8 +166,9 @@ impl ServeConfig {
             server: ServerConfig {
                 listen: listen?.0,
                 admin: admin?.0,
-                heads: heads?,
+                heads: HeadStore::new(heads?),
                 rescan: rescan?.into(),
+                health: HealthBounds::default(),
                 drain: drain?.into(),
                 engine: EngineConfig {
                     batch_sizes: max_batch?.sizes(false),

@@ -5,7 +5,7 @@ use std::{
     collections::HashMap,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU32, Ordering},
+        atomic::{AtomicBool, AtomicU32, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -32,6 +32,8 @@ pub(super) struct Admission {
     /// Told whenever the last permit ends.
     emptied: Notify,
     failures_in_a_row: AtomicU32,
+    /// A trial pass of a lost device waits or runs.
+    is_tried: AtomicBool,
     metrics: Arc<Metrics>,
 }
 
@@ -62,6 +64,8 @@ pub(super) struct ReserveRequest<'a> {
     pub(super) images: usize,
     pub(super) bytes: usize,
     pub(super) deadline: Option<Instant>,
+    /// It was sent before the server began to drain.
+    pub(super) sent_before: bool,
 }
 
 /// A share of the bounds, given back when dropped.
@@ -83,6 +87,7 @@ impl Admission {
             usage,
             emptied,
             failures_in_a_row: AtomicU32::new(0),
+            is_tried: AtomicBool::new(false),
             metrics,
         }
     }
@@ -93,7 +98,7 @@ impl Admission {
         times: &BatchTimes,
         now: Instant,
     ) -> Result<Permit, EngineError> {
-        let &ReserveRequest { task, images, bytes, deadline } = request;
+        let &ReserveRequest { task, images, bytes, deadline, sent_before } = request;
         for (needed, limit, unit) in
             [(images, self.max_images, Unit::Images), (bytes, self.max_bytes, Unit::Bytes)]
         {
@@ -102,8 +107,11 @@ impl Admission {
             }
         }
         let mut usage = self.usage();
-        if usage.closed {
+        if usage.closed && !sent_before {
             return Err(EngineError::Draining);
+        }
+        if self.device_has_ended() {
+            return Err(EngineError::DeviceLost);
         }
         // An idle server lets a request through to find out whether the device is back.
         if !self.device_works() && usage.all.images > 0 {
@@ -165,13 +173,31 @@ impl Admission {
             self.failures_in_a_row.store(0, Ordering::Relaxed);
         } else {
             let failures = self.failures_in_a_row.load(Ordering::Relaxed);
-            self.failures_in_a_row.store(failures.saturating_add(1), Ordering::Relaxed);
+            // The maximum stands for a thread that ended.
+            let failures = failures.saturating_add(1).min(u32::MAX - 1);
+            self.failures_in_a_row.store(failures, Ordering::Relaxed);
         }
     }
 
     /// For good: there is no thread any more that could find the device again.
     pub(super) fn device_is_gone(&self) {
         self.failures_in_a_row.store(u32::MAX, Ordering::Relaxed);
+    }
+
+    pub(super) fn device_has_ended(&self) -> bool {
+        self.failures_in_a_row.load(Ordering::Relaxed) == u32::MAX
+    }
+
+    /// Returns whether the caller is to try the device now: one trial at a time.
+    pub(super) fn begin_trial(&self) -> bool {
+        !self.is_tried.swap(true, Ordering::AcqRel)
+    }
+
+    pub(super) fn end_trial(&self, well: bool) {
+        if well {
+            self.failures_in_a_row.store(0, Ordering::Relaxed);
+        }
+        self.is_tried.store(false, Ordering::Release);
     }
 
     fn usage(&self) -> MutexGuard<'_, Usage> {

@@ -67,6 +67,10 @@ impl<T> Batcher<T> {
         self.ready.remove(task, id).map(|waiting| waiting.item.item)
     }
 
+    pub fn is_empty(&self) -> bool {
+        self.ready.images() == 0
+    }
+
     pub fn take_all(&mut self) -> Vec<T> {
         self.ready.take_all().map(|waiting| waiting.item.item).collect()
     }

@@ -31,13 +31,21 @@ pub enum LoadBranchError {
     OverBudget { needed: u64, used: u64, budget: u64 },
     #[error("its private layers cannot run here: {detail}")]
     Refused { detail: String },
+    #[error("its private layers could not be loaded: {detail}")]
+    Device { detail: String },
     #[error(transparent)]
     Engine(#[from] EngineError),
 }
 
 impl From<BaseError> for LoadBranchError {
     fn from(error: BaseError) -> Self {
-        Self::Refused { detail: error.to_string() }
+        let detail = error.to_string();
+        match error {
+            BaseError::Branch(_) => Self::Refused { detail },
+            BaseError::Device { .. }
+            | BaseError::MixedSides { .. }
+            | BaseError::NothingRuns { .. } => Self::Device { detail },
+        }
     }
 }
 

@@ -25,11 +25,17 @@ pub(super) fn spawn(
     limits: ImageLimits,
     metrics: Arc<Metrics>,
 ) -> JoinHandle<()> {
-    let work = move || {
+    let decode_all = move || {
         while let Some((id, arrival)) = queue.next_arrival() {
             if let Some(ready) = decode_job(arrival, &times, &limits, &metrics) {
                 queue.push_prepared(id, ready);
             }
+        }
+    };
+    let work = move || {
+        // A panic drops its job, whose caller is then answered; the thread goes on.
+        while catch_unwind(AssertUnwindSafe(&decode_all)).is_err() {
+            tracing::error!(thread = number, "a decode thread panicked, it goes on");
         }
     };
     spawn_named(format!("decode-{number}"), work)

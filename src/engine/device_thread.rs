@@ -14,6 +14,7 @@ use super::{
     batch_features::{FeatureDemand, Features},
     decode::spawn_named,
     job::ReadyJob,
+    progress::DeviceProgress,
     queue::{Queue, Work, lock},
 };
 use crate::{
@@ -28,21 +29,20 @@ pub(super) fn spawn(
     queue: Arc<Queue>,
     admission: Arc<Admission>,
     times: Arc<Mutex<BatchTimes>>,
+    progress: Arc<DeviceProgress>,
     metrics: Arc<Metrics>,
 ) -> JoinHandle<()> {
     let sizes = lock(&times).sizes().clone();
     let device_free_at = Instant::now();
-    let thread = DeviceThread { base, queue, admission, times, sizes, metrics, device_free_at };
+    let thread =
+        DeviceThread { base, queue, admission, times, sizes, progress, metrics, device_free_at };
     spawn_named("device".to_owned(), move || thread.run())
 }
 
 /// Forward passes of every size, of everything that a head may want: the first request finds warm
 /// caches, and what a batch takes is known.
 pub(super) fn warm_up(base: &mut dyn Base, sizes: BatchSizes) -> Result<BatchTimes, BaseError> {
-    let Preprocess { mean, std, .. } = Preprocess::default();
-    let side = Preprocess::default().side();
-    let pixels = (0..side * side * 3).map(|index| (index % 251) as u8).collect();
-    let image = PreparedImage { side, pixels, mean, std };
+    let image = any_image();
     // The first pass of a size also gets memory and chooses kernels for it; where several can be in
     // flight the second is recorded as well.
     let passes = if base.in_flight() > 1 { 3 } else { 2 };
@@ -62,12 +62,27 @@ pub(super) fn warm_up(base: &mut dyn Base, sizes: BatchSizes) -> Result<BatchTim
     })
 }
 
+fn any_image() -> PreparedImage {
+    let Preprocess { mean, std, .. } = Preprocess::default();
+    let side = Preprocess::default().side();
+    let pixels = (0..side * side * 3).map(|index| (index % 251) as u8).collect();
+    PreparedImage { side, pixels, mean, std }
+}
+
+/// Runs a forward pass of one image to find out whether a lost device is back.
+pub(super) fn try_device(base: &mut dyn Base, admission: &Admission) {
+    let outputs = Outputs { pyramid: true, map: false };
+    let well = or_panicked(|| base.forward(&[&any_image()], outputs));
+    admission.end_trial(well.is_ok());
+}
+
 struct DeviceThread {
     base: Box<dyn Base>,
     queue: Arc<Queue>,
     admission: Arc<Admission>,
     times: Arc<Mutex<BatchTimes>>,
     sizes: BatchSizes,
+    progress: Arc<DeviceProgress>,
     metrics: Arc<Metrics>,
     /// The device was busy with passes that have ended until then.
     device_free_at: Instant,
@@ -100,7 +115,9 @@ struct FailPendingOnExit {
 
 impl Drop for FailPendingOnExit {
     fn drop(&mut self) {
-        self.admission.device_is_gone();
+        if std::thread::panicking() {
+            self.admission.device_is_gone();
+        }
         self.queue.close_with(|| EngineError::DeviceLost);
     }
 }
@@ -127,7 +144,11 @@ impl DeviceThread {
                     }
                     Work::BackgroundJob(background) => {
                         in_flight.drain(..).for_each(|batch| self.finish(batch));
+                        let now = Instant::now();
+                        let expected = lock(&self.times).of(self.sizes.largest(), now);
+                        self.progress.begin(expected, now);
                         background.run(self.base.as_mut());
+                        self.progress.end(Instant::now());
                         continue;
                     }
                     Work::NothingYet => {}
@@ -146,6 +167,7 @@ impl DeviceThread {
         let images = batch.iter().map(|prepared| prepared.images.len()).sum();
         let takes = lock(&self.times).of(images, begun_at);
         self.admission.forward_pass_begins(takes, begun_at);
+        self.progress.begin(takes, begun_at);
         batch.iter_mut().for_each(|prepared| prepared.job.waits_no_more());
         self.observe_batch(&batch);
         let mut passes = Vec::new();
@@ -209,6 +231,7 @@ impl DeviceThread {
                 }
             }
         }
+        self.progress.end(Instant::now());
     }
 
     /// Waits for the passes and gathers the features of every image of every job.
@@ -256,14 +279,18 @@ impl DeviceThread {
         for (number, prepared) in batch.into_iter().enumerate() {
             let ReadyJob { mut job, image_of_head, ready_at, .. } = prepared;
             let judging = Instant::now();
-            let heads: Vec<(&Head, &[f32])> = (job.heads.iter().zip(&image_of_head))
-                .map(|(head, image)| (head.as_ref(), features.of(number, *image, head)))
-                .collect();
-            let judgements = judge_by_all(&heads);
-            let features_wanted = if job.want_features {
-                heads.iter().map(|(_, features)| features.to_vec()).collect()
-            } else {
-                Vec::new()
+            let judged = catch_unwind(AssertUnwindSafe(|| {
+                let heads: Vec<(&Head, &[f32])> = (job.heads.iter().zip(&image_of_head))
+                    .map(|(head, image)| (head.as_ref(), features.of(number, *image, head)))
+                    .collect();
+                let wanted = if job.want_features { heads.as_slice() } else { &[] };
+                let wanted = wanted.iter().map(|(_, features)| features.to_vec()).collect();
+                (judge_by_all(&heads), wanted)
+            }));
+            let Ok((judgements, features_wanted)) = judged else {
+                let detail = "judging an image panicked".to_owned();
+                job.answer(Err(EngineError::Failed { detail }));
+                continue;
             };
             let now = Instant::now();
             job.times.queue += begun_at.saturating_duration_since(ready_at);

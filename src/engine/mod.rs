@@ -11,8 +11,8 @@
 //!    caller goes away, even during a forward pass.
 //! 3. No work starts for a request that is cancelled or past its deadline, and none of them reaches
 //!    the base.
-//! 4. Every accepted request is answered, even if decoding or the base panics or the device thread
-//!    ends.
+//! 4. Every accepted request is answered, even if decoding, the base or a verdict panics or the
+//!    device thread ends.
 //! 5. Only one thread uses the base; images of different tasks share its batches. Where the base
 //!    takes several batches at a time, the next starts before the previous one ends, and they are
 //!    answered in order.
@@ -41,6 +41,7 @@ mod device_thread;
 mod error;
 pub mod fair_queue;
 mod job;
+mod progress;
 mod queue;
 
 pub use batch_sizes::BatchSizes;
@@ -48,6 +49,7 @@ pub use batch_times::BatchTimes;
 pub use branch_budget::LoadBranchError;
 pub use error::{EngineError, Unit};
 pub use job::{Answer, Request, StageTimes};
+pub use progress::{EngineStatus, RunningWork};
 
 use std::{
     sync::{Arc, Mutex},
@@ -70,6 +72,7 @@ use admission::{Admission, Permit, ReserveRequest};
 use background::BackgroundJob;
 use branch_budget::BranchBudget;
 use job::{Arrival, Job};
+use progress::DeviceProgress;
 use queue::{Queue, lock};
 
 #[derive(Debug, Clone)]
@@ -114,6 +117,7 @@ struct Shared {
     admission: Arc<Admission>,
     queue: Arc<Queue>,
     times: Arc<Mutex<BatchTimes>>,
+    progress: Arc<DeviceProgress>,
     limits: ImageLimits,
     branches: Arc<BranchBudget>,
     identity: BaseIdentity,
@@ -169,14 +173,22 @@ impl Engine {
             })
             .collect();
         let branches = Arc::new(BranchBudget::new(config.deep_head_budget, metrics.clone()));
-        let device =
-            device_thread::spawn(base, queue.clone(), admission.clone(), times.clone(), metrics);
+        let progress = Arc::new(DeviceProgress::default());
+        let device = device_thread::spawn(
+            base,
+            queue.clone(),
+            admission.clone(),
+            times.clone(),
+            progress.clone(),
+            metrics,
+        );
         let threads = Mutex::new(Threads { decode, device: Some(device) });
         Ok(Self {
             shared: Arc::new(Shared {
                 admission,
                 queue,
                 times,
+                progress,
                 limits: config.limits.clone(),
                 branches,
                 identity,
@@ -254,9 +266,32 @@ impl Engine {
         self.shared.branches.free()
     }
 
-    /// Returns false after several failed forward passes in a row, or if the device thread ended.
-    pub fn is_healthy(&self) -> bool {
-        self.shared.admission.device_works()
+    /// Returns whether the device works, what it does, and whether the queue moves.
+    pub fn status(&self, now: Instant) -> EngineStatus {
+        let Shared { admission, queue, progress, .. } = &*self.shared;
+        // What waits for the device does not move during a pass, and need not.
+        let prepared = queue.prepared_wait_since().and_then(|since| progress.idle_since(since));
+        let waits_since = [queue.arrivals_wait_since(), prepared].into_iter().flatten().min();
+        EngineStatus {
+            device_lost: !admission.device_works(),
+            device_ended: admission.device_has_ended(),
+            running: progress.oldest(now),
+            stalled: waits_since.map(|since| now.saturating_duration_since(since)),
+        }
+    }
+
+    /// Runs a forward pass between two batches to find out whether a lost device is back.
+    ///
+    /// Returns at once; the [`status`](Self::status) then tells. Does nothing during a trial.
+    pub fn try_device(&self) {
+        let admission = self.shared.admission.clone();
+        if !admission.begin_trial() {
+            return;
+        }
+        let (trial, _unused) =
+            BackgroundJob::new(move |base| device_thread::try_device(base, &admission));
+        // Fails only once the queue is closed, when nothing is tried any more.
+        let _closed = self.shared.queue.push_background(trial);
     }
 
     /// Reserves room for a picture of `bytes` to be classified by these heads, at least one.
@@ -272,11 +307,38 @@ impl Engine {
         bytes: usize,
         deadline: Option<Instant>,
     ) -> Result<Reservation, EngineError> {
+        self.reserve(heads, bytes, deadline, false)
+    }
+
+    /// Reserves as [`try_reserve`](Self::try_reserve), also after
+    /// [`stop_accepting`](Self::stop_accepting).
+    ///
+    /// For requests that were sent before.
+    ///
+    /// # Errors
+    /// As [`try_reserve`](Self::try_reserve), except that draining is none.
+    pub fn try_reserve_sent_before(
+        &self,
+        heads: Vec<Arc<Head>>,
+        bytes: usize,
+        deadline: Option<Instant>,
+    ) -> Result<Reservation, EngineError> {
+        self.reserve(heads, bytes, deadline, true)
+    }
+
+    fn reserve(
+        &self,
+        heads: Vec<Arc<Head>>,
+        bytes: usize,
+        deadline: Option<Instant>,
+        sent_before: bool,
+    ) -> Result<Reservation, EngineError> {
         let Some(first) = heads.first() else {
             return Err(EngineError::Failed { detail: "reservation without a head".to_owned() });
         };
         let images = decode::different_preprocesses(&heads).0.len();
-        let request = ReserveRequest { task: &first.task, images, bytes, deadline };
+        let task = &first.task;
+        let request = ReserveRequest { task, images, bytes, deadline, sent_before };
         let Shared { admission, queue, times, .. } = &*self.shared;
         let permit = admission.try_reserve(&request, &lock(times), Instant::now())?;
         Ok(Reservation { heads, deadline, permit, queue: queue.clone() })

@@ -36,6 +36,10 @@ struct State {
     background_jobs: VecDeque<BackgroundJob>,
     /// A background job came last: a batch that is ready goes before the next.
     background_came_last: bool,
+    /// When a decode thread last took an arrival, or the first arrival came that now waits.
+    arrivals_moved_at: Instant,
+    /// The same of the images that wait for the device.
+    prepared_moved_at: Instant,
     next_id: u64,
     closed: bool,
 }
@@ -69,6 +73,8 @@ impl Queue {
             batcher,
             background_jobs: VecDeque::new(),
             background_came_last: false,
+            arrivals_moved_at: Instant::now(),
+            prepared_moved_at: Instant::now(),
             next_id: 0,
             closed: false,
         };
@@ -89,6 +95,9 @@ impl Queue {
         let id = state.next_id;
         state.next_id += 1;
         let (task, images) = (arrival.job.task().clone(), arrival.job.images());
+        if state.arrivals.images() == 0 {
+            state.arrivals_moved_at = Instant::now();
+        }
         state.arrivals.push(&task, Waiting { id, images, item: arrival });
         drop(state);
         self.arrived.notify_one();
@@ -103,6 +112,7 @@ impl Queue {
                 return None;
             }
             if let Some(Waiting { id, item: arrival, .. }) = state.arrivals.pop() {
+                state.arrivals_moved_at = Instant::now();
                 return Some((id, arrival));
             }
             state = self.arrived.wait(state).unwrap_or_else(PoisonError::into_inner);
@@ -124,6 +134,9 @@ impl Queue {
         }
         let Job { deadline, .. } = prepared.job;
         let (task, images) = (prepared.job.task().clone(), prepared.job.images());
+        if state.batcher.is_empty() {
+            state.prepared_moved_at = now;
+        }
         state.batcher.push(&task, id, images, deadline, prepared, now);
         drop(state);
         self.prepared.notify_one();
@@ -158,6 +171,7 @@ impl Queue {
             let next = state.batcher.next(now, &lock(&self.times), is_wanted);
             let wait = match next {
                 Next::Batch(Batch { items, dropped }) => {
+                    state.prepared_moved_at = now;
                     drop(state);
                     for (prepared, needed) in dropped {
                         prepared.job.answer_too_late(needed, now);
@@ -205,6 +219,18 @@ impl Queue {
         }
         background_jobs.into_iter().for_each(|background| background.refuse(error()));
         self.closed.cancel();
+    }
+
+    /// Returns since when arrivals wait and no decode thread has taken one.
+    pub(super) fn arrivals_wait_since(&self) -> Option<Instant> {
+        let state = self.state();
+        (state.arrivals.images() > 0).then_some(state.arrivals_moved_at)
+    }
+
+    /// Returns since when images wait for the device and it has taken none.
+    pub(super) fn prepared_wait_since(&self) -> Option<Instant> {
+        let state = self.state();
+        (!state.batcher.is_empty()).then_some(state.prepared_moved_at)
     }
 
     /// Completes when the queue is closed.

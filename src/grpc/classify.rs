@@ -16,7 +16,10 @@ use super::{
     status::to_status,
     stream,
 };
-use crate::{engine, metrics::Rpc};
+use crate::{
+    engine::{self, EngineError},
+    metrics::Rpc,
+};
 
 #[derive(Debug, Clone)]
 pub struct ClassifierService {
@@ -26,6 +29,14 @@ pub struct ClassifierService {
 impl ClassifierService {
     pub fn new(state: Arc<ServerState>) -> Self {
         Self { state }
+    }
+
+    /// Refuses a stream that begins once the server drains.
+    fn refuse_while_draining(&self) -> Result<(), Status> {
+        if self.state.draining.is_cancelled() {
+            return Err(to_status(&EngineError::Draining));
+        }
+        Ok(())
     }
 }
 
@@ -51,6 +62,7 @@ impl Classifier for ClassifierService {
         &self,
         request: Request<Streaming<proto::ClassifyRequest>>,
     ) -> Result<Response<Self::ClassifyStreamStream>, Status> {
+        self.refuse_while_draining()?;
         let deadline = deadline(request.metadata(), Instant::now());
         let answer = move |state, request| answer_in_stream(state, request, deadline);
         let responses = stream::answer_each(self.state.clone(), request.into_inner(), answer);
@@ -61,6 +73,7 @@ impl Classifier for ClassifierService {
         &self,
         request: Request<Streaming<proto::EmbedRequest>>,
     ) -> Result<Response<Self::EmbedStream>, Status> {
+        self.refuse_while_draining()?;
         let responses = stream::answer_each(self.state.clone(), request.into_inner(), embed_one);
         Ok(Response::new(Box::pin(responses)))
     }
@@ -75,7 +88,7 @@ pub(super) async fn respond(
     deadline: Option<Instant>,
 ) -> Result<proto::ClassifyResponse, RequestError> {
     let mut metrics = RequestMetrics::new(state.metrics.clone(), rpc, arrived);
-    let response = judge(state, &mut metrics, request, deadline).await;
+    let response = judge(state, rpc, &mut metrics, request, deadline).await;
     if let Err(error) = &response {
         metrics.failed(error);
     }
@@ -84,6 +97,7 @@ pub(super) async fn respond(
 
 async fn judge(
     state: &ServerState,
+    rpc: Rpc,
     metrics: &mut RequestMetrics,
     request: proto::ClassifyRequest,
     deadline: Option<Instant>,
@@ -93,7 +107,14 @@ async fn judge(
     let heads = request::find_heads(&request.tasks, &state.registry.snapshot())?;
     metrics.heads_found(&heads);
     let ParsedRequest { source, roi, extras } = request::parse(request, &heads)?;
-    let reservation = engine.try_reserve(heads.clone(), source.len_bytes(), deadline)?;
+    let bytes = source.len_bytes();
+    let reservation = match rpc {
+        // A stream reads only what was sent before, once the server drains.
+        Rpc::ClassifyStream => engine.try_reserve_sent_before(heads.clone(), bytes, deadline)?,
+        Rpc::Classify | Rpc::Embed | Rpc::ListHeads | Rpc::WatchHeads => {
+            engine.try_reserve(heads.clone(), bytes, deadline)?
+        }
+    };
     let work = engine::Request { source, roi, want_features: extras.embedding };
     let answer = reservation.classify(work).await?;
     metrics.judged(&answer);

@@ -138,7 +138,8 @@ fn to_proto(entry: HeadEntry) -> proto::Head {
         Listing::Folder => 0,
     };
     proto::Head {
-        task: entry.task.to_string(),
+        // Empty for the folder of all heads.
+        task: entry.task.map(|task| task.to_string()).unwrap_or_default(),
         version,
         digest: entry.digest.as_ref().map(Digest::to_string).unwrap_or_default(),
         state: state.into(),

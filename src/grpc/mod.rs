@@ -27,7 +27,7 @@ pub mod proto {
 use std::{future::Future, io, sync::Arc, time::Duration};
 
 use tokio::net::TcpListener;
-use tokio_util::sync::CancellationToken;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tonic::{
     codec::CompressionEncoding,
     service::Routes,
@@ -49,6 +49,8 @@ pub struct ServerState {
     pub engine: std::sync::OnceLock<Engine>,
     /// Ends streams that would otherwise outlive the server.
     pub draining: CancellationToken,
+    /// The streams of requests that are open.
+    pub streams: TaskTracker,
     /// Bounds the pictures of `Embed`, over all streams, that are decoded or wait for the device.
     pub embedding: tokio::sync::Semaphore,
     pub verdict_log: VerdictLog,

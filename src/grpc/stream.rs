@@ -1,23 +1,29 @@
 //! Streams of requests, each answered as soon as it is ready.
 
-use std::{future::Future, sync::Arc};
+use std::{future::Future, sync::Arc, time::Duration};
 
 use tokio::{
     sync::{Semaphore, mpsc},
     task::JoinSet,
+    time::timeout,
 };
 use tokio_stream::{Stream, wrappers::ReceiverStream};
 use tonic::{Status, Streaming};
 
-use super::ServerState;
+use super::{ServerState, status::to_status};
+use crate::engine::EngineError;
 
 /// Maximum requests in flight on one stream; beyond it, flow control stops the client.
 const IN_FLIGHT: usize = 64;
 
+/// While the server drains, what was sent before has arrived once nothing comes for so long.
+const QUIET: Duration = Duration::from_millis(50);
+
 /// Answers every request of the stream on its own: a failure does not end the others.
 ///
-/// The stream ends when the client has sent its last request and has all answers, when the client
-/// leaves, or, while the server drains, when every request read so far is answered.
+/// The stream ends when the client has sent its last request and has all answers, or when the
+/// client leaves. While the server drains, the requests that were sent before are answered, at most
+/// [`IN_FLIGHT`] that are not read yet; then UNAVAILABLE ends the stream.
 pub(super) fn answer_each<Q, A, F>(
     state: Arc<ServerState>,
     requests: Streaming<Q>,
@@ -29,7 +35,8 @@ where
     F: Future<Output = A> + Send + 'static,
 {
     let (responses, receiver) = mpsc::channel(IN_FLIGHT);
-    tokio::spawn(read_all(state, requests, answer, responses));
+    let streams = state.streams.clone();
+    streams.spawn(read_all(state, requests, answer, responses));
     ReceiverStream::new(receiver)
 }
 
@@ -45,16 +52,25 @@ async fn read_all<Q, A, F>(
     let room = Arc::new(Semaphore::new(IN_FLIGHT));
     // Dropped with this task, which cancels the requests of a client that left.
     let mut in_flight = JoinSet::new();
-    loop {
+    let mut read_while_draining = 0;
+    let ends_by_draining = loop {
+        let draining = state.draining.is_cancelled();
+        if draining && read_while_draining == IN_FLIGHT {
+            break true;
+        }
         let next = async {
             let permit = room.clone().acquire_owned().await;
-            (permit, requests.message().await)
+            let message = requests.message();
+            let message = if draining { timeout(QUIET, message).await } else { Ok(message.await) };
+            (permit, message)
         };
         let (permit, message) = tokio::select! {
             () = responses.closed() => return,
-            () = state.draining.cancelled() => break,
+            () = state.draining.cancelled(), if !draining => continue,
             next = next => next,
         };
+        let Ok(message) = message else { break true };
+        read_while_draining += usize::from(draining);
         match message {
             Ok(Some(request)) => {
                 let (response, responses) = (answer(state.clone(), request), responses.clone());
@@ -64,16 +80,19 @@ async fn read_all<Q, A, F>(
                     let _gone = responses.send(Ok(response.await)).await;
                 });
             }
-            Ok(None) => break,
+            Ok(None) => break false,
             Err(status) => {
                 let _gone = responses.send(Err(status)).await;
                 return;
             }
         }
         while in_flight.try_join_next().is_some() {}
-    }
+    };
     tokio::select! {
-        () = responses.closed() => {}
+        () = responses.closed() => return,
         () = async { while in_flight.join_next().await.is_some() {} } => {}
+    }
+    if ends_by_draining {
+        let _gone = responses.send(Err(to_status(&EngineError::Draining))).await;
     }
 }

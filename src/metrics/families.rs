@@ -42,6 +42,14 @@ pub(super) const QUEUE_IMAGES: Family =
     gauge("turret_queue_images", "Images accepted and not yet answered.");
 pub(super) const QUEUE_BYTES: Family =
     gauge("turret_queue_bytes", "Bytes of the images accepted and not yet answered.");
+pub(super) const FORWARD_PASS_AGE: Family = gauge(
+    "turret_forward_pass_age_seconds",
+    "Time since the oldest running forward pass began; 0 if none runs.",
+);
+pub(super) const LAST_SCAN_AGE: Family = gauge(
+    "turret_last_scan_age_seconds",
+    "Time since a scan of the heads ended, or since the start before the first.",
+);
 pub(super) const REJECTED: Family =
     counter("turret_rejected_total", "Requests that got no verdict for want of room or time.");
 pub(super) const VERDICTS: Family = counter("turret_verdicts_total", "Verdicts given.");
@@ -74,6 +82,8 @@ pub(super) const RECORDED: &[Family] = &[
     BATCH_TASKS,
     QUEUE_IMAGES,
     QUEUE_BYTES,
+    FORWARD_PASS_AGE,
+    LAST_SCAN_AGE,
     REJECTED,
     VERDICTS,
     HEAD_RELOADS,

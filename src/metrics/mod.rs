@@ -27,9 +27,10 @@ use ::metrics::{Counter, Gauge};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusRecorder};
 
 use families::{
-    BASE_INFO, BATCH_IMAGES, BATCH_TASKS, DEEP_HEAD_BUDGET_BYTES, DEEP_HEAD_BYTES, Family,
-    HEAD_INSTALL_DURATION, HEAD_RELOADS, Kind, LOG_LINES_DROPPED, QUEUE_BYTES, QUEUE_IMAGES,
-    RECORDED, REJECTED, REQUEST_DURATION, REQUESTS, STAGE_DURATION,
+    BASE_INFO, BATCH_IMAGES, BATCH_TASKS, DEEP_HEAD_BUDGET_BYTES, DEEP_HEAD_BYTES,
+    FORWARD_PASS_AGE, Family, HEAD_INSTALL_DURATION, HEAD_RELOADS, Kind, LAST_SCAN_AGE,
+    LOG_LINES_DROPPED, QUEUE_BYTES, QUEUE_IMAGES, RECORDED, REJECTED, REQUEST_DURATION, REQUESTS,
+    STAGE_DURATION,
 };
 use observations::Observations;
 use tasks::{Event, First, Resolver};
@@ -59,6 +60,9 @@ pub struct Metrics {
     pub batch_tasks: Histogram,
     pub queue_images: Gauge,
     pub queue_bytes: Gauge,
+    /// Set before each render, as is `last_scan_age`.
+    pub forward_pass_age: Gauge,
+    pub last_scan_age: Gauge,
     rejected: Vec<Counter>,
     head_reloads: Vec<Counter>,
     pub head_install_duration: Histogram,
@@ -120,6 +124,8 @@ impl Metrics {
             batch_tasks: histogram(&BATCH_TASKS, &[]),
             queue_images: QUEUE_IMAGES.gauge(&recorder, &[]),
             queue_bytes: QUEUE_BYTES.gauge(&recorder, &[]),
+            forward_pass_age: FORWARD_PASS_AGE.gauge(&recorder, &[]),
+            last_scan_age: LAST_SCAN_AGE.gauge(&recorder, &[]),
             rejected: Rejection::ALL.iter().map(rejections).collect(),
             head_reloads: Reload::ALL.iter().map(reloads).collect(),
             head_install_duration: histogram(&HEAD_INSTALL_DURATION, &[]),

@@ -1,5 +1,7 @@
 //! Checks a head against the serving base before it is installed.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
 use crate::{
     base::Outputs,
     engine::{Engine, LoadBranchError},
@@ -26,11 +28,40 @@ pub(super) enum HeadRejection {
     NoReference { reason: String },
     #[error(transparent)]
     Reference(#[from] ReferenceMismatch),
+    #[error("checking it panicked, see the server's log")]
+    Panicked,
+}
+
+impl HeadRejection {
+    /// Returns whether the bytes of files prove it, so that the same file is no use to try again.
+    pub(super) fn is_permanent(&self) -> bool {
+        match self {
+            Self::Head(_) | Self::Codes(_) | Self::Overflows | Self::Reference(_) => true,
+            // It is tried again as soon as the budget has room, not after a pause.
+            Self::Branch(LoadBranchError::OverBudget { .. } | LoadBranchError::Refused { .. }) => {
+                true
+            }
+            Self::Branch(LoadBranchError::Device { .. } | LoadBranchError::Engine(_))
+            | Self::NoReference { .. }
+            | Self::Panicked => false,
+        }
+    }
 }
 
 impl HeadChecker {
     /// Returns the head ready to serve, with its private layers on the device.
     pub(super) fn check(
+        &self,
+        bytes: &[u8],
+        task: &TaskName,
+        version: Version,
+        codes: &ClassCodes,
+    ) -> Result<Head, HeadRejection> {
+        let check = AssertUnwindSafe(|| self.check_each(bytes, task, version, codes));
+        catch_unwind(check).unwrap_or(Err(HeadRejection::Panicked))
+    }
+
+    fn check_each(
         &self,
         bytes: &[u8],
         task: &TaskName,

@@ -4,12 +4,14 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     path::Path,
     sync::Arc,
-    time::{Instant, SystemTime, UNIX_EPOCH},
+    time::Instant,
 };
 
 use super::{
     head_checker::{HeadChecker, HeadRejection},
-    plan::{Action, Installed, TaskRecord, plan},
+    installer::{Installer, unix_ms},
+    plan::{Action, Installed, Rejected, Retry, TaskRecord, plan},
+    progress::ReloadProgress,
 };
 use crate::{
     engine::{Engine, LoadBranchError},
@@ -17,16 +19,12 @@ use crate::{
     ids::{Digest, TaskName, Version},
     metrics::{Metrics, Reload},
     registry::{Change, Listing, Registry, Rejection},
-    store::{HeadStore, IgnoredEntry, Scan, TaskFolder, VersionFile},
+    store::{HeadStore, IgnoredEntry, Scan, StoreError, TaskFolder, VersionFile},
 };
-
-/// Changes made visible together; with a larger batch, the first would wait for the last.
-const MAX_PENDING: usize = 256;
 
 #[derive(Debug)]
 pub struct Reconciler {
     store: HeadStore,
-    registry: Arc<Registry>,
     checker: HeadChecker,
     metrics: Arc<Metrics>,
     tasks: BTreeMap<TaskName, TaskRecord>,
@@ -35,9 +33,19 @@ pub struct Reconciler {
     ignored: BTreeSet<IgnoredEntry>,
     /// Deep heads rejected because their budget is used up, with the bytes that they need.
     waiting_for_budget: Vec<(TaskName, Version, u64)>,
-    pending: Vec<(Change, Instant)>,
+    installer: Arc<Installer>,
     retired: Vec<Arc<Head>>,
     first_scan_done: bool,
+    progress: Arc<ReloadProgress>,
+}
+
+/// Why a file is rejected.
+struct Failure {
+    reason: String,
+    /// `None` if the file could not be read whole.
+    digest: Option<Digest>,
+    /// Nothing but another file can help.
+    is_permanent: bool,
 }
 
 impl Reconciler {
@@ -47,18 +55,19 @@ impl Reconciler {
         engine: Engine,
         metrics: Arc<Metrics>,
     ) -> Self {
+        let installer = Arc::new(Installer::new(registry, metrics.clone()));
         Self {
             store,
-            registry,
             checker: HeadChecker(engine),
             metrics,
             tasks: BTreeMap::new(),
             unreadable: BTreeMap::new(),
             ignored: BTreeSet::new(),
             waiting_for_budget: Vec::new(),
-            pending: Vec::new(),
+            installer,
             retired: Vec::new(),
             first_scan_done: false,
+            progress: Arc::new(ReloadProgress::new(Instant::now())),
         }
     }
 
@@ -71,26 +80,35 @@ impl Reconciler {
         self.first_scan_done
     }
 
-    /// Scans the whole folder and makes the registry match it.
+    pub fn progress(&self) -> &Arc<ReloadProgress> {
+        &self.progress
+    }
+
+    pub(super) fn installer(&self) -> &Arc<Installer> {
+        &self.installer
+    }
+
+    /// Returns when a head that was rejected for a while is tried again.
+    pub fn next_retry(&self) -> Option<Instant> {
+        let now = Instant::now();
+        self.tasks.values().filter_map(|record| record.next_retry(now)).min()
+    }
+
+    /// Scans the whole folder and makes the registry match it, unless it is told to stop.
     pub fn scan(&mut self) {
+        self.retired.extend(self.installer.take_retired());
         self.retired.retain(|head| Arc::strong_count(head) > 1);
         self.retry_deep_heads_that_fit();
         match self.store.scan() {
             Ok(scan) => {
-                self.first_scan_done = true;
-                self.unreadable.remove(&None);
                 self.reconcile_all(scan);
+                self.first_scan_done |= !self.progress.is_stopped();
             }
             Err(error) => {
-                self.report_unreadable(None, &error.to_string());
-                let installed: Vec<TaskName> = self.tasks.keys().cloned().collect();
-                let reason = format!("{error}; a head that serves keeps serving");
-                for task in installed {
-                    self.reconcile(task, &TaskFolder::Unreadable { reason: reason.clone() });
-                }
+                self.list_unreadable(None, &format!("{error}; a head that serves keeps serving"));
             }
         }
-        self.apply_pending();
+        self.installer.apply_all();
     }
 
     /// Makes the next plan retry deep heads that now fit, although their files did not change.
@@ -111,14 +129,29 @@ impl Reconciler {
         let folders = std::mem::take(&mut scan.folders);
         let gone: Vec<TaskName> =
             self.tasks.keys().filter(|task| !folders.contains_key(*task)).cloned().collect();
-        for task in gone {
-            let reason = "its folder is gone; a head that serves keeps serving until a restart; to withdraw \
-                          a task, empty its folder instead";
-            self.reconcile(task, &TaskFolder::Unreadable { reason: reason.to_owned() });
+        // An unmounted volume leaves an empty folder: that is one thing lost, not thousands.
+        if gone.len() > 1 && gone.len() == self.tasks.len() {
+            let count = gone.len();
+            let reason = format!(
+                "the folders of all {count} tasks are gone; a head that serves keeps serving until \
+                 a restart"
+            );
+            self.list_unreadable(None, &reason);
+        } else {
+            self.list_readable(None);
+            for task in gone {
+                let reason = "its folder is gone; a head that serves keeps serving until a restart; to withdraw \
+                              a task, empty its folder instead";
+                self.reconcile(task, &TaskFolder::Unreadable { reason: reason.to_owned() });
+            }
         }
         for (task, path) in folders {
+            if self.progress.is_stopped() {
+                return;
+            }
             let folder = scan.read_folder(&path);
             self.reconcile(task, &folder);
+            self.progress.moved(Instant::now());
         }
         self.report_ignored(scan.ignored);
     }
@@ -127,7 +160,7 @@ impl Reconciler {
         let mut record = self.tasks.remove(&task).unwrap_or_default();
         self.list_if_unreadable(&task, folder);
         self.clear_rejections(&task, folder, &mut record);
-        match plan(folder, &record) {
+        match plan(folder, &record, Instant::now()) {
             Action::Keep => {}
             Action::Load(files) => self.load(&task, files, &mut record),
             Action::CheckServing(file) => self.check_serving(&task, &file, &mut record),
@@ -153,25 +186,19 @@ impl Reconciler {
         let started = Instant::now();
         let mut newest = None;
         for (version, file) in files {
-            let read = self.store.read(&file).map_err(|error| (error.to_string(), None));
-            let checked = read.and_then(|bytes| {
-                self.checker.check(&bytes, task, version, &record.codes).map_err(|rejection| {
-                    if let HeadRejection::Branch(LoadBranchError::OverBudget { needed, .. }) =
-                        rejection
-                    {
-                        self.waiting_for_budget.push((task.clone(), version, needed));
-                    }
-                    (rejection.to_string(), Some(Digest::of(&bytes)))
-                })
-            });
+            if self.progress.is_stopped() {
+                return;
+            }
+            let checked = self.read_and_check(task, version, &file, record);
+            self.progress.moved(Instant::now());
             match checked {
                 Ok(head) => {
                     record.codes.record(&head.classes);
                     newest = Some((head, file));
                 }
-                Err((reason, digest)) => {
-                    self.reject(task, version, &file, (reason, digest), record)
-                }
+                // The engine refuses work while it stops, which says nothing about the head.
+                Err(_) if self.progress.is_stopped() => return,
+                Err(failure) => self.reject(task, version, &file, failure, record),
             }
         }
         if let Some((head, file)) = newest {
@@ -184,13 +211,37 @@ impl Reconciler {
         }
     }
 
+    fn read_and_check(
+        &mut self,
+        task: &TaskName,
+        version: Version,
+        file: &VersionFile,
+        record: &TaskRecord,
+    ) -> Result<Head, Failure> {
+        let bytes = self.store.read(file).map_err(Failure::to_read)?;
+        self.checker.check(&bytes, task, version, &record.codes).map_err(|rejection| {
+            if let HeadRejection::Branch(LoadBranchError::OverBudget { needed, .. }) = rejection {
+                self.waiting_for_budget.push((task.clone(), version, needed));
+            }
+            Failure {
+                reason: rejection.to_string(),
+                digest: Some(Digest::of(&bytes)),
+                is_permanent: rejection.is_permanent(),
+            }
+        })
+    }
+
     /// Rejects the serving version's file if its content changed; a mere touch is ignored.
     fn check_serving(&mut self, task: &TaskName, file: &VersionFile, record: &mut TaskRecord) {
         let Some(serving) = &mut record.serving else { return };
         let (version, expected) = (serving.version, serving.digest);
-        let (reason, found) = match self.store.read(file) {
+        let failure = match self.store.read(file) {
             Ok(bytes) if Digest::of(&bytes) == expected => {
                 serving.fingerprint = file.fingerprint;
+                if record.rejected.remove(&version).is_some() {
+                    let (task, listing) = (Some(task.clone()), Listing::Head(version));
+                    self.push(Change::ClearRejection { task, listing }, Instant::now());
+                }
                 return;
             }
             Ok(bytes) => {
@@ -201,11 +252,11 @@ impl Reconciler {
                     expected.short(),
                     found.short()
                 );
-                (reason, Some(found))
+                Failure { reason, digest: Some(found), is_permanent: true }
             }
-            Err(error) => (error.to_string(), None),
+            Err(error) => Failure::to_read(error),
         };
-        self.reject(task, version, file, (reason, found), record);
+        self.reject(task, version, file, failure, record);
     }
 
     fn reject(
@@ -213,14 +264,23 @@ impl Reconciler {
         task: &TaskName,
         version: Version,
         file: &VersionFile,
-        (reason, digest): (String, Option<Digest>),
+        Failure { reason, digest, is_permanent }: Failure,
         record: &mut TaskRecord,
     ) {
-        let path = file.path.display();
-        tracing::warn!(%task, version, %path, %reason, "head rejected; its task is unchanged");
-        self.metrics.count_reload(Reload::Refused);
-        record.rejected.insert(version, file.fingerprint);
-        self.push_rejection(task, Listing::Head(version), reason, digest, file.fingerprint.size);
+        let (path, fingerprint) = (file.path.display(), file.fingerprint);
+        let before = record.rejected.remove(&version);
+        let before = before.filter(|before| before.fingerprint == fingerprint);
+        let retry = (!is_permanent)
+            .then(|| Retry::after(before.as_ref().and_then(|before| before.retry), Instant::now()));
+        if before.is_none_or(|before| before.reason != reason) {
+            tracing::warn!(%task, version, %path, %reason, "head rejected; its task is unchanged");
+            self.metrics.count_reload(Reload::Refused);
+            let again = if is_permanent { "" } else { "; it is tried again" };
+            let listed = format!("{reason}{again}");
+            let listing = Listing::Head(version);
+            self.push_rejection(Some(task), listing, listed, digest, fingerprint.size);
+        }
+        record.rejected.insert(version, Rejected { fingerprint, reason, retry });
     }
 
     /// Stops listing rejected files that are gone, or are the serving file again.
@@ -233,40 +293,38 @@ impl Reconciler {
         let cleared: Vec<Version> = record.rejected.keys().copied().filter(is_cleared).collect();
         for version in cleared {
             record.rejected.remove(&version);
-            let listing = Listing::Head(version);
-            self.push(Change::ClearRejection { task: task.clone(), listing }, Instant::now());
+            let (task, listing) = (Some(task.clone()), Listing::Head(version));
+            self.push(Change::ClearRejection { task, listing }, Instant::now());
         }
     }
 
     /// Lists an unreadable folder once, and stops listing it when it is readable.
     fn list_if_unreadable(&mut self, task: &TaskName, folder: &TaskFolder) {
         match folder {
-            TaskFolder::Unreadable { reason } => {
-                if self.report_unreadable(Some(task), reason) {
-                    self.push_rejection(task, Listing::Folder, reason.clone(), None, 0);
-                }
-            }
-            TaskFolder::Readable(_) => {
-                if self.unreadable.remove(&Some(task.clone())).is_some() {
-                    self.push(
-                        Change::ClearRejection { task: task.clone(), listing: Listing::Folder },
-                        Instant::now(),
-                    );
-                }
-            }
+            TaskFolder::Unreadable { reason } => self.list_unreadable(Some(task), reason),
+            TaskFolder::Readable(_) => self.list_readable(Some(task)),
         }
     }
 
-    /// Logs and counts a new reason; returns whether it is new.
-    fn report_unreadable(&mut self, task: Option<&TaskName>, reason: &str) -> bool {
+    /// Logs, counts and lists a folder with a new reason; `None` stands for the root.
+    fn list_unreadable(&mut self, task: Option<&TaskName>, reason: &str) {
         let before = self.unreadable.insert(task.cloned(), reason.to_owned());
-        let is_new = before.as_deref() != Some(reason);
-        if is_new {
-            let task = task.map(TaskName::as_str);
-            tracing::error!(task, %reason, "unreadable folder; nothing is removed");
-            self.metrics.count_reload(Reload::ScanFailed);
+        if before.as_deref() == Some(reason) {
+            return;
         }
-        is_new
+        tracing::error!(
+            task = task.map(TaskName::as_str), %reason, "unreadable folder; nothing is removed"
+        );
+        self.metrics.count_reload(Reload::ScanFailed);
+        self.push_rejection(task, Listing::Folder, reason.to_owned(), None, 0);
+    }
+
+    fn list_readable(&mut self, task: Option<&TaskName>) {
+        let task = task.cloned();
+        if self.unreadable.remove(&task).is_some() {
+            let listing = Listing::Folder;
+            self.push(Change::ClearRejection { task, listing }, Instant::now());
+        }
     }
 
     fn report_ignored(&mut self, ignored: Vec<IgnoredEntry>) {
@@ -280,37 +338,24 @@ impl Reconciler {
 
     fn push_rejection(
         &mut self,
-        task: &TaskName,
+        task: Option<&TaskName>,
         listing: Listing,
         reason: String,
         digest: Option<Digest>,
         size_bytes: u64,
     ) {
         let rejection = Rejection { reason, digest, size_bytes, since_unix_ms: unix_ms() };
-        self.push(Change::Reject { task: task.clone(), listing, rejection }, Instant::now());
+        self.push(Change::Reject { task: task.cloned(), listing, rejection }, Instant::now());
     }
 
     fn push(&mut self, change: Change, started: Instant) {
-        self.pending.push((change, started));
-        if self.pending.len() >= MAX_PENDING {
-            self.apply_pending();
-        }
-    }
-
-    fn apply_pending(&mut self) {
-        let (changes, started): (Vec<_>, Vec<_>) =
-            std::mem::take(&mut self.pending).into_iter().unzip();
-        let installs =
-            changes.iter().zip(&started).filter(|(change, _)| matches!(change, Change::Install(_)));
-        let installs: Vec<Instant> = installs.map(|(_, started)| *started).collect();
-        self.retired.extend(self.registry.apply(changes, unix_ms()));
-        for started in installs {
-            self.metrics.head_install_duration.record(started.elapsed());
-        }
+        self.installer.push(change, started);
     }
 }
 
-fn unix_ms() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+impl Failure {
+    fn to_read(error: StoreError) -> Self {
+        let (reason, is_permanent) = (error.to_string(), error.is_permanent());
+        Self { reason, digest: None, is_permanent }
+    }
 }

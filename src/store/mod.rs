@@ -3,15 +3,18 @@
 //! `<root>/<task>/<version, 8 digits>.safetensors`. A version's file never changes. Names with a
 //! leading dot are work in progress and are skipped.
 
+mod files;
 mod publish;
 mod scan;
 
+pub use files::{Files, Fingerprint, LocalFiles};
 pub use publish::{HeadDraft, PublishError, Published};
-pub use scan::{Fingerprint, IgnoredEntry, Scan, TaskFolder, VersionFile};
+pub use scan::{IgnoredEntry, Scan, TaskFolder, VersionFile};
 
 use std::{
     io::{self, Read},
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use crate::{
@@ -25,6 +28,7 @@ const SUFFIX: &str = ".safetensors";
 #[derive(Debug, Clone)]
 pub struct HeadStore {
     root: PathBuf,
+    files: Arc<dyn Files>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -37,9 +41,24 @@ pub enum StoreError {
     TooLarge { path: PathBuf, found: u64, limit: u64 },
 }
 
+impl StoreError {
+    /// Returns whether the file itself is at fault, so that reading it again is no use.
+    pub fn is_permanent(&self) -> bool {
+        match self {
+            Self::TooLarge { .. } => true,
+            Self::Root(_) | Self::File(_) => false,
+        }
+    }
+}
+
 impl HeadStore {
     pub fn new(root: impl Into<PathBuf>) -> Self {
-        Self { root: root.into() }
+        Self::with_files(root, Arc::new(LocalFiles))
+    }
+
+    /// Returns the store in this folder of these files.
+    pub fn with_files(root: impl Into<PathBuf>, files: Arc<dyn Files>) -> Self {
+        Self { root: root.into(), files }
     }
 
     pub fn root(&self) -> &Path {
@@ -58,7 +77,7 @@ impl HeadStore {
     ///
     /// It is not memory-mapped: truncating a mapped file would kill the process.
     pub fn read(&self, file: &VersionFile) -> Result<Vec<u8>, StoreError> {
-        let opened = fs_err::File::open(&file.path).map_err(StoreError::File)?;
+        let opened = self.files.open(&file.path).map_err(StoreError::File)?;
         let mut bytes =
             Vec::with_capacity(usize::try_from(file.fingerprint.size).unwrap_or(0).min(1 << 20));
         opened.take(MAX_HEAD_FILE_BYTES + 1).read_to_end(&mut bytes).map_err(StoreError::File)?;

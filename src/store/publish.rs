@@ -113,7 +113,10 @@ impl HeadStore {
             }
         }
         let newest = versions.keys().next_back().copied().unwrap_or(0);
-        Ok((newest + 1, codes))
+        let next = newest.checked_add(1).ok_or_else(|| {
+            io::Error::other(format!("version {newest} is the highest there can be; remove it"))
+        })?;
+        Ok((next, codes))
     }
 }
 

@@ -5,16 +5,17 @@
 use std::{
     collections::BTreeMap,
     io,
-    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
-use super::{HeadStore, StoreError, version_of};
+use super::{Files, Fingerprint, HeadStore, StoreError, version_of};
 use crate::ids::{TaskName, Version};
 
 /// A scan of the folder in progress.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Scan {
+    files: Arc<dyn Files>,
     /// Task folders that have not been read yet.
     pub folders: BTreeMap<TaskName, PathBuf>,
     /// Visible entries that are not heads: reported, otherwise left alone.
@@ -35,41 +36,10 @@ pub struct VersionFile {
     pub fingerprint: Fingerprint,
 }
 
-/// Detects that a file was changed or replaced, without reading it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Fingerprint {
-    pub device: u64,
-    pub inode: u64,
-    pub size: u64,
-    /// Time of the last change of the content (mtime), in nanoseconds.
-    pub modified: i128,
-    /// Time of the last change of the inode (ctime), in nanoseconds; catches an mtime set back.
-    pub changed: i128,
-}
-
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct IgnoredEntry {
     pub path: PathBuf,
     pub reason: String,
-}
-
-impl Fingerprint {
-    /// Follows links, because Kubernetes swaps a link and not the file.
-    fn of(path: &Path) -> io::Result<Self> {
-        let metadata = fs_err::metadata(path)?;
-        if !metadata.is_file() {
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
-        }
-        let nanoseconds =
-            |seconds: i64, rest: i64| i128::from(seconds) * 1_000_000_000 + i128::from(rest);
-        Ok(Self {
-            device: metadata.dev(),
-            inode: metadata.ino(),
-            size: metadata.size(),
-            modified: nanoseconds(metadata.mtime(), metadata.mtime_nsec()),
-            changed: nanoseconds(metadata.ctime(), metadata.ctime_nsec()),
-        })
-    }
 }
 
 impl HeadStore {
@@ -78,8 +48,8 @@ impl HeadStore {
     /// # Errors
     /// [`StoreError::Root`] if the root cannot be listed. Its content is then unknown, not empty.
     pub fn scan(&self) -> Result<Scan, StoreError> {
-        let mut scan = Scan::default();
-        for (name, path) in visible_entries(&self.root).map_err(StoreError::Root)? {
+        let mut scan = Scan::new(self.files.clone());
+        for (name, path) in visible_entries(&*self.files, &self.root).map_err(StoreError::Root)? {
             match name.parse::<TaskName>() {
                 // A link to a folder counts as a folder.
                 Ok(task) if !path.is_file() => {
@@ -94,7 +64,7 @@ impl HeadStore {
 
     /// Returns the versions of one task, none if it has no folder.
     pub(super) fn versions(&self, task: &TaskName) -> io::Result<BTreeMap<Version, VersionFile>> {
-        match Scan::default().versions(&self.task_folder(task)) {
+        match Scan::new(self.files.clone()).versions(&self.task_folder(task)) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(BTreeMap::new()),
             other => other,
         }
@@ -102,6 +72,10 @@ impl HeadStore {
 }
 
 impl Scan {
+    fn new(files: Arc<dyn Files>) -> Self {
+        Self { files, folders: BTreeMap::new(), ignored: Vec::new() }
+    }
+
     /// Reads what a task's folder holds now.
     pub fn read_folder(&mut self, folder: &Path) -> TaskFolder {
         match self.versions(folder) {
@@ -112,18 +86,20 @@ impl Scan {
 
     fn versions(&mut self, folder: &Path) -> io::Result<BTreeMap<Version, VersionFile>> {
         let mut versions: BTreeMap<Version, VersionFile> = BTreeMap::new();
-        for (name, path) in visible_entries(folder)? {
+        for (name, path) in visible_entries(&*self.files, folder)? {
             let Some(version) = version_of(&name) else {
                 self.ignore(path, "invalid file name, expected a version number and .safetensors");
                 continue;
             };
-            match Fingerprint::of(&path) {
+            match self.files.fingerprint(&path) {
                 Ok(fingerprint) if !versions.contains_key(&version) => {
                     versions.insert(version, VersionFile { path, fingerprint });
                 }
                 Ok(_) => self.ignore(path, format!("duplicate file for version {version}")),
                 // Gone since it was listed, or a dangling link: the next scan will tell.
-                Err(error) => self.ignore(path, error),
+                Err(error) if is_no_file(&error) => self.ignore(path, error),
+                // Without this file it would seem that a version was removed on purpose.
+                Err(error) => return Err(error),
             }
         }
         Ok(versions)
@@ -134,17 +110,19 @@ impl Scan {
     }
 }
 
+/// Returns whether the error says that there is no regular file, rather than that it is unknown.
+fn is_no_file(error: &io::Error) -> bool {
+    use io::ErrorKind::{InvalidInput, NotADirectory, NotFound};
+    matches!(error.kind(), NotFound | NotADirectory | InvalidInput)
+}
+
 /// Returns the name and path of every visible entry, sorted by name.
-fn visible_entries(folder: &Path) -> io::Result<BTreeMap<String, PathBuf>> {
-    let mut entries = BTreeMap::new();
-    for entry in fs_err::read_dir(folder)? {
-        let entry = entry?;
-        let name = entry.file_name().to_string_lossy().into_owned();
-        if !name.starts_with('.') && name != "lost+found" {
-            entries.insert(name, entry.path());
-        }
-    }
-    Ok(entries)
+fn visible_entries(files: &dyn Files, folder: &Path) -> io::Result<BTreeMap<String, PathBuf>> {
+    let named = files.list(folder)?.into_iter().filter_map(|path| {
+        let name = path.file_name()?.to_string_lossy().into_owned();
+        Some((name, path))
+    });
+    Ok(named.filter(|(name, _)| !name.starts_with('.') && name != "lost+found").collect())
 }
 
 #[cfg(test)]

@@ -267,7 +267,7 @@ async fn lost_heads_folder_removes_nothing_and_recovers() {
     let (server, _control) = builder.start_fake().await;
     let aside = server.folder().join("aside");
     fs_err::rename(&server.heads, &aside).unwrap();
-    let listed = server.wait_for("part", 0, HeadState::Rejected).await;
+    let listed = server.wait_for("", 0, HeadState::Rejected).await;
     assert!(listed.reason.contains("cannot read the folder of heads"), "{}", listed.reason);
     assert_eq!(version_that_answers(&server).await, 1);
     assert_eq!(server.get("/readyz").await.0, 200);

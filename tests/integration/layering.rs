@@ -56,8 +56,13 @@ const LAYERS: &[Layer] = &[
     },
     Layer {
         module: "admin",
-        may_use: &["registry", "engine", "grpc"],
+        may_use: &["registry", "engine", "grpc", "health"],
         never: &["notify", "fs_err"],
+    },
+    Layer {
+        module: "health",
+        may_use: &["engine", "reload", "grpc"],
+        never: &["tonic", "notify", "fs_err"],
     },
 ];
 

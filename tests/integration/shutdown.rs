@@ -12,10 +12,13 @@ use tonic::Code;
 use tonic_health::pb::{
     HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
 };
+use tonic_types::StatusExt;
 use turret::grpc::proto::classifier_client::ClassifierClient;
 
 use crate::support::{
-    TestServer, heads,
+    TestServer,
+    faulty_files::{Fault, FaultyFiles},
+    heads,
     pictures::{plain, request},
     within_patience,
 };
@@ -133,4 +136,103 @@ async fn open_watches_do_not_delay_the_end() {
     within_patience("the server to end", server.stop()).await.unwrap().unwrap();
     let ended = within_patience("the watch to end", events.message()).await;
     assert!(matches!(ended, Ok(None) | Err(_)));
+}
+
+#[tokio::test]
+async fn stream_gets_all_answers_and_then_unavailable_while_draining() {
+    const SENT: usize = 32;
+    let (mut server, control) = server(TestServer::builder()).await;
+    control.hold();
+    let (requests, receiver) = tokio::sync::mpsc::channel(SENT);
+    let mut client = server.classifier().await;
+    let requests_stay_open = tokio_stream::wrappers::ReceiverStream::new(receiver);
+    let answers = client.classify_stream(requests_stay_open);
+    for _ in 0..SENT {
+        requests.send(request(&["part"], plain(5))).await.unwrap();
+    }
+    let mut answers = answers.await.unwrap().into_inner();
+    let in_queue = async || server.metric("turret_queue_images").await == Some(SENT as f64);
+    crate::support::eventually("all are in flight", in_queue).await;
+    let running = server.stop();
+    control.release();
+    for number in 0..SENT {
+        let answer = within_patience("an answer", answers.message()).await.unwrap().unwrap();
+        assert!(answer.verdicts[0].error.is_none(), "answer {number}: {answer:?}");
+    }
+    let end = within_patience("the end", answers.message()).await.unwrap_err();
+    let reason = end.get_error_details().error_info().map(|info| info.reason.clone());
+    assert_eq!((end.code(), reason.as_deref()), (Code::Unavailable, Some("DRAINING")));
+    within_patience("the server to end", running).await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn requests_sent_before_the_drain_and_not_read_are_answered() {
+    // More than are in flight on a stream at a time: the rest is read while the server drains.
+    const SENT: usize = 100;
+    let (mut server, control) = server(TestServer::builder()).await;
+    control.hold();
+    let mut client = server.classifier().await;
+    let requests = (0..SENT).map(|_| request(&["part"], plain(5)));
+    let requests_stay_open =
+        tokio_stream::StreamExt::chain(tokio_stream::iter(requests), tokio_stream::pending());
+    let mut answers = client.classify_stream(requests_stay_open).await.unwrap().into_inner();
+    let in_queue = async || server.metric("turret_queue_images").await == Some(64.0);
+    crate::support::eventually("a stream's worth is in flight", in_queue).await;
+    let running = server.stop();
+    control.release();
+    for number in 0..SENT {
+        let answer = within_patience("an answer", answers.message()).await.unwrap().unwrap();
+        assert!(answer.verdicts[0].error.is_none(), "answer {number}: {answer:?}");
+    }
+    let end = within_patience("the end", answers.message()).await.unwrap_err();
+    assert_eq!(end.code(), Code::Unavailable);
+    within_patience("the server to end", running).await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn queued_requests_are_answered_while_a_scan_hangs() {
+    let files = FaultyFiles::new();
+    let builder = TestServer::builder().drain(Duration::from_millis(200)).files(files.clone());
+    let (mut server, control) = server(builder).await;
+    files.set(Fault::Hang);
+    server.rescan();
+    files.has_shown(1).await;
+    control.hold();
+    let ask = |mut client: ClassifierClient<tonic::transport::Channel>| {
+        tokio::spawn(async move { client.classify(request(&["part"], plain(5))).await })
+    };
+    let running = ask(server.classifier().await);
+    control.is_holding().await;
+    let queued = ask(server.classifier().await);
+    let in_queue = async || server.metric("turret_queue_images").await == Some(2.0);
+    crate::support::eventually("both are accepted", in_queue).await;
+    let ending = server.stop();
+    for asked in [running, queued] {
+        let status = within_patience("the answer", asked).await.unwrap().unwrap_err();
+        let reason = status.get_error_details().error_info().map(|info| info.reason.clone());
+        assert_eq!((status.code(), reason.as_deref()), (Code::Unavailable, Some("DRAINING")));
+    }
+    within_patience("the server to end", ending).await.unwrap().unwrap();
+    control.release();
+    files.set(Fault::None);
+}
+
+#[tokio::test]
+async fn scan_of_many_heads_is_interrupted() {
+    const TASKS: usize = 300;
+    let files = FaultyFiles::new();
+    let builder = TestServer::builder().files(files.clone());
+    let (mut server, _control) = server(builder).await;
+    files.set(Fault::Hang);
+    server.rescan();
+    files.has_shown(1).await;
+    for task in 0..TASKS {
+        heads::publish(&server.heads, &heads::draft(&format!("task-{task}"), 1.0));
+    }
+    within_patience("the server to end", server.stop()).await.unwrap().unwrap();
+    files.set(Fault::None);
+    let thread_ended = async || Arc::strong_count(&files) == 1;
+    crate::support::eventually("the reload thread ends", thread_ended).await;
+    let opened = files.opened();
+    assert!(opened < TASKS, "{opened} heads were read by a server that stops");
 }

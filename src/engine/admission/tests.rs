@@ -26,7 +26,9 @@ fn ask(
 ) -> Result<Permit, EngineError> {
     let (task, now) = (task.parse().unwrap(), Instant::now());
     let deadline = left.map(|left| now + left);
-    admission.try_reserve(&ReserveRequest { task: &task, images, bytes, deadline }, &times(), now)
+    let task = &task;
+    let request = ReserveRequest { task, images, bytes, deadline, sent_before: false };
+    admission.try_reserve(&request, &times(), now)
 }
 
 fn fill(admission: &Arc<Admission>, task: &str) -> Vec<Permit> {

@@ -9,8 +9,8 @@ use std::{
 
 use turret::{
     base::{
-        Base, BaseError, BaseIdentity, BranchId, BranchWeights, FeatureBatch, FeatureWidths,
-        ForwardOutput, ForwardRequest, Outputs, PassStatus,
+        Base, BaseError, BaseIdentity, BranchError, BranchId, BranchWeights, FeatureBatch,
+        FeatureWidths, ForwardOutput, ForwardRequest, Outputs, PassStatus,
     },
     ids::Digest,
     image::PreparedImage,
@@ -58,6 +58,8 @@ pub(crate) enum Behaviour {
     Well,
     Fail,
     Panic,
+    /// Panics where nothing catches it: the device thread ends.
+    End,
 }
 
 pub(crate) const GAP_WIDTH: usize = 4;
@@ -140,7 +142,7 @@ impl Control {
             Behaviour::Fail => {
                 Err(BaseError::Device { detail: "told to fail: secret detail".to_owned() })
             }
-            Behaviour::Panic => panic!("told to panic"),
+            Behaviour::Panic | Behaviour::End => panic!("told to panic"),
         }
     }
 
@@ -200,6 +202,8 @@ impl Base for FakeBase {
     }
 
     fn in_flight(&self) -> usize {
+        let ends = self.control.state.lock().unwrap().behaviour == Behaviour::End;
+        assert!(!ends, "told to end the device thread");
         self.streams.len().max(1)
     }
 
@@ -239,7 +243,7 @@ impl Base for FakeBase {
 
     fn load_branch(&mut self, weights: &BranchWeights) -> Result<BranchId, BaseError> {
         let Some(offset) = weights.tensors.get(BRANCH_TENSOR) else {
-            return Err(BaseError::Device { detail: format!("no {BRANCH_TENSOR}") });
+            return Err(BranchError::Missing { name: BRANCH_TENSOR.to_owned() }.into());
         };
         let id = BranchId(self.next_branch);
         self.next_branch += 1;

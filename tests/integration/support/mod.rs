@@ -1,6 +1,7 @@
 //! Helpers that the tests share.
 
 pub(crate) mod fake_base;
+pub(crate) mod faulty_files;
 pub(crate) mod heads;
 pub(crate) mod pictures;
 pub(crate) mod process;

@@ -17,8 +17,10 @@ use turret::{
         GrpcLimits, VerdictLog,
         proto::{self, classifier_client::ClassifierClient, heads_client::HeadsClient},
     },
+    health::HealthBounds,
     metrics::DroppedLines,
     server::{Server, ServerConfig, ServerError},
+    store::{Files, HeadStore},
 };
 
 use super::{FakeBase, fake_base::Control, within_patience};
@@ -54,11 +56,12 @@ impl TestServer {
         let config = ServerConfig {
             listen: anywhere,
             admin: anywhere,
-            heads,
+            heads: HeadStore::new(heads),
             // Long, so that heads are found by file events unless a test sets it.
             rescan: Duration::from_secs(3600),
             drain: Duration::from_secs(20),
             engine: EngineConfig::default(),
+            health: HealthBounds::default(),
             grpc: GrpcLimits::default(),
             verdict_log: VerdictLog::default(),
             dropped_lines: DroppedLines::default(),
@@ -158,7 +161,7 @@ pub(crate) async fn get(admin: SocketAddr, path: &str) -> (u16, String) {
 
 impl Builder {
     pub(crate) fn heads(&self) -> &Path {
-        &self.config.heads
+        self.config.heads.root()
     }
 
     pub(crate) fn base(mut self, base: impl Base + 'static) -> Self {
@@ -186,6 +189,17 @@ impl Builder {
         self
     }
 
+    pub(crate) fn health(mut self, change: impl FnOnce(&mut HealthBounds)) -> Self {
+        change(&mut self.config.health);
+        self
+    }
+
+    /// Reads the heads through these files.
+    pub(crate) fn files(mut self, files: Arc<dyn Files>) -> Self {
+        self.config.heads = HeadStore::with_files(self.config.heads.root(), files);
+        self
+    }
+
     pub(crate) fn drain(mut self, drain: Duration) -> Self {
         self.config.drain = drain;
         self
@@ -209,7 +223,7 @@ impl Builder {
 
     pub(crate) async fn start(self) -> TestServer {
         let base = self.base.unwrap();
-        let heads = self.config.heads.clone();
+        let heads = self.config.heads.root().to_owned();
         let load = move |_: &turret::metrics::Metrics| Ok::<_, std::io::Error>(base);
         let server = Server::start(self.config, load).await.unwrap();
         let (grpc, admin) = (server.grpc_address, server.admin_address);
