@@ -11,7 +11,7 @@ use std::{
 
 use tokio::{
     net::TcpListener,
-    sync::{Semaphore, oneshot, watch},
+    sync::{oneshot, watch},
     task::JoinHandle,
     time::{Instant, timeout_at},
 };
@@ -23,7 +23,7 @@ use crate::{
     admin::{self, Phase},
     base::{Base, BaseError},
     engine::{Engine, EngineConfig},
-    grpc::{self, CLASSIFIER_SERVICE, GrpcLimits, MOST_EMBEDDING, ServerState, VerdictLog},
+    grpc::{self, CLASSIFIER_SERVICE, GrpcLimits, ServerState, VerdictLog},
     metrics::{self, DroppedLines, Metrics},
     registry::Registry,
     reload::{Reconciler, Reloader},
@@ -104,13 +104,11 @@ impl Server {
         let metrics = Metrics::new()?.with_dropped_lines(config.dropped_lines.clone());
         let (registry, metrics) = (Arc::new(Registry::default()), Arc::new(metrics));
         let draining = CancellationToken::new();
-        let (engine, embedding) = (OnceLock::new(), Semaphore::new(MOST_EMBEDDING));
         let state = Arc::new(ServerState {
             registry,
             metrics,
-            engine,
+            engine: OnceLock::new(),
             draining: draining.clone(),
-            embedding,
             verdict_log: config.verdict_log,
         });
         let (phase, phase_seen) = watch::channel(Phase::Starting);

@@ -60,6 +60,12 @@ pub const SERVE: &[Setting] = &[
         "Maximum bytes of deep heads' private layers on the device, counted in f32",
     )
     .default("1GiB"),
+    Setting::new(
+        "max-wait",
+        "TIME",
+        "How long a request without a deadline may wait for its answer",
+    )
+    .default("60s"),
     Setting::new("max-message", "SIZE", "Maximum size of a request").default("64MiB"),
     Setting::new("max-pixels", "N", "Maximum size of a picture, in pixels").default("100000000"),
     Setting::new("rescan", "TIME", "Interval of scanning the heads, even without file events")
@@ -128,6 +134,13 @@ impl ServeConfig {
         let queue_bytes = reader.get_expecting::<ByteSize>("queue-bytes", "a size, such as 512MiB");
         let deep_head_budget =
             reader.get_expecting::<ByteSize>("deep-head-budget", "a size, such as 1GiB");
+        let max_wait = reader.get_where(
+            "max-wait",
+            "a time of 10ms to 1day, such as 60s",
+            |time: &humantime::Duration| {
+                (Duration::from_millis(10)..=Duration::from_secs(86_400)).contains(&**time)
+            },
+        );
         let max_message =
             reader.get_where("max-message", "1KiB to 2GiB, such as 64MiB", |size: &ByteSize| {
                 (ByteSize::kib(1)..=ByteSize::gib(2)).contains(size)
@@ -174,6 +187,7 @@ impl ServeConfig {
                     max_queue_bytes: usize::try_from(queue_bytes?.as_u64()).ok()?,
                     decode_threads: decode_threads?.0,
                     deep_head_budget: deep_head_budget?.as_u64(),
+                    max_wait: max_wait?.into(),
                     limits,
                 },
                 grpc: GrpcLimits { max_message_bytes, ..GrpcLimits::default() },

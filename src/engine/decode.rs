@@ -9,7 +9,7 @@ use std::{
 
 use super::{
     BatchTimes, EngineError,
-    job::{Arrival, ReadyJob},
+    job::{Arrival, ClassifyArrival, ReadyJob},
     queue::{Queue, lock},
 };
 use crate::{
@@ -27,8 +27,17 @@ pub(super) fn spawn(
 ) -> JoinHandle<()> {
     let work = move || {
         while let Some((id, arrival)) = queue.next_arrival() {
-            if let Some(ready) = decode_job(arrival, &times, &limits, &metrics) {
-                queue.push_prepared(id, ready);
+            match arrival {
+                Arrival::Classify(arrival) => {
+                    if let Some(ready) = decode_job(arrival, &times, &limits, &metrics) {
+                        queue.push_prepared(id, ready);
+                    }
+                }
+                Arrival::Embed(job) => {
+                    if let Some(prepared) = job.prepare(&limits) {
+                        queue.push_embed(id, prepared);
+                    }
+                }
             }
         }
     };
@@ -49,12 +58,12 @@ pub(super) fn spawn_named(name: String, work: impl FnOnce() + Send + 'static) ->
 
 /// Decodes a job; `None` if the job was answered with an error.
 fn decode_job(
-    arrival: Arrival,
+    arrival: ClassifyArrival,
     times: &Mutex<BatchTimes>,
     limits: &ImageLimits,
     metrics: &Metrics,
 ) -> Option<ReadyJob> {
-    let Arrival { mut job, source, roi } = arrival;
+    let ClassifyArrival { mut job, source, roi } = arrival;
     let started = Instant::now();
     let needed = lock(times).lower_bound(job.images(), started);
     if !job.is_wanted(started + needed) {

@@ -7,7 +7,7 @@ use std::{
 
 use tokio::sync::oneshot;
 
-use super::{EngineError, admission::Permit};
+use super::{EngineError, admission::Permit, embed::EmbedJob};
 use crate::{
     head::{Head, Judgement},
     ids::TaskName,
@@ -58,9 +58,16 @@ pub(super) struct Job {
     permit: Permit,
 }
 
+/// What waits for a decode thread.
+#[derive(Debug)]
+pub(super) enum Arrival {
+    Classify(ClassifyArrival),
+    Embed(EmbedJob),
+}
+
 /// A job whose picture is not decoded yet.
 #[derive(Debug)]
-pub(super) struct Arrival {
+pub(super) struct ClassifyArrival {
     pub(super) job: Job,
     pub(super) source: ImageSource,
     pub(super) roi: Option<Roi>,
@@ -75,6 +82,30 @@ pub(super) struct ReadyJob {
     /// The index of the image that each head reads.
     pub(super) image_of_head: Vec<usize>,
     pub(super) ready_at: Instant,
+}
+
+impl Arrival {
+    /// Returns the task in whose flow it waits.
+    pub(super) fn task(&self) -> &TaskName {
+        match self {
+            Self::Classify(arrival) => arrival.job.task(),
+            Self::Embed(job) => job.task(),
+        }
+    }
+
+    pub(super) fn images(&self) -> usize {
+        match self {
+            Self::Classify(arrival) => arrival.job.images(),
+            Self::Embed(_) => 1,
+        }
+    }
+
+    pub(super) fn refuse(self, error: EngineError) {
+        match self {
+            Self::Classify(arrival) => arrival.job.answer(Err(error)),
+            Self::Embed(job) => job.refuse(error),
+        }
+    }
 }
 
 impl Job {

@@ -22,12 +22,14 @@
 //!    certain to miss it is answered before it is decoded or computed. The expectation adds the
 //!    lower bound of its own forward pass to a conservative time for the images that fair queueing
 //!    puts before it.
-//! 8. Background work, which no request waits for, runs between two batches, one job at a time.
+//! 8. Background work runs between two batches, one job at a time. It is bounded: the reload thread
+//!    waits for each of its jobs, and at most [`MOST_EMBEDDING`] pictures are embedded at a time.
 //! 9. Tasks share the decode threads and the device fairly, image by image: a task within its
 //!    share goes before one above it. A request of several tasks counts for its first. No task can
-//!    reserve so much that another finds no room.
+//!    reserve so much that another finds no room. The pictures of `Embed` count as one task more.
 //! 10. The private layers of deep heads never exceed their memory budget, and stay on the device as
 //!     long as anything holds the head.
+//! 11. Nothing waits for ever: what has no deadline is given `max_wait` when it is accepted.
 
 mod admission;
 mod background;
@@ -38,6 +40,7 @@ pub mod batcher;
 mod branch_budget;
 mod decode;
 mod device_thread;
+mod embed;
 mod error;
 pub mod fair_queue;
 mod job;
@@ -46,6 +49,7 @@ mod queue;
 pub use batch_sizes::BatchSizes;
 pub use batch_times::BatchTimes;
 pub use branch_budget::LoadBranchError;
+pub use embed::{EmbedRequest, MOST_EMBEDDING};
 pub use error::{EngineError, Unit};
 pub use job::{Answer, Request, StageTimes};
 
@@ -55,12 +59,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tokio::sync::oneshot;
+use tokio::sync::{Semaphore, oneshot};
 
 use crate::{
     base::{
         Base, BaseError, BaseIdentity, BranchId, BranchRows, BranchWeights, FeatureBatch,
-        FeatureSet, FeatureWidths, ForwardRequest, LoadedBranch, Outputs,
+        FeatureWidths, ForwardRequest, LoadedBranch, Outputs,
     },
     head::Head,
     image::{ImageLimits, PreparedImage},
@@ -69,7 +73,7 @@ use crate::{
 use admission::{Admission, Permit, ReserveRequest};
 use background::BackgroundJob;
 use branch_budget::BranchBudget;
-use job::{Arrival, Job};
+use job::{Arrival, ClassifyArrival, Job};
 use queue::{Queue, lock};
 
 #[derive(Debug, Clone)]
@@ -86,6 +90,8 @@ pub struct EngineConfig {
     pub decode_threads: usize,
     /// Maximum bytes of deep heads' private layers on the device, counted in f32.
     pub deep_head_budget: u64,
+    /// How long what has no deadline may wait for its answer.
+    pub max_wait: Duration,
     pub limits: ImageLimits,
 }
 
@@ -98,6 +104,7 @@ impl Default for EngineConfig {
             max_queue_bytes: 512 << 20,
             decode_threads: 2,
             deep_head_budget: 1 << 30,
+            max_wait: Duration::from_secs(60),
             limits: ImageLimits::default(),
         }
     }
@@ -114,6 +121,9 @@ struct Shared {
     admission: Arc<Admission>,
     queue: Arc<Queue>,
     times: Arc<Mutex<BatchTimes>>,
+    /// The places of [`Engine::embed`].
+    embedding: Arc<Semaphore>,
+    max_wait: Duration,
     limits: ImageLimits,
     branches: Arc<BranchBudget>,
     identity: BaseIdentity,
@@ -177,6 +187,8 @@ impl Engine {
                 admission,
                 queue,
                 times,
+                embedding: Arc::new(Semaphore::new(MOST_EMBEDDING)),
+                max_wait: config.max_wait,
                 limits: config.limits.clone(),
                 branches,
                 identity,
@@ -232,14 +244,6 @@ impl Engine {
         answer.wait()?.map_err(|error| EngineError::Failed { detail: error.to_string() })
     }
 
-    /// Returns the feature set `pyramid` of one picture, computed between two batches. Blocks.
-    ///
-    /// # Errors
-    /// As [`features`](Self::features).
-    pub fn embed(&self, picture: PreparedImage) -> Result<Vec<f32>, EngineError> {
-        Ok(self.features(vec![picture], Outputs::for_sets([FeatureSet::Pyramid]), None)?.pyramid)
-    }
-
     /// Loads a deep head's private layers onto the device between two batches. Blocks.
     ///
     /// # Errors
@@ -279,6 +283,7 @@ impl Engine {
         let request = ReserveRequest { task: &first.task, images, bytes, deadline };
         let Shared { admission, queue, times, .. } = &*self.shared;
         let permit = admission.try_reserve(&request, &lock(times), Instant::now())?;
+        let deadline = deadline.or_else(|| Instant::now().checked_add(self.shared.max_wait));
         Ok(Reservation { heads, deadline, permit, queue: queue.clone() })
     }
 
@@ -315,22 +320,7 @@ impl Reservation {
         let (reply, answer) = oneshot::channel();
         let deadline = self.deadline;
         let job = Job::new(self.heads, deadline, request.want_features, reply, self.permit);
-        let arrival = Arrival { job, source: request.source, roi: request.roi };
-        // Dropped after the receiver of the answer, which moves into the select below.
-        let _cancel_on_drop = self.queue.push(arrival)?;
-        let passed = async {
-            match deadline {
-                Some(deadline) => tokio::time::sleep_until(deadline.into()).await,
-                None => std::future::pending().await,
-            }
-        };
-        tokio::select! {
-            biased;
-            // A job without an answer was dropped by a thread that is gone.
-            answer = answer => answer.unwrap_or(Err(EngineError::DeviceLost)),
-            () = passed => Err(EngineError::DeadlinePassed),
-            // Still in a forward pass when the drain time ended.
-            () = self.queue.closed() => Err(EngineError::Draining),
-        }
+        let arrival = ClassifyArrival { job, source: request.source, roi: request.roi };
+        self.queue.answer_of(Arrival::Classify(arrival), answer, deadline).await
     }
 }

@@ -2,12 +2,13 @@
 
 use std::{pin::Pin, sync::Arc, time::Instant};
 
+use prost::Message as _;
 use tokio_stream::Stream;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::{
     ServerState,
-    deadline::deadline,
+    deadline::{deadline, earlier},
     embed::embed_one,
     proto::{self, classifier_server::Classifier},
     request::{self, ParsedRequest, RequestError},
@@ -53,7 +54,8 @@ impl Classifier for ClassifierService {
     ) -> Result<Response<Self::ClassifyStreamStream>, Status> {
         let deadline = deadline(request.metadata(), Instant::now());
         let answer = move |state, request| answer_in_stream(state, request, deadline);
-        let responses = stream::answer_each(self.state.clone(), request.into_inner(), answer);
+        let (state, requests) = (self.state.clone(), request.into_inner());
+        let responses = stream::answer_each(state, requests, stream::IN_FLIGHT, answer);
         Ok(Response::new(Box::pin(responses)))
     }
 
@@ -61,7 +63,12 @@ impl Classifier for ClassifierService {
         &self,
         request: Request<Streaming<proto::EmbedRequest>>,
     ) -> Result<Response<Self::EmbedStream>, Status> {
-        let responses = stream::answer_each(self.state.clone(), request.into_inner(), embed_one);
+        let deadline = deadline(request.metadata(), Instant::now());
+        let answer = move |state, request| embed_one(state, request, deadline);
+        // More of one stream would only wait, with their pictures in memory.
+        let in_flight = engine::MOST_EMBEDDING;
+        let (state, requests) = (self.state.clone(), request.into_inner());
+        let responses = stream::answer_each(state, requests, in_flight, answer);
         Ok(Response::new(Box::pin(responses)))
     }
 }
@@ -75,6 +82,7 @@ pub(super) async fn respond(
     deadline: Option<Instant>,
 ) -> Result<proto::ClassifyResponse, RequestError> {
     let mut metrics = RequestMetrics::new(state.metrics.clone(), rpc, arrived);
+    let deadline = earlier(deadline, arrived, request.timeout_ms);
     let response = judge(state, &mut metrics, request, deadline).await;
     if let Err(error) = &response {
         metrics.failed(error);
@@ -90,10 +98,13 @@ async fn judge(
 ) -> Result<proto::ClassifyResponse, RequestError> {
     let engine = state.engine.get().ok_or(RequestError::Starting)?;
     let echo = Echo::of(&request);
+    // Of the message, not of the picture: the picture's bytes keep all of it in memory. What the
+    // protocol does not know is not in it; the body layer has counted that.
+    let bytes = request.encoded_len();
     let heads = request::find_heads(&request.tasks, &state.registry.snapshot())?;
     metrics.heads_found(&heads);
     let ParsedRequest { source, roi, extras } = request::parse(request, &heads)?;
-    let reservation = engine.try_reserve(heads.clone(), source.len_bytes(), deadline)?;
+    let reservation = engine.try_reserve(heads.clone(), bytes, deadline)?;
     let work = engine::Request { source, roi, want_features: extras.embedding };
     let answer = reservation.classify(work).await?;
     metrics.judged(&answer);

@@ -49,13 +49,8 @@ pub struct ServerState {
     pub engine: std::sync::OnceLock<Engine>,
     /// Ends streams that would otherwise outlive the server.
     pub draining: CancellationToken,
-    /// Bounds the pictures of `Embed`, over all streams, that are decoded or wait for the device.
-    pub embedding: tokio::sync::Semaphore,
     pub verdict_log: VerdictLog,
 }
-
-/// The number of permits of [`ServerState::embedding`].
-pub const MOST_EMBEDDING: usize = 16;
 
 #[derive(Debug, Clone, Copy)]
 pub struct GrpcLimits {
