@@ -64,7 +64,7 @@ impl Client {
     /// Sends many requests over one stream and returns the answers as they become ready.
     ///
     /// Answers come in any order and carry their request's `request_id`. A request that fails is
-    /// answered by verdicts with NOT_JUDGED and an error; the stream goes on.
+    /// answered by one verdict with NOT_JUDGED and an error; the stream goes on.
     ///
     /// # Errors
     /// [`Error::Call`] if the stream cannot be opened, and as the last item if it breaks.

@@ -13,7 +13,7 @@ use super::{
     proto::{self, classifier_server::Classifier},
     request::{self, ParsedRequest, RequestError},
     request_metrics::RequestMetrics,
-    response::{self, Echo, not_judged},
+    response::{self, Echo, not_judged, task_of_error},
     status::to_status,
     stream,
 };
@@ -119,9 +119,9 @@ async fn answer_in_stream(
     request: proto::ClassifyRequest,
     deadline: Option<Instant>,
 ) -> proto::ClassifyResponse {
-    let (echo, tasks) = (Echo::of(&request), request.tasks.clone());
+    let (echo, task) = (Echo::of(&request), task_of_error(&request.tasks));
     match respond(&state, Rpc::ClassifyStream, request, Instant::now(), deadline).await {
         Ok(response) => response,
-        Err(error) => not_judged(echo, tasks, &error),
+        Err(error) => not_judged(echo, task, &error),
     }
 }

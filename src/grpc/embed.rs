@@ -23,7 +23,7 @@ pub(super) async fn embed_one(
     let arrived = Instant::now();
     let mut metrics = RequestMetrics::new(state.metrics.clone(), Rpc::Embed, arrived);
     let deadline = earlier(stream_deadline, arrived, request.timeout_ms);
-    let request_id = request.request_id.clone();
+    let request_id = response::echoed(&request.request_id);
     match embed(&state, request, deadline).await {
         Ok(response) => {
             metrics.answered();

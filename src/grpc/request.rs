@@ -15,7 +15,7 @@ use crate::{
 /// Maximum tasks of one request.
 const MAX_TASKS: usize = 1024;
 /// Maximum bytes of `request_id` and of `part_id`.
-const MAX_ID_BYTES: usize = 128;
+pub(super) const MAX_ID_BYTES: usize = 128;
 /// Names suggested for an unknown task.
 const SUGGESTIONS: usize = 3;
 

@@ -294,7 +294,8 @@ async fn stream_answers_each_request_and_survives_failed_ones() {
             13 => assert_eq!(error, Some((Code::InvalidArgument.into(), "IMAGE_FORMAT_UNKNOWN"))),
             14 => {
                 assert_eq!(error, Some((Code::NotFound.into(), "TASK_UNKNOWN")));
-                assert_eq!(answer.verdicts.len(), 2, "every task asked has a verdict");
+                let tasks: Vec<&str> = answer.verdicts.iter().map(|v| v.task.as_str()).collect();
+                assert_eq!(tasks, [""], "one verdict stands for both tasks");
             }
             15 => assert_eq!(error, Some((Code::InvalidArgument.into(), "TASKS_EMPTY"))),
             _ => assert_eq!(error, None),
@@ -302,6 +303,30 @@ async fn stream_answers_each_request_and_survives_failed_ones() {
         let expected = matches!(number, 13..=15);
         assert_eq!(verdict.decision() == Decision::NotJudged, expected, "request {number}");
     }
+}
+
+#[tokio::test]
+async fn failed_stream_request_of_many_names_has_one_verdict() {
+    let (server, _control) = server_of(&["a"]).await;
+    let names = vec![String::new(); 1_000_000];
+    let many = proto::ClassifyRequest {
+        tasks: names,
+        request_id: "i".repeat(1_000),
+        ..request(&[], plain(1))
+    };
+    let only = request(&["b"], plain(1));
+    let mut client = server.classifier().await;
+    let answers = client.classify_stream(tokio_stream::iter([many, only])).await.unwrap();
+    let mut answers: Vec<proto::ClassifyResponse> =
+        within_patience("both", answers.into_inner().map(Result::unwrap).collect::<Vec<_>>()).await;
+    answers.sort_by_key(|answer| answer.request_id.len());
+    let found = answers.iter().map(|answer| {
+        let [verdict] = &answer.verdicts[..] else { panic!("{} verdicts", answer.verdicts.len()) };
+        let reason = verdict.error.as_ref().unwrap().reason.as_str();
+        (answer.request_id.len(), verdict.task.as_str(), reason)
+    });
+    let expected = [(0, "b", "TASK_UNKNOWN"), (128, "", "TASKS_TOO_MANY")];
+    assert_eq!(found.collect::<Vec<_>>(), expected);
 }
 
 #[tokio::test]
