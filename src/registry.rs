@@ -1,8 +1,10 @@
 //! Which head serves which task: one table behind one pointer, with one writer.
 
+mod names;
+
 use std::{
     collections::{BTreeMap, HashMap},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, OnceLock, PoisonError},
 };
 
 use arc_swap::ArcSwap;
@@ -13,6 +15,7 @@ use crate::{
     head::{Class, Head},
     ids::{Digest, TaskName, Version},
 };
+use names::NameIndex;
 
 /// Events buffered for slow watchers; one that falls further behind is sent the whole state again.
 const EVENTS_KEPT: usize = 4096;
@@ -24,6 +27,8 @@ pub struct HeadTable {
     pub generation: u64,
     serving: HashMap<TaskName, Serving>,
     rejected: BTreeMap<(TaskName, Listing), Rejection>,
+    /// Of the tasks that serve; made when first asked for, shared by tables of the same tasks.
+    names: Arc<OnceLock<NameIndex>>,
 }
 
 #[derive(Debug, Clone)]
@@ -172,6 +177,14 @@ impl HeadTable {
         self.rejected.get(&(task.clone(), listing))
     }
 
+    /// Returns at most `most` tasks with names like this, the nearest first.
+    ///
+    /// The first call after the tasks have changed indexes their names: milliseconds for 10,000.
+    pub fn nearest(&self, task: &TaskName, most: usize) -> Vec<TaskName> {
+        let index = || NameIndex::of(self.serving.keys());
+        self.names.get_or_init(index).nearest(task, most)
+    }
+
     /// Lists the heads that serve and the rejected files, sorted by task and version.
     pub fn entries(&self, only: Option<&TaskName>) -> Vec<HeadEntry> {
         let is_listed = |task: &TaskName| only.is_none_or(|only| only == task);
@@ -199,7 +212,11 @@ impl HeadTable {
                 entries.push(HeadEntry::of_head(&head, HeadState::Serving, now));
                 self.rejected.remove(&(head.task.clone(), Listing::Head(head.version)));
                 let serving = Serving { head: head.clone(), since_unix_ms: now };
-                self.serving.insert(head.task.clone(), serving).map(|old| old.head)
+                let replaced = self.serving.insert(head.task.clone(), serving);
+                if replaced.is_none() {
+                    self.names = Arc::default();
+                }
+                replaced.map(|old| old.head)
             }
             Change::Reject { task, listing, rejection } => {
                 entries.push(HeadEntry::of_rejection(&task, listing, &rejection));
@@ -212,6 +229,7 @@ impl HeadTable {
             }
             Change::Withdraw { task } => {
                 self.rejected.retain(|(rejected, _), _| *rejected != task);
+                self.names = Arc::default();
                 self.serving.remove(&task).map(|old| old.head)
             }
         }
@@ -318,6 +336,22 @@ mod tests {
         );
         registry.apply(vec![Change::Install(head("a", 2))], 6);
         assert_eq!(states(&registry), [(Listing::Head(2), HeadState::Serving)]);
+    }
+
+    #[test]
+    fn nearest_names_follow_installs_and_withdrawals() {
+        let registry = Registry::default();
+        let near = |registry: &Registry| registry.snapshot().nearest(&"ab".parse().unwrap(), 3);
+        let names = |texts: &[&str]| texts.iter().map(|t| t.parse().unwrap()).collect::<Vec<_>>();
+        registry.apply(vec![Change::Install(head("abc", 1))], 0);
+        assert_eq!(near(&registry), names(&["abc"]));
+        let before = registry.snapshot();
+        registry.apply(vec![Change::Install(head("abc", 2))], 0);
+        assert!(Arc::ptr_eq(&before.names, &registry.snapshot().names), "the names are the same");
+        registry.apply(vec![Change::Install(head("a", 1))], 0);
+        assert_eq!(near(&registry), names(&["a", "abc"]));
+        registry.apply(vec![Change::Withdraw { task: "abc".parse().unwrap() }], 0);
+        assert_eq!(near(&registry), names(&["a"]));
     }
 
     #[test]

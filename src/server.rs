@@ -23,7 +23,7 @@ use crate::{
     admin::{self, Phase},
     base::{Base, BaseError},
     engine::{Engine, EngineConfig},
-    grpc::{self, CLASSIFIER_SERVICE, GrpcLimits, ServerState, VerdictLog},
+    grpc::{self, CLASSIFIER_SERVICE, GrpcLimits, ServerState, Suggestions, VerdictLog},
     metrics::{self, DroppedLines, Metrics},
     registry::Registry,
     reload::{Reconciler, Reloader},
@@ -110,6 +110,7 @@ impl Server {
             engine: OnceLock::new(),
             draining: draining.clone(),
             verdict_log: config.verdict_log,
+            suggestions: Suggestions::default(),
         });
         let (phase, phase_seen) = watch::channel(Phase::Starting);
         let phase = Arc::new(phase);

@@ -101,7 +101,14 @@ async fn judge(
     // Of the message, not of the picture: the picture's bytes keep all of it in memory. What the
     // protocol does not know is not in it; the body layer has counted that.
     let bytes = request.encoded_len();
-    let heads = request::find_heads(&request.tasks, &state.registry.snapshot())?;
+    let table = state.registry.snapshot();
+    let heads = match request::find_heads(&request.tasks, &table) {
+        Err(RequestError::UnknownTask { task, .. }) => {
+            return Err(state.suggestions.unknown_task(task, table).await);
+        }
+        found => found?,
+    };
+    drop(table);
     metrics.heads_found(&heads);
     let ParsedRequest { source, roi, extras } = request::parse(request, &heads)?;
     let reservation = engine.try_reserve(heads.clone(), bytes, deadline)?;

@@ -9,11 +9,13 @@ mod request_metrics;
 mod response;
 mod status;
 mod stream;
+mod suggestions;
 mod verdict_log;
 
 pub use classify::ClassifierService;
 pub use heads::HeadsService;
 pub use status::to_code;
+pub use suggestions::Suggestions;
 pub use verdict_log::VerdictLog;
 
 /// The messages and services generated from `proto/turret/v1/turret.proto`.
@@ -50,6 +52,7 @@ pub struct ServerState {
     /// Ends streams that would otherwise outlive the server.
     pub draining: CancellationToken,
     pub verdict_log: VerdictLog,
+    pub suggestions: Suggestions,
 }
 
 #[derive(Debug, Clone, Copy)]

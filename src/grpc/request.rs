@@ -16,8 +16,6 @@ use crate::{
 const MAX_TASKS: usize = 1024;
 /// Maximum bytes of `request_id` and of `part_id`.
 pub(super) const MAX_ID_BYTES: usize = 128;
-/// Names suggested for an unknown task.
-const SUGGESTIONS: usize = 3;
 
 /// A valid request, without the heads that answer it.
 #[derive(Debug)]
@@ -145,6 +143,8 @@ impl ServiceError for RequestError {
 }
 
 /// Returns the heads that the request names, all from one snapshot.
+///
+/// The error of an unknown task comes without names to suggest.
 pub(super) fn find_heads(
     names: &[String],
     table: &HeadTable,
@@ -163,7 +163,7 @@ pub(super) fn find_heads(
         }
         match table.get(&task) {
             Some(head) => Ok(head.clone()),
-            None => Err(RequestError::UnknownTask { nearest: nearest(&task, table), task }),
+            None => Err(RequestError::UnknownTask { task, nearest: Vec::new() }),
         }
     });
     heads.collect()
@@ -254,16 +254,4 @@ fn parse_extras(values: &[i32]) -> Result<Extras, RequestError> {
         }
     }
     Ok(extras)
-}
-
-fn nearest(task: &TaskName, table: &HeadTable) -> Vec<TaskName> {
-    let distance =
-        |head: &Arc<Head>| strsim::damerau_levenshtein(task.as_str(), head.task.as_str());
-    let mut near: Vec<_> = table
-        .heads()
-        .map(|head| (distance(head), head.task.clone()))
-        .filter(|(distance, name)| *distance <= name.as_str().len().max(task.as_str().len()) / 2)
-        .collect();
-    near.sort();
-    near.into_iter().take(SUGGESTIONS).map(|(_, name)| name).collect()
 }

@@ -236,7 +236,7 @@ async fn every_request_mistake_has_code_reason_and_field() {
         assert_eq!(fields, Some(field), "mistake {number}");
     }
     let (_, _, message) = refusal(&server, request(&["bracket-lfet"], plain(1))).await;
-    assert!(message.contains("did you mean bracket-left or bracket-right?"), "{message}");
+    assert!(message.contains("did you mean bracket-left?"), "{message}");
     assert!(control.passes().is_empty(), "no mistake reached the base");
 }
 
@@ -303,6 +303,22 @@ async fn stream_answers_each_request_and_survives_failed_ones() {
         let expected = matches!(number, 13..=15);
         assert_eq!(verdict.decision() == Decision::NotJudged, expected, "request {number}");
     }
+}
+
+#[tokio::test]
+async fn unknown_tasks_above_a_rate_come_without_names() {
+    let (server, _control) = server_of(&["bracket-left"]).await;
+    let asked = (0..100).map(|_| request(&["bracket-lift"], plain(1)));
+    let mut client = server.classifier().await;
+    let answers = client.classify_stream(tokio_stream::iter(asked.collect::<Vec<_>>())).await;
+    let answers = answers.unwrap().into_inner().map(|answer| {
+        let error = answer.unwrap().verdicts.remove(0).error.unwrap();
+        assert_eq!(error.reason, "TASK_UNKNOWN");
+        error.message.contains("did you mean bracket-left?")
+    });
+    let with_names: Vec<bool> = within_patience("all", answers.collect::<Vec<_>>()).await;
+    let count = with_names.iter().filter(|with| **with).count();
+    assert!(with_names.len() == 100 && (20..100).contains(&count), "{count} with names");
 }
 
 #[tokio::test]
