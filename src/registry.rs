@@ -1,6 +1,9 @@
 //! Which head serves which task: one table behind one pointer, with one writer.
 
+mod listing;
 mod names;
+
+pub use listing::{HeadEntry, HeadEvent, HeadState, Listing, Rejection};
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -10,11 +13,7 @@ use std::{
 use arc_swap::ArcSwap;
 use tokio::sync::broadcast;
 
-use crate::{
-    base::BranchPoint,
-    head::{Class, Head},
-    ids::{Digest, TaskName, Version},
-};
+use crate::{head::Head, ids::TaskName};
 use names::NameIndex;
 
 /// Events buffered for slow watchers; one that falls further behind is sent the whole state again.
@@ -26,7 +25,7 @@ pub struct HeadTable {
     /// Counts the updates: of two tables, the higher generation is the newer one.
     pub generation: u64,
     serving: HashMap<TaskName, Serving>,
-    rejected: BTreeMap<(TaskName, Listing), Rejection>,
+    rejected: BTreeMap<(TaskName, Listing), Rejected>,
     /// Of the tasks that serve; made when first asked for, shared by tables of the same tasks.
     names: Arc<OnceLock<NameIndex>>,
 }
@@ -34,55 +33,13 @@ pub struct HeadTable {
 #[derive(Debug, Clone)]
 struct Serving {
     head: Arc<Head>,
-    since_unix_ms: i64,
-}
-
-/// What is listed under a task's name.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Listing {
-    /// The task's folder, listed while it cannot be read.
-    Folder,
-    /// One head file.
-    Head(Version),
-}
-
-/// Why a head file, or a folder, does not serve.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Rejection {
-    pub reason: String,
-    /// `None` if the file could not be read whole.
-    pub digest: Option<Digest>,
-    pub size_bytes: u64,
-    pub since_unix_ms: i64,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum HeadState {
-    Serving,
-    Rejected,
-    /// It served until it was replaced or withdrawn.
-    Retired,
-}
-
-/// A head as it is listed for people and tools.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct HeadEntry {
-    pub task: TaskName,
-    pub listing: Listing,
-    pub digest: Option<Digest>,
-    pub state: HeadState,
-    pub reason: String,
-    pub classes: Box<[Class]>,
-    /// Where it leaves the shared trunk; `None` for linear heads and rejected files.
-    pub branch: Option<BranchPoint>,
-    pub size_bytes: u64,
-    pub since_unix_ms: i64,
+    entry: Arc<HeadEntry>,
 }
 
 #[derive(Debug, Clone)]
-pub struct HeadEvent {
-    pub entry: HeadEntry,
-    pub generation: u64,
+struct Rejected {
+    rejection: Rejection,
+    entry: Arc<HeadEntry>,
 }
 
 /// One change to the table.
@@ -149,7 +106,7 @@ impl Registry {
         for change in changes {
             let replaced = table.apply(change, now_unix_ms, &mut entries);
             if let Some(old) = replaced {
-                entries.push(HeadEntry::of_head(&old, HeadState::Retired, now_unix_ms));
+                entries.push(Arc::new(HeadEntry::of_head(&old, HeadState::Retired, now_unix_ms)));
                 retired.push(old);
             }
         }
@@ -174,7 +131,7 @@ impl HeadTable {
     }
 
     pub fn rejection(&self, task: &TaskName, listing: Listing) -> Option<&Rejection> {
-        self.rejected.get(&(task.clone(), listing))
+        self.rejected.get(&(task.clone(), listing)).map(|rejected| &rejected.rejection)
     }
 
     /// Returns at most `most` tasks with names like this, the nearest first.
@@ -185,33 +142,20 @@ impl HeadTable {
         self.names.get_or_init(index).nearest(task, most)
     }
 
-    /// Lists the heads that serve and the rejected files, sorted by task and version.
-    pub fn entries(&self, only: Option<&TaskName>) -> Vec<HeadEntry> {
-        let is_listed = |task: &TaskName| only.is_none_or(|only| only == task);
-        let serving = self.serving.values().filter(|serving| is_listed(&serving.head.task));
-        let serving =
-            serving.map(|s| HeadEntry::of_head(&s.head, HeadState::Serving, s.since_unix_ms));
-        let rejected = self.rejected.iter().filter(|((task, _), _)| is_listed(task));
-        let rejected = rejected
-            .map(|((task, listing), rejection)| HeadEntry::of_rejection(task, *listing, rejection));
-        let mut entries: Vec<HeadEntry> = serving.chain(rejected).collect();
-        entries.sort_by(|a, b| (&a.task, a.listing).cmp(&(&b.task, b.listing)));
-        entries
-    }
-
     /// Applies one change, appends its events to `entries`, and returns the head that it retires.
     fn apply(
         &mut self,
         change: Change,
         now: i64,
-        entries: &mut Vec<HeadEntry>,
+        entries: &mut Vec<Arc<HeadEntry>>,
     ) -> Option<Arc<Head>> {
         match change {
             Change::Install(head) => {
                 let head = Arc::new(head);
-                entries.push(HeadEntry::of_head(&head, HeadState::Serving, now));
+                let entry = Arc::new(HeadEntry::of_head(&head, HeadState::Serving, now));
+                entries.push(entry.clone());
                 self.rejected.remove(&(head.task.clone(), Listing::Head(head.version)));
-                let serving = Serving { head: head.clone(), since_unix_ms: now };
+                let serving = Serving { head: head.clone(), entry };
                 let replaced = self.serving.insert(head.task.clone(), serving);
                 if replaced.is_none() {
                     self.names = Arc::default();
@@ -219,8 +163,9 @@ impl HeadTable {
                 replaced.map(|old| old.head)
             }
             Change::Reject { task, listing, rejection } => {
-                entries.push(HeadEntry::of_rejection(&task, listing, &rejection));
-                self.rejected.insert((task, listing), rejection);
+                let entry = Arc::new(HeadEntry::of_rejection(&task, listing, &rejection));
+                entries.push(entry.clone());
+                self.rejected.insert((task, listing), Rejected { rejection, entry });
                 None
             }
             Change::ClearRejection { task, listing } => {
@@ -236,42 +181,13 @@ impl HeadTable {
     }
 }
 
-impl HeadEntry {
-    fn of_head(head: &Head, state: HeadState, since_unix_ms: i64) -> Self {
-        Self {
-            task: head.task.clone(),
-            listing: Listing::Head(head.version),
-            digest: Some(head.digest),
-            state,
-            reason: String::new(),
-            classes: head.classes.clone(),
-            branch: head.branch.as_ref().map(|loaded| loaded.branch),
-            size_bytes: head.size_bytes,
-            since_unix_ms,
-        }
-    }
-
-    fn of_rejection(task: &TaskName, listing: Listing, rejection: &Rejection) -> Self {
-        Self {
-            task: task.clone(),
-            listing,
-            digest: rejection.digest,
-            state: HeadState::Rejected,
-            reason: rejection.reason.clone(),
-            classes: Box::default(),
-            branch: None,
-            size_bytes: rejection.size_bytes,
-            since_unix_ms: rejection.since_unix_ms,
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::{
         base::FeatureSet,
-        head::{DecisionRule, Linear},
+        head::{Class, DecisionRule, Linear},
+        ids::{Digest, Version},
         image::Preprocess,
     };
 
@@ -336,6 +252,35 @@ mod tests {
         );
         registry.apply(vec![Change::Install(head("a", 2))], 6);
         assert_eq!(states(&registry), [(Listing::Head(2), HeadState::Serving)]);
+    }
+
+    #[test]
+    fn pages_of_any_size_list_every_entry_once_in_order() {
+        let registry = Registry::default();
+        let names = ["d", "a", "c", "b", "e"];
+        registry.apply(names.map(|name| Change::Install(head(name, 2))).into(), 0);
+        let rejection = Rejection {
+            reason: "truncated".to_owned(),
+            digest: None,
+            size_bytes: 3,
+            since_unix_ms: 5,
+        };
+        let (task, listing) = ("b".parse().unwrap(), Listing::Head(3));
+        registry.apply(vec![Change::Reject { task, listing, rejection }], 5);
+        let table = registry.snapshot();
+        let all = table.entries(None);
+        assert_eq!(all.len(), 6);
+        for most in 1..8 {
+            let (mut paged, mut after) = (Vec::new(), None);
+            loop {
+                let page = table.entries_after(after.as_ref(), most);
+                let Some(last) = page.last() else { break };
+                after = Some((last.task.clone(), last.listing));
+                assert!(page.len() <= most);
+                paged.extend(page);
+            }
+            assert_eq!(paged, all, "in pages of {most}");
+        }
     }
 
     #[test]

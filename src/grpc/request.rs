@@ -63,6 +63,8 @@ pub(super) enum RequestError {
     UnknownExtra { value: i32 },
     #[error("invalid preprocess, expected the JSON of a head's preprocess: {detail}")]
     Preprocess { detail: String },
+    #[error("unknown page_token, expected the next_page_token of the answer before, or none")]
+    PageToken,
     #[error("the server is starting: the base is not warm yet; try again shortly")]
     Starting,
     #[error(transparent)]
@@ -92,6 +94,7 @@ impl ServiceError for RequestError {
             | Self::BadRequirement { .. }
             | Self::NotBuilt { .. }
             | Self::UnknownExtra { .. }
+            | Self::PageToken
             | Self::Preprocess { .. } => ErrorKind::InvalidArgument,
             Self::UnknownTask { .. } => ErrorKind::NotFound,
             Self::OtherHeadServes { .. } => ErrorKind::FailedPrecondition,
@@ -116,6 +119,7 @@ impl ServiceError for RequestError {
             Self::NotBuilt { .. } => "EXTRA_NOT_BUILT",
             Self::UnknownExtra { .. } => "EXTRA_UNKNOWN",
             Self::Preprocess { .. } => "PREPROCESS_INVALID",
+            Self::PageToken => "PAGE_TOKEN_INVALID",
             Self::Starting => "STARTING",
             Self::Image(error) => error.reason(),
             Self::Engine(error) => error.reason(),
@@ -135,6 +139,7 @@ impl ServiceError for RequestError {
             | Self::OtherHeadServes { .. } => Some("require_head"),
             Self::NotBuilt { .. } | Self::UnknownExtra { .. } => Some("want"),
             Self::Preprocess { .. } => Some("preprocess"),
+            Self::PageToken => Some("page_token"),
             Self::Starting => None,
             Self::Image(error) => error.field(),
             Self::Engine(error) => error.field(),

@@ -349,10 +349,34 @@ async fn failed_stream_request_of_many_names_has_one_verdict() {
 async fn list_of_a_misnamed_task_has_code_reason_and_field() {
     let (server, _control) = server_of(&["bracket-left"]).await;
     let mut client = HeadsClient::new(server.channel().await);
-    let asked = proto::ListHeadsRequest { task: "../etc\n".to_owned() };
+    let asked = proto::ListHeadsRequest { task: "../etc\n".to_owned(), ..Default::default() };
     let status = client.list_heads(asked).await.unwrap_err();
     let details = status.get_error_details();
     let reason = details.error_info().map(|info| info.reason.as_str());
     assert_eq!((status.code(), reason), (Code::InvalidArgument, Some("TASK_NAME_INVALID")));
     assert_eq!(details.bad_request().unwrap().field_violations[0].field, "task");
+}
+
+#[tokio::test]
+async fn heads_are_listed_in_pages_up_to_the_last() {
+    let (server, _control) = server_of(&["a", "b", "c"]).await;
+    let mut client = HeadsClient::new(server.channel().await);
+    let mut asked = proto::ListHeadsRequest { page_size: 2, ..Default::default() };
+    let mut pages = Vec::new();
+    loop {
+        let page = client.list_heads(asked.clone()).await.unwrap().into_inner();
+        pages.push(page.heads.iter().map(|head| head.task.clone()).collect::<Vec<_>>());
+        if page.next_page_token.is_empty() {
+            break;
+        }
+        asked.page_token = page.next_page_token;
+    }
+    assert_eq!(pages, [vec!["a", "b"], vec!["c"]]);
+    let of_one = proto::ListHeadsRequest { task: "b".to_owned(), page_size: 2, ..asked.clone() };
+    let rest = client.list_heads(of_one).await.unwrap().into_inner().heads;
+    assert!(rest.is_empty(), "it comes before the page");
+    let unknown = proto::ListHeadsRequest { page_token: "7".to_owned(), ..asked };
+    let status = client.list_heads(unknown).await.unwrap_err();
+    let reason = status.get_error_details().error_info().map(|info| info.reason.clone());
+    assert_eq!(reason.as_deref(), Some("PAGE_TOKEN_INVALID"));
 }
