@@ -11,7 +11,7 @@ use std::{
 use super::{
     Answer, BatchSizes, BatchTimes, EngineError,
     admission::Admission,
-    batch_features::{FeatureDemand, Features},
+    batch_features::{FeatureDemand, Features, distinct_features},
     decode::spawn_named,
     job::ReadyJob,
     queue::{Queue, Work, lock},
@@ -260,10 +260,10 @@ impl DeviceThread {
                 .map(|(head, image)| (head.as_ref(), features.of(number, *image, head)))
                 .collect();
             let judgements = judge_by_all(&heads);
-            let features_wanted = if job.want_features {
-                heads.iter().map(|(_, features)| features.to_vec()).collect()
+            let (features, features_of_head) = if job.want_features {
+                distinct_features(heads.iter().map(|(_, features)| *features))
             } else {
-                Vec::new()
+                Default::default()
             };
             let now = Instant::now();
             job.times.queue += begun_at.saturating_duration_since(ready_at);
@@ -275,7 +275,7 @@ impl DeviceThread {
             for (stage, time) in [(Stage::Queue, times.queue), (Stage::Head, times.head)] {
                 self.metrics.observe_stage(stage, time);
             }
-            job.answer(Ok(Answer { judgements, features: features_wanted, times }));
+            job.answer(Ok(Answer { judgements, features, features_of_head, times }));
         }
     }
 

@@ -27,8 +27,10 @@ pub struct Request {
 #[derive(Debug)]
 pub struct Answer {
     pub judgements: Vec<Judgement>,
-    /// One vector per head; empty unless requested.
+    /// What the heads read, each vector once; empty unless requested.
     pub features: Vec<Vec<f32>>,
+    /// For each head the index of its vector in `features`; empty unless requested.
+    pub features_of_head: Vec<usize>,
     pub times: StageTimes,
 }
 

@@ -112,7 +112,8 @@ async fn judge(
     metrics.heads_found(&heads);
     let ParsedRequest { source, roi, extras } = request::parse(request, &heads)?;
     let reservation = engine.try_reserve(heads.clone(), bytes, deadline)?;
-    let work = engine::Request { source, roi, want_features: extras.embedding };
+    let work =
+        engine::Request { source, roi, want_features: extras.embedding || extras.shared_embedding };
     let answer = reservation.classify(work).await?;
     metrics.judged(&answer);
     let base_digest = engine.identity().digest.to_string();

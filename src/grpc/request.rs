@@ -14,6 +14,8 @@ use crate::{
 
 /// Maximum tasks of one request.
 const MAX_TASKS: usize = 1024;
+/// Maximum tasks of a request whose verdicts carry embeddings, each its own copy.
+const MAX_EMBEDDINGS: usize = 16;
 /// Maximum bytes of `request_id` and of `part_id`.
 pub(super) const MAX_ID_BYTES: usize = 128;
 
@@ -29,7 +31,10 @@ pub(super) struct ParsedRequest {
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Extras {
     pub(super) logits: bool,
+    /// In every verdict.
     pub(super) embedding: bool,
+    /// Once for all verdicts that share it.
+    pub(super) shared_embedding: bool,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -59,6 +64,11 @@ pub(super) enum RequestError {
     OtherHeadServes { task: TaskName, required: String, version: Version, digest: Digest },
     #[error("want: {name} is not built in this version of turret, omit it")]
     NotBuilt { name: &'static str },
+    #[error(
+        "want: EXTRA_EMBEDDING copies features into every verdict and goes with at most \
+         {MAX_EMBEDDINGS} tasks, found {tasks}; ask for EXTRA_SHARED_EMBEDDING"
+    )]
+    TooManyEmbeddings { tasks: usize },
     #[error("want: unknown extra {value}")]
     UnknownExtra { value: i32 },
     #[error("invalid preprocess, expected the JSON of a head's preprocess: {detail}")]
@@ -93,6 +103,7 @@ impl ServiceError for RequestError {
             | Self::RequireWithManyTasks { .. }
             | Self::BadRequirement { .. }
             | Self::NotBuilt { .. }
+            | Self::TooManyEmbeddings { .. }
             | Self::UnknownExtra { .. }
             | Self::PageToken
             | Self::Preprocess { .. } => ErrorKind::InvalidArgument,
@@ -117,6 +128,7 @@ impl ServiceError for RequestError {
             Self::BadRequirement { .. } => "REQUIRE_HEAD_INVALID",
             Self::OtherHeadServes { .. } => "OTHER_HEAD_SERVES",
             Self::NotBuilt { .. } => "EXTRA_NOT_BUILT",
+            Self::TooManyEmbeddings { .. } => "EMBEDDINGS_TOO_MANY",
             Self::UnknownExtra { .. } => "EXTRA_UNKNOWN",
             Self::Preprocess { .. } => "PREPROCESS_INVALID",
             Self::PageToken => "PAGE_TOKEN_INVALID",
@@ -137,7 +149,9 @@ impl ServiceError for RequestError {
             Self::RequireWithManyTasks { .. }
             | Self::BadRequirement { .. }
             | Self::OtherHeadServes { .. } => Some("require_head"),
-            Self::NotBuilt { .. } | Self::UnknownExtra { .. } => Some("want"),
+            Self::NotBuilt { .. } | Self::TooManyEmbeddings { .. } | Self::UnknownExtra { .. } => {
+                Some("want")
+            }
             Self::Preprocess { .. } => Some("preprocess"),
             Self::PageToken => Some("page_token"),
             Self::Starting => None,
@@ -186,7 +200,7 @@ pub(super) fn parse(
     check_id("request_id", &request.request_id)?;
     check_id("part_id", &request.part_id)?;
     check_requirement(&request.require_head, heads)?;
-    let extras = parse_extras(&request.want)?;
+    let extras = parse_extras(&request.want, heads.len())?;
     let (source, roi) = picture(request.image, request.roi)?;
     Ok(ParsedRequest { source, roi, extras })
 }
@@ -244,12 +258,16 @@ fn check_requirement(required: &str, heads: &[Arc<Head>]) -> Result<(), RequestE
     })
 }
 
-fn parse_extras(values: &[i32]) -> Result<Extras, RequestError> {
+fn parse_extras(values: &[i32], tasks: usize) -> Result<Extras, RequestError> {
     let mut extras = Extras::default();
     for &value in values {
         match proto::Extra::try_from(value) {
             Ok(proto::Extra::Logits) => extras.logits = true,
+            Ok(proto::Extra::Embedding) if tasks > MAX_EMBEDDINGS => {
+                return Err(RequestError::TooManyEmbeddings { tasks });
+            }
             Ok(proto::Extra::Embedding) => extras.embedding = true,
+            Ok(proto::Extra::SharedEmbedding) => extras.shared_embedding = true,
             Ok(proto::Extra::Heatmap) => {
                 return Err(RequestError::NotBuilt { name: "EXTRA_HEATMAP" });
             }

@@ -50,15 +50,22 @@ pub(super) fn judged(
     extras: Extras,
     base_digest: String,
 ) -> proto::ClassifyResponse {
-    let mut features = answer.features.into_iter();
-    let verdicts = heads.iter().zip(answer.judgements).map(|(head, judgement)| {
-        let mut verdict = verdict(head, &judgement, extras);
-        verdict.embedding = features.next().unwrap_or_default();
-        verdict
-    });
+    let verdicts =
+        heads.iter().zip(answer.judgements).enumerate().map(|(number, (head, judged))| {
+            let mut verdict = verdict(head, &judged, extras);
+            if let Some(&index) = answer.features_of_head.get(number) {
+                if extras.embedding {
+                    verdict.embedding = answer.features[index].clone();
+                }
+                verdict.embedding_index = extras.shared_embedding.then_some(index as u32);
+            }
+            verdict
+        });
     let verdicts = verdicts.collect();
     let times = Some(stage_times(&answer.times));
-    proto::ClassifyResponse { base_digest, times, ..echo.response(verdicts) }
+    let features = if extras.shared_embedding { answer.features } else { Vec::new() };
+    let embeddings = features.into_iter().map(|values| proto::Embedding { values }).collect();
+    proto::ClassifyResponse { base_digest, times, embeddings, ..echo.response(verdicts) }
 }
 
 /// Returns the task that stands in [`not_judged`]: the only one asked for, else none.

@@ -306,6 +306,29 @@ async fn stream_answers_each_request_and_survives_failed_ones() {
 }
 
 #[tokio::test]
+async fn many_tasks_share_one_embedding() {
+    let names: Vec<String> = (0..17).map(|number| format!("task-{number:02}")).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let (server, _control) = server_of(&names).await;
+    let with = |extra: Extra, tasks: &[&str]| proto::ClassifyRequest {
+        want: vec![extra.into()],
+        ..request(tasks, plain(1))
+    };
+    let (code, reason, message) = refusal(&server, with(Extra::Embedding, &names)).await;
+    assert_eq!((code, reason.as_str()), (Code::InvalidArgument, "EMBEDDINGS_TOO_MANY"));
+    assert!(message.contains("at most 16 tasks, found 17"), "{message}");
+    let copies = ask(&server, with(Extra::Embedding, &names[..16])).await.unwrap();
+    assert!(copies.embeddings.is_empty());
+    let shared = ask(&server, with(Extra::SharedEmbedding, &names)).await.unwrap();
+    assert_eq!(shared.embeddings.len(), 1, "the heads read the same");
+    for verdict in &shared.verdicts {
+        assert!(verdict.embedding.is_empty() && verdict.embedding_index == Some(0));
+    }
+    let expected = &shared.embeddings[0].values;
+    assert!(copies.verdicts.iter().all(|verdict| verdict.embedding == *expected));
+}
+
+#[tokio::test]
 async fn unknown_tasks_above_a_rate_come_without_names() {
     let (server, _control) = server_of(&["bracket-left"]).await;
     let asked = (0..100).map(|_| request(&["bracket-lift"], plain(1)));
