@@ -37,6 +37,8 @@ pub const SERVE: &[Setting] = &[
         .default("auto"),
     Setting::new("decode-threads", "N", "Threads that decode pictures; auto: one per processor")
         .default("auto"),
+    Setting::new("decode-bytes", "SIZE", "Maximum bytes that decoding holds, over all its threads")
+        .default("1GiB"),
     Setting::new(
         "max-batch",
         "N",
@@ -126,6 +128,10 @@ impl ServeConfig {
         let precision = reader.get::<PrecisionChoice>("precision");
         let threads = reader.get::<Count>("threads");
         let decode_threads = reader.get::<Count>("decode-threads");
+        let decode_bytes =
+            reader.get_where("decode-bytes", "512MiB or more, such as 1GiB", |size: &ByteSize| {
+                size.as_u64() >= ImageLimits::default().max_decoded_bytes
+            });
         let max_batch = reader.get::<MaxBatch>("max-batch");
         let max_delay =
             reader.get_expecting::<humantime::Duration>("max-delay", "a time, such as 2ms");
@@ -186,6 +192,7 @@ impl ServeConfig {
                     max_queue_images: max_queue_images?,
                     max_queue_bytes: usize::try_from(queue_bytes?.as_u64()).ok()?,
                     decode_threads: decode_threads?.0,
+                    max_decode_bytes: decode_bytes?.as_u64(),
                     deep_head_budget: deep_head_budget?.as_u64(),
                     max_wait: max_wait?.into(),
                     limits,

@@ -14,7 +14,10 @@ use super::{
 };
 use crate::{
     head::Head,
-    image::{ImageError, ImageLimits, ImageSource, PreparedImage, Preprocess, Roi, decode},
+    image::{
+        DecodeBudget, DecodeMemory, ImageError, ImageLimits, ImageSource, PreparedImage,
+        Preprocess, Roi, decode,
+    },
     metrics::{Metrics, Stage},
 };
 
@@ -23,18 +26,25 @@ pub(super) fn spawn(
     queue: Arc<Queue>,
     times: Arc<Mutex<BatchTimes>>,
     limits: ImageLimits,
+    budget: &Arc<DecodeBudget>,
     metrics: Arc<Metrics>,
 ) -> JoinHandle<()> {
+    let share = budget.share();
+    let limits = ImageLimits { memory: DecodeMemory::of(share.clone()), ..limits };
     let work = move || {
         while let Some((id, arrival)) = queue.next_arrival() {
             match arrival {
                 Arrival::Classify(arrival) => {
-                    if let Some(ready) = decode_job(arrival, &times, &limits, &metrics) {
+                    let ready = decode_job(arrival, &times, &limits, &metrics);
+                    share.give_back();
+                    if let Some(ready) = ready {
                         queue.push_prepared(id, ready);
                     }
                 }
                 Arrival::Embed(job) => {
-                    if let Some(prepared) = job.prepare(&limits) {
+                    let prepared = job.prepare(&limits);
+                    share.give_back();
+                    if let Some(prepared) = prepared {
                         queue.push_embed(id, prepared);
                     }
                 }

@@ -29,7 +29,9 @@
 //!    reserve so much that another finds no room. The pictures of `Embed` count as one task more.
 //! 10. The private layers of deep heads never exceed their memory budget, and stay on the device as
 //!     long as anything holds the head.
-//! 11. Nothing waits for ever: what has no deadline is given `max_wait` when it is accepted.
+//! 11. Decoding holds no more than `max_decode_bytes`, which the header of each picture is asked
+//!     for before its pixels are allocated.
+//! 12. Nothing waits for ever: what has no deadline is given `max_wait` when it is accepted.
 
 mod admission;
 mod background;
@@ -67,7 +69,7 @@ use crate::{
         FeatureWidths, ForwardRequest, LoadedBranch, Outputs,
     },
     head::Head,
-    image::{ImageLimits, PreparedImage},
+    image::{DecodeBudget, ImageLimits, PreparedImage},
     metrics::Metrics,
 };
 use admission::{Admission, Permit, ReserveRequest};
@@ -88,6 +90,8 @@ pub struct EngineConfig {
     /// Maximum bytes of pictures accepted and not yet answered.
     pub max_queue_bytes: usize,
     pub decode_threads: usize,
+    /// Maximum bytes that decoding holds, over all decode threads.
+    pub max_decode_bytes: u64,
     /// Maximum bytes of deep heads' private layers on the device, counted in f32.
     pub deep_head_budget: u64,
     /// How long what has no deadline may wait for its answer.
@@ -103,6 +107,7 @@ impl Default for EngineConfig {
             max_queue_images: 256,
             max_queue_bytes: 512 << 20,
             decode_threads: 2,
+            max_decode_bytes: 1 << 30,
             deep_head_budget: 1 << 30,
             max_wait: Duration::from_secs(60),
             limits: ImageLimits::default(),
@@ -124,7 +129,6 @@ struct Shared {
     /// The places of [`Engine::embed`].
     embedding: Arc<Semaphore>,
     max_wait: Duration,
-    limits: ImageLimits,
     branches: Arc<BranchBudget>,
     identity: BaseIdentity,
     widths: FeatureWidths,
@@ -167,6 +171,7 @@ impl Engine {
             config.max_queue_bytes,
             metrics.clone(),
         ));
+        let decode_budget = DecodeBudget::new(config.max_decode_bytes);
         let decode = (0..config.decode_threads.max(1))
             .map(|number| {
                 decode::spawn(
@@ -174,6 +179,7 @@ impl Engine {
                     queue.clone(),
                     times.clone(),
                     config.limits.clone(),
+                    &decode_budget,
                     metrics.clone(),
                 )
             })
@@ -189,7 +195,6 @@ impl Engine {
                 times,
                 embedding: Arc::new(Semaphore::new(MOST_EMBEDDING)),
                 max_wait: config.max_wait,
-                limits: config.limits.clone(),
                 branches,
                 identity,
                 widths,
@@ -205,11 +210,6 @@ impl Engine {
 
     pub fn widths(&self) -> FeatureWidths {
         self.shared.widths
-    }
-
-    /// Returns the limits on pictures.
-    pub fn limits(&self) -> &ImageLimits {
-        &self.shared.limits
     }
 
     /// Returns [`Base::arithmetic`].
