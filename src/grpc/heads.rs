@@ -246,3 +246,23 @@ fn to_proto(entry: &HeadEntry) -> proto::Head {
         branch: entry.branch.map(|branch| branch.to_string()).unwrap_or_default(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn any_token_is_refused_or_names_where_a_page_ended(
+            text in prop_oneof![any::<String>(), "[a-z0-9._-]{0,70} ?[0-9]{0,22}"],
+        ) {
+            match parse_token(&text) {
+                Ok(Some(after)) => prop_assert_eq!(parse_token(&token(&after)).unwrap(), Some(after)),
+                Ok(None) => prop_assert!(text.is_empty()),
+                Err(error) => prop_assert_eq!(error.reason(), "PAGE_TOKEN_INVALID"),
+            }
+        }
+    }
+}
