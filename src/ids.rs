@@ -22,6 +22,11 @@ impl TaskName {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+
+    /// Returns the name under which pictures of `Embed` wait; no task can have it.
+    pub fn of_embed() -> Self {
+        Self("(Embed)".into())
+    }
 }
 
 impl FromStr for TaskName {

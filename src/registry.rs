@@ -1,18 +1,20 @@
 //! Which head serves which task: one table behind one pointer, with one writer.
 
+mod listing;
+mod names;
+
+pub use listing::{EntryKey, HeadEntry, HeadEvent, HeadState, Listing, Rejection};
+
 use std::{
     collections::{BTreeMap, HashMap},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, OnceLock, PoisonError},
 };
 
 use arc_swap::ArcSwap;
 use tokio::sync::broadcast;
 
-use crate::{
-    base::BranchPoint,
-    head::{Class, Head},
-    ids::{Digest, TaskName, Version},
-};
+use crate::{head::Head, ids::TaskName};
+use names::NameIndex;
 
 /// Events buffered for slow watchers; one that falls further behind is sent the whole state again.
 const EVENTS_KEPT: usize = 4096;
@@ -24,62 +26,21 @@ pub struct HeadTable {
     pub generation: u64,
     serving: HashMap<TaskName, Serving>,
     /// By task; `None` stands for the folder of all heads.
-    rejected: BTreeMap<(Option<TaskName>, Listing), Rejection>,
+    rejected: BTreeMap<EntryKey, Rejected>,
+    /// Of the tasks that serve; made when first asked for, shared by tables of the same tasks.
+    names: Arc<OnceLock<NameIndex>>,
 }
 
 #[derive(Debug, Clone)]
 struct Serving {
     head: Arc<Head>,
-    since_unix_ms: i64,
-}
-
-/// What is listed under a task's name.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Listing {
-    /// The task's folder, or that of all heads, listed while it cannot be read.
-    Folder,
-    /// One head file.
-    Head(Version),
-}
-
-/// Why a head file, or a folder, does not serve.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Rejection {
-    pub reason: String,
-    /// `None` if the file could not be read whole.
-    pub digest: Option<Digest>,
-    pub size_bytes: u64,
-    pub since_unix_ms: i64,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum HeadState {
-    Serving,
-    Rejected,
-    /// It served until it was replaced or withdrawn.
-    Retired,
-}
-
-/// A head as it is listed for people and tools.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct HeadEntry {
-    /// `None` for the folder of all heads.
-    pub task: Option<TaskName>,
-    pub listing: Listing,
-    pub digest: Option<Digest>,
-    pub state: HeadState,
-    pub reason: String,
-    pub classes: Box<[Class]>,
-    /// Where it leaves the shared trunk; `None` for linear heads and rejected files.
-    pub branch: Option<BranchPoint>,
-    pub size_bytes: u64,
-    pub since_unix_ms: i64,
+    entry: Arc<HeadEntry>,
 }
 
 #[derive(Debug, Clone)]
-pub struct HeadEvent {
-    pub entry: HeadEntry,
-    pub generation: u64,
+struct Rejected {
+    rejection: Rejection,
+    entry: Arc<HeadEntry>,
 }
 
 /// One change to the table.
@@ -146,7 +107,7 @@ impl Registry {
         for change in changes {
             let replaced = table.apply(change, now_unix_ms, &mut entries);
             if let Some(old) = replaced {
-                entries.push(HeadEntry::of_head(&old, HeadState::Retired, now_unix_ms));
+                entries.push(Arc::new(HeadEntry::of_head(&old, HeadState::Retired, now_unix_ms)));
                 retired.push(old);
             }
         }
@@ -171,22 +132,15 @@ impl HeadTable {
     }
 
     pub fn rejection(&self, task: &TaskName, listing: Listing) -> Option<&Rejection> {
-        self.rejected.get(&(Some(task.clone()), listing))
+        self.rejected.get(&(Some(task.clone()), listing)).map(|rejected| &rejected.rejection)
     }
 
-    /// Lists the heads that serve and the rejected files, sorted by task and version.
-    pub fn entries(&self, only: Option<&TaskName>) -> Vec<HeadEntry> {
-        let is_listed = |task: Option<&TaskName>| only.is_none() || only == task;
-        let serving = self.serving.values().filter(|serving| is_listed(Some(&serving.head.task)));
-        let serving =
-            serving.map(|s| HeadEntry::of_head(&s.head, HeadState::Serving, s.since_unix_ms));
-        let rejected = self.rejected.iter().filter(|((task, _), _)| is_listed(task.as_ref()));
-        let rejected = rejected.map(|((task, listing), rejection)| {
-            HeadEntry::of_rejection(task.as_ref(), *listing, rejection)
-        });
-        let mut entries: Vec<HeadEntry> = serving.chain(rejected).collect();
-        entries.sort_by(|a, b| (&a.task, a.listing).cmp(&(&b.task, b.listing)));
-        entries
+    /// Returns at most `most` tasks with names like this, the nearest first.
+    ///
+    /// The first call after the tasks have changed indexes their names: milliseconds for 10,000.
+    pub fn nearest(&self, task: &TaskName, most: usize) -> Vec<TaskName> {
+        let index = || NameIndex::of(self.serving.keys());
+        self.names.get_or_init(index).nearest(task, most)
     }
 
     /// Applies one change, appends its events to `entries`, and returns the head that it retires.
@@ -194,19 +148,25 @@ impl HeadTable {
         &mut self,
         change: Change,
         now: i64,
-        entries: &mut Vec<HeadEntry>,
+        entries: &mut Vec<Arc<HeadEntry>>,
     ) -> Option<Arc<Head>> {
         match change {
             Change::Install(head) => {
                 let head = Arc::new(head);
-                entries.push(HeadEntry::of_head(&head, HeadState::Serving, now));
+                let entry = Arc::new(HeadEntry::of_head(&head, HeadState::Serving, now));
+                entries.push(entry.clone());
                 self.rejected.remove(&(Some(head.task.clone()), Listing::Head(head.version)));
-                let serving = Serving { head: head.clone(), since_unix_ms: now };
-                self.serving.insert(head.task.clone(), serving).map(|old| old.head)
+                let serving = Serving { head: head.clone(), entry };
+                let replaced = self.serving.insert(head.task.clone(), serving);
+                if replaced.is_none() {
+                    self.names = Arc::default();
+                }
+                replaced.map(|old| old.head)
             }
             Change::Reject { task, listing, rejection } => {
-                entries.push(HeadEntry::of_rejection(task.as_ref(), listing, &rejection));
-                self.rejected.insert((task, listing), rejection);
+                let entry = Arc::new(HeadEntry::of_rejection(task.as_ref(), listing, &rejection));
+                entries.push(entry.clone());
+                self.rejected.insert((task, listing), Rejected { rejection, entry });
                 None
             }
             Change::ClearRejection { task, listing } => {
@@ -215,38 +175,9 @@ impl HeadTable {
             }
             Change::Withdraw { task } => {
                 self.rejected.retain(|(rejected, _), _| rejected.as_ref() != Some(&task));
+                self.names = Arc::default();
                 self.serving.remove(&task).map(|old| old.head)
             }
-        }
-    }
-}
-
-impl HeadEntry {
-    fn of_head(head: &Head, state: HeadState, since_unix_ms: i64) -> Self {
-        Self {
-            task: Some(head.task.clone()),
-            listing: Listing::Head(head.version),
-            digest: Some(head.digest),
-            state,
-            reason: String::new(),
-            classes: head.classes.clone(),
-            branch: head.branch.as_ref().map(|loaded| loaded.branch),
-            size_bytes: head.size_bytes,
-            since_unix_ms,
-        }
-    }
-
-    fn of_rejection(task: Option<&TaskName>, listing: Listing, rejection: &Rejection) -> Self {
-        Self {
-            task: task.cloned(),
-            listing,
-            digest: rejection.digest,
-            state: HeadState::Rejected,
-            reason: rejection.reason.clone(),
-            classes: Box::default(),
-            branch: None,
-            size_bytes: rejection.size_bytes,
-            since_unix_ms: rejection.since_unix_ms,
         }
     }
 }
@@ -256,7 +187,8 @@ mod tests {
     use super::*;
     use crate::{
         base::FeatureSet,
-        head::{DecisionRule, Linear},
+        head::{Class, DecisionRule, Linear},
+        ids::{Digest, Version},
         image::Preprocess,
     };
 
@@ -321,6 +253,51 @@ mod tests {
         );
         registry.apply(vec![Change::Install(head("a", 2))], 6);
         assert_eq!(states(&registry), [(Listing::Head(2), HeadState::Serving)]);
+    }
+
+    #[test]
+    fn pages_of_any_size_list_every_entry_once_in_order() {
+        let registry = Registry::default();
+        let names = ["d", "a", "c", "b", "e"];
+        registry.apply(names.map(|name| Change::Install(head(name, 2))).into(), 0);
+        let rejection = Rejection {
+            reason: "truncated".to_owned(),
+            digest: None,
+            size_bytes: 3,
+            since_unix_ms: 5,
+        };
+        let (task, listing) = (Some("b".parse().unwrap()), Listing::Head(3));
+        registry.apply(vec![Change::Reject { task, listing, rejection }], 5);
+        let table = registry.snapshot();
+        let all = table.entries(None);
+        assert_eq!(all.len(), 6);
+        for most in 1..8 {
+            let (mut paged, mut after) = (Vec::new(), None);
+            loop {
+                let page = table.entries_after(after.as_ref(), most);
+                let Some(last) = page.last() else { break };
+                after = Some((last.task.clone(), last.listing));
+                assert!(page.len() <= most);
+                paged.extend(page);
+            }
+            assert_eq!(paged, all, "in pages of {most}");
+        }
+    }
+
+    #[test]
+    fn nearest_names_follow_installs_and_withdrawals() {
+        let registry = Registry::default();
+        let near = |registry: &Registry| registry.snapshot().nearest(&"ab".parse().unwrap(), 3);
+        let names = |texts: &[&str]| texts.iter().map(|t| t.parse().unwrap()).collect::<Vec<_>>();
+        registry.apply(vec![Change::Install(head("abc", 1))], 0);
+        assert_eq!(near(&registry), names(&["abc"]));
+        let before = registry.snapshot();
+        registry.apply(vec![Change::Install(head("abc", 2))], 0);
+        assert!(Arc::ptr_eq(&before.names, &registry.snapshot().names), "the names are the same");
+        registry.apply(vec![Change::Install(head("a", 1))], 0);
+        assert_eq!(near(&registry), names(&["a", "abc"]));
+        registry.apply(vec![Change::Withdraw { task: "abc".parse().unwrap() }], 0);
+        assert_eq!(near(&registry), names(&["a"]));
     }
 
     #[test]

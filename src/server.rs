@@ -11,7 +11,7 @@ use std::{
 
 use tokio::{
     net::TcpListener,
-    sync::{Semaphore, oneshot, watch},
+    sync::{oneshot, watch},
     task::JoinHandle,
     time::{Instant, MissedTickBehavior, timeout_at},
 };
@@ -23,7 +23,7 @@ use crate::{
     admin,
     base::{Base, BaseError},
     engine::{Engine, EngineConfig},
-    grpc::{self, CLASSIFIER_SERVICE, GrpcLimits, MOST_EMBEDDING, ServerState, VerdictLog},
+    grpc::{self, CLASSIFIER_SERVICE, GrpcLimits, ServerState, Suggestions, VerdictLog},
     health::{Cause, Health, HealthBounds, Phase, reasons},
     metrics::{self, DroppedLines, Metrics},
     registry::Registry,
@@ -113,15 +113,14 @@ impl Server {
         let metrics = Metrics::new()?.with_dropped_lines(config.dropped_lines.clone());
         let (registry, metrics) = (Arc::new(Registry::default()), Arc::new(metrics));
         let draining = CancellationToken::new();
-        let (engine, embedding) = (OnceLock::new(), Semaphore::new(MOST_EMBEDDING));
         let state = Arc::new(ServerState {
             registry,
             metrics,
-            engine,
+            engine: OnceLock::new(),
             draining: draining.clone(),
             streams: TaskTracker::new(),
-            embedding,
             verdict_log: config.verdict_log,
+            suggestions: Suggestions::default(),
         });
         let (phase, phase_seen) = watch::channel(Phase::Starting);
         let phase = Arc::new(phase);

@@ -1,8 +1,8 @@
 //! Performance: the bare engine against other engines, the server against the bare engine, the edge
 //! alone, and an honest client beside hostile ones.
 //!
-//! Run by `make bench-engine`, `make bench-serve`, `make bench-edge` and `make bench-abuse`; figures
-//! are in `docs/performance.md`.
+//! Run by `make bench-engine`, `make bench-serve`, `make bench-edge` and `make bench-abuse`; the
+//! figures are in `docs/performance.md`.
 
 mod abuse;
 mod base;

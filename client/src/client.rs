@@ -14,6 +14,9 @@ use crate::{
     retry,
 };
 
+/// Heads asked for at a time; a server that knows no pages sends all.
+const PAGE_SIZE: u32 = 1000;
+
 /// A connection to one server, shared by its clones.
 #[derive(Debug, Clone)]
 pub struct Client {
@@ -64,7 +67,7 @@ impl Client {
     /// Sends many requests over one stream and returns the answers as they become ready.
     ///
     /// Answers come in any order and carry their request's `request_id`. A request that fails is
-    /// answered by verdicts with NOT_JUDGED and an error; the stream goes on.
+    /// answered by one verdict with NOT_JUDGED and an error; the stream goes on.
     ///
     /// # Errors
     /// [`Error::Call`] if the stream cannot be opened, and as the last item if it breaks.
@@ -80,15 +83,30 @@ impl Client {
 
     /// Lists the heads of one task, or of all: those that serve and the files that are rejected.
     ///
+    /// Asks page by page, so that there may be any number; each page has the client's timeout. A
+    /// head that changes meanwhile is listed in either state.
+    ///
     /// # Errors
     /// As [`Client::classify`].
     pub async fn heads(&self, task: Option<&str>) -> Result<ListHeadsResponse, Error> {
-        let request = ListHeadsRequest { task: task.unwrap_or_default().to_owned() };
-        retry::call(self.retry, self.timeout, request, |request| {
-            let mut client = self.heads.clone();
-            async move { client.list_heads(request).await }
-        })
-        .await
+        let mut request = ListHeadsRequest {
+            task: task.unwrap_or_default().to_owned(),
+            page_size: PAGE_SIZE,
+            page_token: String::new(),
+        };
+        let mut listed = Vec::new();
+        loop {
+            let page = retry::call(self.retry, self.timeout, request.clone(), |request| {
+                let mut client = self.heads.clone();
+                async move { client.list_heads(request).await }
+            });
+            let mut page = page.await?;
+            listed.append(&mut page.heads);
+            if page.next_page_token.is_empty() {
+                return Ok(ListHeadsResponse { heads: listed, ..page });
+            }
+            request.page_token = page.next_page_token;
+        }
     }
 
     /// Returns the current state of every head, then each change as it happens.

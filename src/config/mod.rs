@@ -39,6 +39,8 @@ pub const SERVE: &[Setting] = &[
         .default("auto"),
     Setting::new("decode-threads", "N", "Threads that decode pictures; auto: one per processor")
         .default("auto"),
+    Setting::new("decode-bytes", "SIZE", "Maximum bytes that decoding holds, over all its threads")
+        .default("1GiB"),
     Setting::new(
         "max-batch",
         "N",
@@ -62,6 +64,12 @@ pub const SERVE: &[Setting] = &[
         "Maximum bytes of deep heads' private layers on the device, counted in f32",
     )
     .default("1GiB"),
+    Setting::new(
+        "max-wait",
+        "TIME",
+        "How long a request without a deadline may wait for its answer",
+    )
+    .default("60s"),
     Setting::new("max-message", "SIZE", "Maximum size of a request").default("64MiB"),
     Setting::new("max-pixels", "N", "Maximum size of a picture, in pixels").default("100000000"),
     Setting::new("rescan", "TIME", "Interval of scanning the heads, even without file events")
@@ -122,6 +130,10 @@ impl ServeConfig {
         let precision = reader.get::<PrecisionChoice>("precision");
         let threads = reader.get::<Count>("threads");
         let decode_threads = reader.get::<Count>("decode-threads");
+        let decode_bytes =
+            reader.get_where("decode-bytes", "512MiB or more, such as 1GiB", |size: &ByteSize| {
+                size.as_u64() >= ImageLimits::default().max_decoded_bytes
+            });
         let max_batch = reader.get::<MaxBatch>("max-batch");
         let max_delay =
             reader.get_expecting::<humantime::Duration>("max-delay", "a time, such as 2ms");
@@ -130,6 +142,13 @@ impl ServeConfig {
         let queue_bytes = reader.get_expecting::<ByteSize>("queue-bytes", "a size, such as 512MiB");
         let deep_head_budget =
             reader.get_expecting::<ByteSize>("deep-head-budget", "a size, such as 1GiB");
+        let max_wait = reader.get_where(
+            "max-wait",
+            "a time of 10ms to 1day, such as 60s",
+            |time: &humantime::Duration| {
+                (Duration::from_millis(10)..=Duration::from_secs(86_400)).contains(&**time)
+            },
+        );
         let max_message =
             reader.get_where("max-message", "1KiB to 2GiB, such as 64MiB", |size: &ByteSize| {
                 (ByteSize::kib(1)..=ByteSize::gib(2)).contains(size)
@@ -176,7 +195,9 @@ impl ServeConfig {
                     max_queue_images: max_queue_images?,
                     max_queue_bytes: usize::try_from(queue_bytes?.as_u64()).ok()?,
                     decode_threads: decode_threads?.0,
+                    max_decode_bytes: decode_bytes?.as_u64(),
                     deep_head_budget: deep_head_budget?.as_u64(),
+                    max_wait: max_wait?.into(),
                     limits,
                 },
                 grpc: GrpcLimits { max_message_bytes, ..GrpcLimits::default() },

@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tokio::sync::Notify;
+use tokio::sync::{Notify, futures::Notified};
 
 use super::{BatchTimes, EngineError, error::Unit, fair_queue::MAX_CREDIT};
 use crate::{ids::TaskName, metrics::Metrics};
@@ -31,6 +31,8 @@ pub(super) struct Admission {
     usage: Mutex<Usage>,
     /// Told whenever the last permit ends.
     emptied: Notify,
+    /// Told whenever room is given back.
+    freed: Notify,
     failures_in_a_row: AtomicU32,
     /// A trial pass of a lost device waits or runs.
     is_tried: AtomicBool,
@@ -80,12 +82,13 @@ pub(super) struct Permit {
 
 impl Admission {
     pub(super) fn new(max_images: usize, max_bytes: usize, metrics: Arc<Metrics>) -> Self {
-        let (usage, emptied) = (Mutex::default(), Notify::new());
+        let (usage, emptied, freed) = (Mutex::default(), Notify::new(), Notify::new());
         Self {
             max_images,
             max_bytes,
             usage,
             emptied,
+            freed,
             failures_in_a_row: AtomicU32::new(0),
             is_tried: AtomicBool::new(false),
             metrics,
@@ -135,6 +138,12 @@ impl Admission {
 
     pub(super) fn stop_accepting(&self) {
         self.usage().closed = true;
+        self.freed.notify_waiters();
+    }
+
+    /// Completes when room is given back, or none will be.
+    pub(super) fn freed(&self) -> Notified<'_> {
+        self.freed.notified()
     }
 
     pub(super) async fn drained(&self) {
@@ -315,6 +324,8 @@ impl Permit {
             held.bytes -= bytes;
         });
         self.admission.show(&usage);
+        drop(usage);
+        self.admission.freed.notify_waiters();
     }
 }
 

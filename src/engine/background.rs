@@ -31,7 +31,14 @@ impl BackgroundJob {
             // Whoever asked may have ended meanwhile.
             let _nobody_waits = reply.send(done);
         };
-        (Self(Box::new(background)), BackgroundAnswer(answer))
+        (Self::of(background), BackgroundAnswer(answer))
+    }
+
+    /// Takes work that answers by itself and does not panic.
+    pub(super) fn of(
+        work: impl FnOnce(Result<&mut dyn Base, EngineError>) + Send + 'static,
+    ) -> Self {
+        Self(Box::new(work))
     }
 
     pub(super) fn run(self, base: &mut dyn Base) {

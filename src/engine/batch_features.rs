@@ -1,6 +1,6 @@
 //! Maps a batch's images to the base and to deep heads' layers, and its features back to jobs.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use super::job::ReadyJob;
 use crate::{
@@ -122,5 +122,36 @@ impl Features {
             }),
         };
         features.unwrap_or_default()
+    }
+}
+
+/// Copies each of these slices once, and returns for each the index of its copy.
+///
+/// Two are the same if they lie at the same place: of one image, feature set and branch.
+pub(super) fn distinct_features<'a>(
+    of_heads: impl Iterator<Item = &'a [f32]>,
+) -> (Vec<Vec<f32>>, Vec<usize>) {
+    let (mut copies, mut copy_of) = (Vec::new(), HashMap::new());
+    let indices = of_heads.map(|features| {
+        *copy_of.entry((features.as_ptr(), features.len())).or_insert_with(|| {
+            copies.push(features.to_vec());
+            copies.len() - 1
+        })
+    });
+    let indices = indices.collect();
+    (copies, indices)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn features_that_heads_share_are_copied_once() {
+        let rows = [1.0, 2.0, 1.0, 2.0];
+        let (first, second) = rows.split_at(2);
+        let (copies, indices) = distinct_features([first, second, first, first].into_iter());
+        assert_eq!(copies, [vec![1.0, 2.0], vec![1.0, 2.0]]);
+        assert_eq!(indices, [0, 1, 0, 0]);
     }
 }

@@ -9,12 +9,15 @@ use std::{
 
 use super::{
     BatchTimes, EngineError,
-    job::{Arrival, ReadyJob},
+    job::{Arrival, ClassifyArrival, ReadyJob},
     queue::{Queue, lock},
 };
 use crate::{
     head::Head,
-    image::{ImageError, ImageLimits, ImageSource, PreparedImage, Preprocess, Roi, decode},
+    image::{
+        DecodeBudget, DecodeMemory, ImageError, ImageLimits, ImageSource, PreparedImage,
+        Preprocess, Roi, decode,
+    },
     metrics::{Metrics, Stage},
 };
 
@@ -23,12 +26,28 @@ pub(super) fn spawn(
     queue: Arc<Queue>,
     times: Arc<Mutex<BatchTimes>>,
     limits: ImageLimits,
+    budget: &Arc<DecodeBudget>,
     metrics: Arc<Metrics>,
 ) -> JoinHandle<()> {
+    let share = budget.share();
+    let limits = ImageLimits { memory: DecodeMemory::of(share.clone()), ..limits };
     let decode_all = move || {
         while let Some((id, arrival)) = queue.next_arrival() {
-            if let Some(ready) = decode_job(arrival, &times, &limits, &metrics) {
-                queue.push_prepared(id, ready);
+            match arrival {
+                Arrival::Classify(arrival) => {
+                    let ready = decode_job(arrival, &times, &limits, &metrics);
+                    share.give_back();
+                    if let Some(ready) = ready {
+                        queue.push_prepared(id, ready);
+                    }
+                }
+                Arrival::Embed(job) => {
+                    let prepared = job.prepare(&limits);
+                    share.give_back();
+                    if let Some(prepared) = prepared {
+                        queue.push_embed(id, prepared);
+                    }
+                }
             }
         }
     };
@@ -55,12 +74,12 @@ pub(super) fn spawn_named(name: String, work: impl FnOnce() + Send + 'static) ->
 
 /// Decodes a job; `None` if the job was answered with an error.
 fn decode_job(
-    arrival: Arrival,
+    arrival: ClassifyArrival,
     times: &Mutex<BatchTimes>,
     limits: &ImageLimits,
     metrics: &Metrics,
 ) -> Option<ReadyJob> {
-    let Arrival { mut job, source, roi } = arrival;
+    let ClassifyArrival { mut job, source, roi } = arrival;
     let started = Instant::now();
     let needed = lock(times).lower_bound(job.images(), started);
     if !job.is_wanted(started + needed) {

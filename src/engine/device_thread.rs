@@ -11,7 +11,7 @@ use std::{
 use super::{
     Answer, BatchSizes, BatchTimes, EngineError,
     admission::Admission,
-    batch_features::{FeatureDemand, Features},
+    batch_features::{FeatureDemand, Features, distinct_features},
     decode::spawn_named,
     job::ReadyJob,
     progress::DeviceProgress,
@@ -283,11 +283,14 @@ impl DeviceThread {
                 let heads: Vec<(&Head, &[f32])> = (job.heads.iter().zip(&image_of_head))
                     .map(|(head, image)| (head.as_ref(), features.of(number, *image, head)))
                     .collect();
-                let wanted = if job.want_features { heads.as_slice() } else { &[] };
-                let wanted = wanted.iter().map(|(_, features)| features.to_vec()).collect();
-                (judge_by_all(&heads), wanted)
+                let distinct = if job.want_features {
+                    distinct_features(heads.iter().map(|(_, features)| *features))
+                } else {
+                    Default::default()
+                };
+                (judge_by_all(&heads), distinct)
             }));
-            let Ok((judgements, features_wanted)) = judged else {
+            let Ok((judgements, (features, features_of_head))) = judged else {
                 let detail = "judging an image panicked".to_owned();
                 job.answer(Err(EngineError::Failed { detail }));
                 continue;
@@ -302,7 +305,7 @@ impl DeviceThread {
             for (stage, time) in [(Stage::Queue, times.queue), (Stage::Head, times.head)] {
                 self.metrics.observe_stage(stage, time);
             }
-            job.answer(Ok(Answer { judgements, features: features_wanted, times }));
+            job.answer(Ok(Answer { judgements, features, features_of_head, times }));
         }
     }
 

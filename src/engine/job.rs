@@ -7,7 +7,7 @@ use std::{
 
 use tokio::sync::oneshot;
 
-use super::{EngineError, admission::Permit};
+use super::{EngineError, admission::Permit, embed::EmbedJob};
 use crate::{
     head::{Head, Judgement},
     ids::TaskName,
@@ -27,8 +27,10 @@ pub struct Request {
 #[derive(Debug)]
 pub struct Answer {
     pub judgements: Vec<Judgement>,
-    /// One vector per head; empty unless requested.
+    /// What the heads read, each vector once; empty unless requested.
     pub features: Vec<Vec<f32>>,
+    /// For each head the index of its vector in `features`; empty unless requested.
+    pub features_of_head: Vec<usize>,
     pub times: StageTimes,
 }
 
@@ -58,9 +60,16 @@ pub(super) struct Job {
     permit: Permit,
 }
 
+/// What waits for a decode thread.
+#[derive(Debug)]
+pub(super) enum Arrival {
+    Classify(ClassifyArrival),
+    Embed(EmbedJob),
+}
+
 /// A job whose picture is not decoded yet.
 #[derive(Debug)]
-pub(super) struct Arrival {
+pub(super) struct ClassifyArrival {
     pub(super) job: Job,
     pub(super) source: ImageSource,
     pub(super) roi: Option<Roi>,
@@ -75,6 +84,30 @@ pub(super) struct ReadyJob {
     /// The index of the image that each head reads.
     pub(super) image_of_head: Vec<usize>,
     pub(super) ready_at: Instant,
+}
+
+impl Arrival {
+    /// Returns the task in whose flow it waits.
+    pub(super) fn task(&self) -> &TaskName {
+        match self {
+            Self::Classify(arrival) => arrival.job.task(),
+            Self::Embed(job) => job.task(),
+        }
+    }
+
+    pub(super) fn images(&self) -> usize {
+        match self {
+            Self::Classify(arrival) => arrival.job.images(),
+            Self::Embed(_) => 1,
+        }
+    }
+
+    pub(super) fn refuse(self, error: EngineError) {
+        match self {
+            Self::Classify(arrival) => arrival.job.answer(Err(error)),
+            Self::Embed(job) => job.refuse(error),
+        }
+    }
 }
 
 impl Job {

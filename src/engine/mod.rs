@@ -22,12 +22,16 @@
 //!    certain to miss it is answered before it is decoded or computed. The expectation adds the
 //!    lower bound of its own forward pass to a conservative time for the images that fair queueing
 //!    puts before it.
-//! 8. Background work, which no request waits for, runs between two batches, one job at a time.
+//! 8. Background work runs between two batches, one job at a time. It is bounded: the reload thread
+//!    waits for each of its jobs, and at most [`MOST_EMBEDDING`] pictures are embedded at a time.
 //! 9. Tasks share the decode threads and the device fairly, image by image: a task within its
 //!    share goes before one above it. A request of several tasks counts for its first. No task can
-//!    reserve so much that another finds no room.
+//!    reserve so much that another finds no room. The pictures of `Embed` count as one task more.
 //! 10. The private layers of deep heads never exceed their memory budget, and stay on the device as
 //!     long as anything holds the head.
+//! 11. Decoding holds no more than `max_decode_bytes`, which the header of each picture is asked
+//!     for before its pixels are allocated.
+//! 12. Nothing waits for ever: what has no deadline is given `max_wait` when it is accepted.
 
 mod admission;
 mod background;
@@ -38,6 +42,7 @@ pub mod batcher;
 mod branch_budget;
 mod decode;
 mod device_thread;
+mod embed;
 mod error;
 pub mod fair_queue;
 mod job;
@@ -47,6 +52,7 @@ mod queue;
 pub use batch_sizes::BatchSizes;
 pub use batch_times::BatchTimes;
 pub use branch_budget::LoadBranchError;
+pub use embed::{EmbedRequest, MOST_EMBEDDING};
 pub use error::{EngineError, Unit};
 pub use job::{Answer, Request, StageTimes};
 pub use progress::{EngineStatus, RunningWork};
@@ -57,21 +63,21 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tokio::sync::oneshot;
+use tokio::sync::{Semaphore, oneshot};
 
 use crate::{
     base::{
         Base, BaseError, BaseIdentity, BranchId, BranchRows, BranchWeights, FeatureBatch,
-        FeatureSet, FeatureWidths, ForwardRequest, LoadedBranch, Outputs,
+        FeatureWidths, ForwardRequest, LoadedBranch, Outputs,
     },
     head::Head,
-    image::{ImageLimits, PreparedImage},
+    image::{DecodeBudget, ImageLimits, PreparedImage},
     metrics::Metrics,
 };
 use admission::{Admission, Permit, ReserveRequest};
 use background::BackgroundJob;
 use branch_budget::BranchBudget;
-use job::{Arrival, Job};
+use job::{Arrival, ClassifyArrival, Job};
 use progress::DeviceProgress;
 use queue::{Queue, lock};
 
@@ -87,8 +93,12 @@ pub struct EngineConfig {
     /// Maximum bytes of pictures accepted and not yet answered.
     pub max_queue_bytes: usize,
     pub decode_threads: usize,
+    /// Maximum bytes that decoding holds, over all decode threads.
+    pub max_decode_bytes: u64,
     /// Maximum bytes of deep heads' private layers on the device, counted in f32.
     pub deep_head_budget: u64,
+    /// How long what has no deadline may wait for its answer.
+    pub max_wait: Duration,
     pub limits: ImageLimits,
 }
 
@@ -100,7 +110,9 @@ impl Default for EngineConfig {
             max_queue_images: 256,
             max_queue_bytes: 512 << 20,
             decode_threads: 2,
+            max_decode_bytes: 1 << 30,
             deep_head_budget: 1 << 30,
+            max_wait: Duration::from_secs(60),
             limits: ImageLimits::default(),
         }
     }
@@ -118,7 +130,9 @@ struct Shared {
     queue: Arc<Queue>,
     times: Arc<Mutex<BatchTimes>>,
     progress: Arc<DeviceProgress>,
-    limits: ImageLimits,
+    /// The places of [`Engine::embed`].
+    embedding: Arc<Semaphore>,
+    max_wait: Duration,
     branches: Arc<BranchBudget>,
     identity: BaseIdentity,
     widths: FeatureWidths,
@@ -161,6 +175,7 @@ impl Engine {
             config.max_queue_bytes,
             metrics.clone(),
         ));
+        let decode_budget = DecodeBudget::new(config.max_decode_bytes);
         let decode = (0..config.decode_threads.max(1))
             .map(|number| {
                 decode::spawn(
@@ -168,6 +183,7 @@ impl Engine {
                     queue.clone(),
                     times.clone(),
                     config.limits.clone(),
+                    &decode_budget,
                     metrics.clone(),
                 )
             })
@@ -189,7 +205,8 @@ impl Engine {
                 queue,
                 times,
                 progress,
-                limits: config.limits.clone(),
+                embedding: Arc::new(Semaphore::new(MOST_EMBEDDING)),
+                max_wait: config.max_wait,
                 branches,
                 identity,
                 widths,
@@ -205,11 +222,6 @@ impl Engine {
 
     pub fn widths(&self) -> FeatureWidths {
         self.shared.widths
-    }
-
-    /// Returns the limits on pictures.
-    pub fn limits(&self) -> &ImageLimits {
-        &self.shared.limits
     }
 
     /// Returns [`Base::arithmetic`].
@@ -242,14 +254,6 @@ impl Engine {
         let (background, answer) = BackgroundJob::new(compute);
         self.shared.queue.push_background(background)?;
         answer.wait()?.map_err(|error| EngineError::Failed { detail: error.to_string() })
-    }
-
-    /// Returns the feature set `pyramid` of one picture, computed between two batches. Blocks.
-    ///
-    /// # Errors
-    /// As [`features`](Self::features).
-    pub fn embed(&self, picture: PreparedImage) -> Result<Vec<f32>, EngineError> {
-        Ok(self.features(vec![picture], Outputs::for_sets([FeatureSet::Pyramid]), None)?.pyramid)
     }
 
     /// Loads a deep head's private layers onto the device between two batches. Blocks.
@@ -341,6 +345,7 @@ impl Engine {
         let request = ReserveRequest { task, images, bytes, deadline, sent_before };
         let Shared { admission, queue, times, .. } = &*self.shared;
         let permit = admission.try_reserve(&request, &lock(times), Instant::now())?;
+        let deadline = deadline.or_else(|| Instant::now().checked_add(self.shared.max_wait));
         Ok(Reservation { heads, deadline, permit, queue: queue.clone() })
     }
 
@@ -377,22 +382,7 @@ impl Reservation {
         let (reply, answer) = oneshot::channel();
         let deadline = self.deadline;
         let job = Job::new(self.heads, deadline, request.want_features, reply, self.permit);
-        let arrival = Arrival { job, source: request.source, roi: request.roi };
-        // Dropped after the receiver of the answer, which moves into the select below.
-        let _cancel_on_drop = self.queue.push(arrival)?;
-        let passed = async {
-            match deadline {
-                Some(deadline) => tokio::time::sleep_until(deadline.into()).await,
-                None => std::future::pending().await,
-            }
-        };
-        tokio::select! {
-            biased;
-            // A job without an answer was dropped by a thread that is gone.
-            answer = answer => answer.unwrap_or(Err(EngineError::DeviceLost)),
-            () = passed => Err(EngineError::DeadlinePassed),
-            // Still in a forward pass when the drain time ended.
-            () = self.queue.closed() => Err(EngineError::Draining),
-        }
+        let arrival = ClassifyArrival { job, source: request.source, roi: request.roi };
+        self.queue.answer_of(Arrival::Classify(arrival), answer, deadline).await
     }
 }

@@ -6,12 +6,14 @@ use std::{
     time::{Duration, Instant},
 };
 
+use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
 use super::{
     BatchTimes, EngineError,
     background::BackgroundJob,
     batcher::{Batch, Batcher, Next},
+    embed::PreparedEmbed,
     fair_queue::{FairQueue, Waiting},
     job::{Arrival, Job, ReadyJob},
 };
@@ -33,7 +35,8 @@ pub(super) struct Queue {
 struct State {
     arrivals: FairQueue<Arrival>,
     batcher: Batcher<ReadyJob>,
-    background_jobs: VecDeque<BackgroundJob>,
+    /// Those of `Embed` with the number of their arrival.
+    background_jobs: VecDeque<(Option<u64>, BackgroundJob)>,
     /// A background job came last: a batch that is ready goes before the next.
     background_came_last: bool,
     /// When a decode thread last took an arrival, or the first arrival came that now waits.
@@ -87,14 +90,14 @@ impl Queue {
         }
     }
 
-    pub(super) fn push(self: &Arc<Self>, arrival: Arrival) -> Result<CancelOnDrop, EngineError> {
+    fn push(self: &Arc<Self>, arrival: Arrival) -> Result<CancelOnDrop, EngineError> {
         let mut state = self.state();
         if state.closed {
             return Err(EngineError::Draining);
         }
         let id = state.next_id;
         state.next_id += 1;
-        let (task, images) = (arrival.job.task().clone(), arrival.job.images());
+        let (task, images) = (arrival.task().clone(), arrival.images());
         if state.arrivals.images() == 0 {
             state.arrivals_moved_at = Instant::now();
         }
@@ -147,10 +150,28 @@ impl Queue {
         if state.closed {
             return Err(EngineError::Draining);
         }
-        state.background_jobs.push_back(background);
+        state.background_jobs.push_back((None, background));
         drop(state);
         self.prepared.notify_one();
         Ok(())
+    }
+
+    /// Takes a picture of `Embed` that is decoded, if anybody still waits for it.
+    pub(super) fn push_embed(&self, id: u64, prepared: PreparedEmbed) {
+        let mut state = self.state();
+        // Checked under the lock, as in `push_prepared`.
+        if state.closed || !prepared.is_wanted() {
+            let closed = state.closed;
+            drop(state);
+            return prepared.refuse(if closed {
+                EngineError::Draining
+            } else {
+                EngineError::DeadlinePassed
+            });
+        }
+        state.background_jobs.push_back((Some(id), prepared.into_background()));
+        drop(state);
+        self.prepared.notify_one();
     }
 
     /// The next batch or background job, in turns. Waits for one if told so.
@@ -161,7 +182,7 @@ impl Queue {
                 return Work::Closed;
             }
             if !std::mem::take(&mut state.background_came_last)
-                && let Some(background) = state.background_jobs.pop_front()
+                && let Some((_, background)) = state.background_jobs.pop_front()
             {
                 state.background_came_last = true;
                 return Work::BackgroundJob(background);
@@ -213,11 +234,9 @@ impl Queue {
         drop(state);
         self.arrived.notify_all();
         self.prepared.notify_all();
-        let jobs = arrivals.into_iter().map(|waiting| waiting.item.job);
-        for job in jobs.chain(prepared.into_iter().map(|prepared| prepared.job)) {
-            job.answer(Err(error()));
-        }
-        background_jobs.into_iter().for_each(|background| background.refuse(error()));
+        arrivals.into_iter().for_each(|waiting| waiting.item.refuse(error()));
+        prepared.into_iter().for_each(|prepared| prepared.job.answer(Err(error())));
+        background_jobs.into_iter().for_each(|(_, background)| background.refuse(error()));
         self.closed.cancel();
     }
 
@@ -233,9 +252,31 @@ impl Queue {
         (!state.batcher.is_empty()).then_some(state.prepared_moved_at)
     }
 
-    /// Completes when the queue is closed.
-    pub(super) async fn closed(&self) {
-        self.closed.cancelled().await;
+    /// Queues what arrived and waits for its answer, until its deadline or the end of the queue.
+    ///
+    /// Dropping the future takes it out of the queue.
+    pub(super) async fn answer_of<T>(
+        self: &Arc<Self>,
+        arrival: Arrival,
+        answer: oneshot::Receiver<Result<T, EngineError>>,
+        deadline: Option<Instant>,
+    ) -> Result<T, EngineError> {
+        // Dropped after the receiver of the answer, which moves into the select below.
+        let _cancel_on_drop = self.push(arrival)?;
+        let passed = async {
+            match deadline {
+                Some(deadline) => tokio::time::sleep_until(deadline.into()).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            biased;
+            // A job without an answer was dropped by a thread that is gone.
+            answer = answer => answer.unwrap_or(Err(EngineError::DeviceLost)),
+            () = passed => Err(EngineError::DeadlinePassed),
+            // Still in a forward pass when the drain time ended.
+            () = self.closed.cancelled() => Err(EngineError::Draining),
+        }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -252,8 +293,11 @@ impl Drop for CancelOnDrop {
         let mut state = self.queue.state();
         let arrival = state.arrivals.remove(&self.task, self.id);
         let prepared = state.batcher.remove(&self.task, self.id);
+        let jobs = &mut state.background_jobs;
+        let position = jobs.iter().position(|(id, _)| *id == Some(self.id));
+        let background = position.and_then(|position| jobs.remove(position));
         // Pictures are freed and places come back outside the lock.
         drop(state);
-        drop((arrival, prepared));
+        drop((arrival, prepared, background));
     }
 }

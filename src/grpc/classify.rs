@@ -2,17 +2,18 @@
 
 use std::{pin::Pin, sync::Arc, time::Instant};
 
+use prost::Message as _;
 use tokio_stream::Stream;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::{
     ServerState,
-    deadline::deadline,
+    deadline::{deadline, earlier},
     embed::embed_one,
     proto::{self, classifier_server::Classifier},
     request::{self, ParsedRequest, RequestError},
     request_metrics::RequestMetrics,
-    response::{self, Echo, not_judged},
+    response::{self, Echo, not_judged, task_of_error},
     status::to_status,
     stream,
 };
@@ -65,7 +66,8 @@ impl Classifier for ClassifierService {
         self.refuse_while_draining()?;
         let deadline = deadline(request.metadata(), Instant::now());
         let answer = move |state, request| answer_in_stream(state, request, deadline);
-        let responses = stream::answer_each(self.state.clone(), request.into_inner(), answer);
+        let (state, requests) = (self.state.clone(), request.into_inner());
+        let responses = stream::answer_each(state, requests, stream::IN_FLIGHT, answer);
         Ok(Response::new(Box::pin(responses)))
     }
 
@@ -74,7 +76,12 @@ impl Classifier for ClassifierService {
         request: Request<Streaming<proto::EmbedRequest>>,
     ) -> Result<Response<Self::EmbedStream>, Status> {
         self.refuse_while_draining()?;
-        let responses = stream::answer_each(self.state.clone(), request.into_inner(), embed_one);
+        let deadline = deadline(request.metadata(), Instant::now());
+        let answer = move |state, request| embed_one(state, request, deadline);
+        // More of one stream would only wait, with their pictures in memory.
+        let in_flight = engine::MOST_EMBEDDING;
+        let (state, requests) = (self.state.clone(), request.into_inner());
+        let responses = stream::answer_each(state, requests, in_flight, answer);
         Ok(Response::new(Box::pin(responses)))
     }
 }
@@ -88,6 +95,7 @@ pub(super) async fn respond(
     deadline: Option<Instant>,
 ) -> Result<proto::ClassifyResponse, RequestError> {
     let mut metrics = RequestMetrics::new(state.metrics.clone(), rpc, arrived);
+    let deadline = earlier(deadline, arrived, request.timeout_ms);
     let response = judge(state, rpc, &mut metrics, request, deadline).await;
     if let Err(error) = &response {
         metrics.failed(error);
@@ -104,10 +112,19 @@ async fn judge(
 ) -> Result<proto::ClassifyResponse, RequestError> {
     let engine = state.engine.get().ok_or(RequestError::Starting)?;
     let echo = Echo::of(&request);
-    let heads = request::find_heads(&request.tasks, &state.registry.snapshot())?;
+    // Of the message, not of the picture: the picture's bytes keep all of it in memory. What the
+    // protocol does not know is not in it; the body layer has counted that.
+    let bytes = request.encoded_len();
+    let table = state.registry.snapshot();
+    let heads = match request::find_heads(&request.tasks, &table) {
+        Err(RequestError::UnknownTask { task, .. }) => {
+            return Err(state.suggestions.unknown_task(task, table).await);
+        }
+        found => found?,
+    };
+    drop(table);
     metrics.heads_found(&heads);
     let ParsedRequest { source, roi, extras } = request::parse(request, &heads)?;
-    let bytes = source.len_bytes();
     let reservation = match rpc {
         // A stream reads only what was sent before, once the server drains.
         Rpc::ClassifyStream => engine.try_reserve_sent_before(heads.clone(), bytes, deadline)?,
@@ -115,7 +132,8 @@ async fn judge(
             engine.try_reserve(heads.clone(), bytes, deadline)?
         }
     };
-    let work = engine::Request { source, roi, want_features: extras.embedding };
+    let work =
+        engine::Request { source, roi, want_features: extras.embedding || extras.shared_embedding };
     let answer = reservation.classify(work).await?;
     metrics.judged(&answer);
     let base_digest = engine.identity().digest.to_string();
@@ -129,9 +147,9 @@ async fn answer_in_stream(
     request: proto::ClassifyRequest,
     deadline: Option<Instant>,
 ) -> proto::ClassifyResponse {
-    let (echo, tasks) = (Echo::of(&request), request.tasks.clone());
+    let (echo, task) = (Echo::of(&request), task_of_error(&request.tasks));
     match respond(&state, Rpc::ClassifyStream, request, Instant::now(), deadline).await {
         Ok(response) => response,
-        Err(error) => not_judged(echo, tasks, &error),
+        Err(error) => not_judged(echo, task, &error),
     }
 }

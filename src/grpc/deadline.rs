@@ -13,6 +13,17 @@ pub(super) fn deadline(metadata: &MetadataMap, arrived: Instant) -> Option<Insta
     arrived.checked_add(timeout.saturating_sub(HEAD_START.min(timeout / 10)))
 }
 
+/// Returns the earlier of the stream's deadline and the request's own; `timeout_ms` 0 is none.
+pub(super) fn earlier(
+    stream: Option<Instant>,
+    arrived: Instant,
+    timeout_ms: u32,
+) -> Option<Instant> {
+    let timeout = Duration::from_millis(timeout_ms.into());
+    let own = (timeout_ms > 0).then(|| arrived.checked_add(timeout)).flatten();
+    [stream, own].into_iter().flatten().min()
+}
+
 /// Parses one to eight digits and a unit.
 fn parse(text: &str) -> Option<Duration> {
     let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
@@ -33,6 +44,17 @@ fn parse(text: &str) -> Option<Duration> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn earlier_deadline_of_stream_and_request_holds() {
+        let now = Instant::now();
+        let after = |ms: u64| Some(now + Duration::from_millis(ms));
+        assert_eq!(earlier(None, now, 0), None);
+        assert_eq!(earlier(after(7), now, 0), after(7));
+        assert_eq!(earlier(None, now, 5), after(5));
+        assert_eq!(earlier(after(7), now, 5), after(5));
+        assert_eq!(earlier(after(3), now, 5), after(3));
+    }
 
     #[test]
     fn timeout_parses_every_unit_and_nothing_else() {

@@ -2,26 +2,29 @@
 
 use std::{sync::Arc, time::Instant};
 
+use prost::Message as _;
+
 use super::{
-    ServerState, proto,
+    ServerState,
+    deadline::earlier,
+    proto,
     request::{RequestError, check_id, picture},
     request_metrics::RequestMetrics,
     response,
 };
-use crate::{
-    engine::{Engine, EngineError},
-    image::{ImageSource, Preprocess, Roi, decode},
-    metrics::Rpc,
-};
+use crate::{engine::EmbedRequest, image::Preprocess, metrics::Rpc};
 
 /// Returns one picture's features, or why there are none.
 pub(super) async fn embed_one(
     state: Arc<ServerState>,
     request: proto::EmbedRequest,
+    stream_deadline: Option<Instant>,
 ) -> proto::EmbedResponse {
-    let mut metrics = RequestMetrics::new(state.metrics.clone(), Rpc::Embed, Instant::now());
-    let request_id = request.request_id.clone();
-    match embed(&state, request).await {
+    let arrived = Instant::now();
+    let mut metrics = RequestMetrics::new(state.metrics.clone(), Rpc::Embed, arrived);
+    let deadline = earlier(stream_deadline, arrived, request.timeout_ms);
+    let request_id = response::echoed(&request.request_id);
+    match embed(&state, request, deadline).await {
         Ok(response) => {
             metrics.answered();
             proto::EmbedResponse { request_id, ..response }
@@ -40,17 +43,24 @@ pub(super) async fn embed_one(
 async fn embed(
     state: &ServerState,
     request: proto::EmbedRequest,
+    deadline: Option<Instant>,
 ) -> Result<proto::EmbedResponse, RequestError> {
-    let engine = state.engine.get().ok_or(RequestError::Starting)?.clone();
+    let engine = state.engine.get().ok_or(RequestError::Starting)?;
+    let bytes = request.encoded_len();
     check_id("request_id", &request.request_id)?;
     let preprocess = preprocess(&request.preprocess)?;
     let (source, roi) = picture(request.image, request.roi)?;
-    // The semaphore is never closed.
-    let _permit = state.embedding.acquire().await;
-    let computed =
-        tokio::task::spawn_blocking(move || features(&engine, &source, roi, &preprocess));
-    let panicked = |_| EngineError::Failed { detail: "computing features panicked".to_owned() };
-    computed.await.map_err(panicked)?
+    let work = EmbedRequest { source, roi, preprocess, bytes, deadline };
+    let embedding = engine.embed(work).await?;
+    let identity = engine.identity();
+    Ok(proto::EmbedResponse {
+        embedding,
+        base_digest: identity.digest.to_string(),
+        gap_width: u32::try_from(engine.widths().gap).unwrap_or(u32::MAX),
+        arithmetic: engine.arithmetic().to_owned(),
+        architecture: identity.architecture.clone(),
+        ..Default::default()
+    })
 }
 
 fn preprocess(json: &str) -> Result<Preprocess, RequestError> {
@@ -61,23 +71,4 @@ fn preprocess(json: &str) -> Result<Preprocess, RequestError> {
         .map_err(|error| RequestError::Preprocess { detail: error.to_string() })?;
     preprocess.validate()?;
     Ok(preprocess)
-}
-
-/// Decodes the picture and waits for a turn between two batches. Blocks.
-fn features(
-    engine: &Engine,
-    source: &ImageSource,
-    roi: Option<Roi>,
-    preprocess: &Preprocess,
-) -> Result<proto::EmbedResponse, RequestError> {
-    let image = preprocess.apply(&decode(source, engine.limits())?, roi)?;
-    let identity = engine.identity();
-    Ok(proto::EmbedResponse {
-        embedding: engine.embed(image)?,
-        base_digest: identity.digest.to_string(),
-        gap_width: u32::try_from(engine.widths().gap).unwrap_or(u32::MAX),
-        arithmetic: engine.arithmetic().to_owned(),
-        architecture: identity.architecture.clone(),
-        ..Default::default()
-    })
 }

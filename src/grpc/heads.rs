@@ -2,34 +2,60 @@
 
 use std::{pin::Pin, sync::Arc, time::Instant};
 
-use tokio::sync::{broadcast::error::RecvError, mpsc};
+use prost::Message as _;
+use tokio::sync::{Semaphore, broadcast::error::RecvError, mpsc};
 use tokio_stream::{Stream, wrappers::ReceiverStream};
 use tonic::{Request, Response, Status};
 
 use super::{
     ServerState,
     proto::{self, heads_server::Heads},
-    request::parse_task,
+    request::{RequestError, parse_task},
     status::{metrics_code, to_status},
 };
 use crate::{
+    engine::EngineError,
     error::ServiceError,
-    ids::Digest,
+    ids::{Digest, TaskName, Version},
     metrics::{self, Rpc},
-    registry::{HeadEntry, HeadEvent, HeadState, Listing},
+    registry::{EntryKey, HeadEntry, HeadEvent, HeadState, HeadTable, Listing},
 };
 
 /// Events buffered for one watcher.
 const EVENT_BUFFER: usize = 64;
+/// Lists that are made at a time; further ones wait.
+const MOST_LISTINGS: usize = 4;
+/// Heads of one page.
+const MAX_PAGE: usize = 1000;
+/// A page ends with the head that reaches this size.
+const PAGE_BYTES: usize = 1 << 20;
 
 #[derive(Debug, Clone)]
 pub struct HeadsService {
     state: Arc<ServerState>,
+    listings: Arc<Semaphore>,
 }
 
 impl HeadsService {
     pub fn new(state: Arc<ServerState>) -> Self {
-        Self { state }
+        Self { state, listings: Arc::new(Semaphore::new(MOST_LISTINGS)) }
+    }
+
+    /// Makes a list off the runtime's workers, few at a time.
+    async fn listing<T: Send + 'static>(
+        &self,
+        make: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, Status> {
+        // The semaphore is never closed.
+        let permit = self.listings.clone().acquire_owned().await;
+        let work = move || {
+            let _permit = permit;
+            make()
+        };
+        tokio::task::spawn_blocking(work).await.map_err(|_| {
+            let detail = "listing heads panicked".to_owned();
+            to_status(&EngineError::Failed { detail })
+        })
     }
 
     fn count(&self, rpc: Rpc, started: Instant, code: metrics::Code) {
@@ -47,7 +73,7 @@ impl Heads for HeadsService {
         request: Request<proto::ListHeadsRequest>,
     ) -> Result<Response<proto::ListHeadsResponse>, Status> {
         let started = Instant::now();
-        let task = request.into_inner().task;
+        let proto::ListHeadsRequest { task, page_size, page_token } = request.into_inner();
         let only = match task.as_str() {
             "" => None,
             name => match parse_task("task", name) {
@@ -58,13 +84,22 @@ impl Heads for HeadsService {
                 }
             },
         };
+        let after = match parse_token(&page_token) {
+            Ok(after) => after,
+            Err(error) => {
+                self.count(Rpc::ListHeads, started, metrics_code(error.kind()));
+                return Err(to_status(&error));
+            }
+        };
         let table = self.state.registry.snapshot();
         let base = self.state.engine.get().map(|engine| engine.identity().digest.to_string());
-        let response = proto::ListHeadsResponse {
-            heads: table.entries(only.as_ref()).into_iter().map(to_proto).collect(),
-            generation: table.generation,
-            base_digest: base.unwrap_or_default(),
-        };
+        let (generation, base_digest) = (table.generation, base.unwrap_or_default());
+        let listed = self.listing(move || match page_size {
+            0 if after.is_none() => (all_heads(&table, only.as_ref()), String::new()),
+            size => page(&table, only.as_ref(), after, size),
+        });
+        let (heads, next_page_token) = listed.await?;
+        let response = proto::ListHeadsResponse { heads, generation, base_digest, next_page_token };
         self.count(Rpc::ListHeads, started, metrics::Code::Ok);
         Ok(Response::new(response))
     }
@@ -75,7 +110,7 @@ impl Heads for HeadsService {
     ) -> Result<Response<Self::WatchHeadsStream>, Status> {
         self.count(Rpc::WatchHeads, Instant::now(), metrics::Code::Ok);
         let (events, receiver) = mpsc::channel(EVENT_BUFFER);
-        tokio::spawn(send_events(self.state.clone(), events));
+        tokio::spawn(send_events(self.clone(), events));
         Ok(Response::new(Box::pin(ReceiverStream::new(receiver))))
     }
 }
@@ -84,15 +119,17 @@ impl Heads for HeadsService {
 ///
 /// A watcher that lags behind is sent the whole state again.
 async fn send_events(
-    state: Arc<ServerState>,
+    service: HeadsService,
     watcher: mpsc::Sender<Result<proto::HeadEvent, Status>>,
 ) {
+    let state = &service.state;
     let work = async {
         loop {
             let (table, mut events) = state.registry.watch();
-            let (generation, entries) = (table.generation, table.entries(None));
-            // A watcher may stay for days and must not keep replaced heads alive.
-            drop(table);
+            let generation = table.generation;
+            // The table goes with the list: a watcher may stay for days and must not keep replaced
+            // heads alive. Entries are shared, so that one who reads slowly holds little.
+            let entries = service.listing(move || table.entries(None)).await.ok()?;
             for entry in entries {
                 send(&watcher, HeadEvent { entry, generation }).await?;
             }
@@ -118,10 +155,77 @@ async fn send(
     event: HeadEvent,
 ) -> Option<()> {
     let HeadEvent { entry, generation } = event;
-    watcher.send(Ok(proto::HeadEvent { head: Some(to_proto(entry)), generation })).await.ok()
+    watcher.send(Ok(proto::HeadEvent { head: Some(to_proto(&entry)), generation })).await.ok()
 }
 
-fn to_proto(entry: HeadEntry) -> proto::Head {
+fn all_heads(table: &HeadTable, only: Option<&TaskName>) -> Vec<proto::Head> {
+    table.entries(only).iter().map(|entry| to_proto(entry)).collect()
+}
+
+/// Returns one page and the token of the next, empty after the last.
+fn page(
+    table: &HeadTable,
+    only: Option<&TaskName>,
+    mut after: Option<EntryKey>,
+    size: u32,
+) -> (Vec<proto::Head>, String) {
+    let size = usize::try_from(size).unwrap_or(MAX_PAGE).clamp(1, MAX_PAGE);
+    // One more tells whether there is a next page.
+    let entries = match only {
+        None => table.entries_after(after.as_ref(), size + 1),
+        Some(_) => {
+            let mut entries = table.entries(only);
+            entries.retain(|entry| {
+                after
+                    .as_ref()
+                    .is_none_or(|(task, listing)| (&entry.task, entry.listing) > (task, *listing))
+            });
+            entries
+        }
+    };
+    let (mut heads, mut bytes) = (Vec::new(), 0);
+    for entry in entries {
+        if heads.len() == size || bytes >= PAGE_BYTES {
+            return (heads, after.map(|last| token(&last)).unwrap_or_default());
+        }
+        let head = to_proto(&entry);
+        bytes += head.encoded_len();
+        heads.push(head);
+        after = Some((entry.task.clone(), entry.listing));
+    }
+    (heads, String::new())
+}
+
+/// Writes which head a page ended with.
+fn token((task, listing): &EntryKey) -> String {
+    let task = task.as_ref().map(TaskName::as_str).unwrap_or_default();
+    format!("{task} {}", version(*listing))
+}
+
+fn parse_token(token: &str) -> Result<Option<EntryKey>, RequestError> {
+    if token.is_empty() {
+        return Ok(None);
+    }
+    let parsed = token.split_once(' ').and_then(|(task, version)| {
+        let listing = match version.parse().ok()? {
+            0 => Listing::Folder,
+            version => Listing::Head(version),
+        };
+        let task = if task.is_empty() { None } else { Some(task.parse().ok()?) };
+        Some((task, listing))
+    });
+    parsed.map(Some).ok_or(RequestError::PageToken)
+}
+
+/// Returns the version in the protocol: they start at 1, and 0 stands for the task's folder.
+fn version(listing: Listing) -> Version {
+    match listing {
+        Listing::Head(version) => version,
+        Listing::Folder => 0,
+    }
+}
+
+fn to_proto(entry: &HeadEntry) -> proto::Head {
     let state = match entry.state {
         HeadState::Serving => proto::HeadState::Serving,
         HeadState::Rejected => proto::HeadState::Rejected,
@@ -132,21 +236,36 @@ fn to_proto(entry: HeadEntry) -> proto::Head {
         code: class.code,
         good: class.good,
     });
-    // Versions start at 1; 0 stands for the task's folder.
-    let version = match entry.listing {
-        Listing::Head(version) => version,
-        Listing::Folder => 0,
-    };
     proto::Head {
         // Empty for the folder of all heads.
-        task: entry.task.map(|task| task.to_string()).unwrap_or_default(),
-        version,
+        task: entry.task.as_ref().map(TaskName::to_string).unwrap_or_default(),
+        version: version(entry.listing),
         digest: entry.digest.as_ref().map(Digest::to_string).unwrap_or_default(),
         state: state.into(),
-        reason: entry.reason,
+        reason: entry.reason.clone(),
         classes: classes.collect(),
         size_bytes: entry.size_bytes,
         since_unix_ms: entry.since_unix_ms,
         branch: entry.branch.map(|branch| branch.to_string()).unwrap_or_default(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn any_token_is_refused_or_names_where_a_page_ended(
+            text in prop_oneof![any::<String>(), "[a-z0-9._-]{0,70} ?[0-9]{0,22}"],
+        ) {
+            match parse_token(&text) {
+                Ok(Some(after)) => prop_assert_eq!(parse_token(&token(&after)).unwrap(), Some(after)),
+                Ok(None) => prop_assert!(text.is_empty()),
+                Err(error) => prop_assert_eq!(error.reason(), "PAGE_TOKEN_INVALID"),
+            }
+        }
     }
 }

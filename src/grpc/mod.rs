@@ -9,11 +9,13 @@ mod request_metrics;
 mod response;
 mod status;
 mod stream;
+mod suggestions;
 mod verdict_log;
 
 pub use classify::ClassifierService;
 pub use heads::HeadsService;
 pub use status::to_code;
+pub use suggestions::Suggestions;
 pub use verdict_log::VerdictLog;
 
 /// The messages and services generated from `proto/turret/v1/turret.proto`.
@@ -51,13 +53,9 @@ pub struct ServerState {
     pub draining: CancellationToken,
     /// The streams of requests that are open.
     pub streams: TaskTracker,
-    /// Bounds the pictures of `Embed`, over all streams, that are decoded or wait for the device.
-    pub embedding: tokio::sync::Semaphore,
     pub verdict_log: VerdictLog,
+    pub suggestions: Suggestions,
 }
-
-/// The number of permits of [`ServerState::embedding`].
-pub const MOST_EMBEDDING: usize = 16;
 
 #[derive(Debug, Clone, Copy)]
 pub struct GrpcLimits {

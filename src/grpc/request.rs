@@ -14,10 +14,10 @@ use crate::{
 
 /// Maximum tasks of one request.
 const MAX_TASKS: usize = 1024;
+/// Maximum tasks of a request whose verdicts carry embeddings, each its own copy.
+const MAX_EMBEDDINGS: usize = 16;
 /// Maximum bytes of `request_id` and of `part_id`.
-const MAX_ID_BYTES: usize = 128;
-/// Names suggested for an unknown task.
-const SUGGESTIONS: usize = 3;
+pub(super) const MAX_ID_BYTES: usize = 128;
 
 /// A valid request, without the heads that answer it.
 #[derive(Debug)]
@@ -31,7 +31,10 @@ pub(super) struct ParsedRequest {
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Extras {
     pub(super) logits: bool,
+    /// In every verdict.
     pub(super) embedding: bool,
+    /// Once for all verdicts that share it.
+    pub(super) shared_embedding: bool,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -61,10 +64,17 @@ pub(super) enum RequestError {
     OtherHeadServes { task: TaskName, required: String, version: Version, digest: Digest },
     #[error("want: {name} is not built in this version of turret, omit it")]
     NotBuilt { name: &'static str },
+    #[error(
+        "want: EXTRA_EMBEDDING copies features into every verdict and goes with at most \
+         {MAX_EMBEDDINGS} tasks, found {tasks}; ask for EXTRA_SHARED_EMBEDDING"
+    )]
+    TooManyEmbeddings { tasks: usize },
     #[error("want: unknown extra {value}")]
     UnknownExtra { value: i32 },
     #[error("invalid preprocess, expected the JSON of a head's preprocess: {detail}")]
     Preprocess { detail: String },
+    #[error("unknown page_token, expected the next_page_token of the answer before, or none")]
+    PageToken,
     #[error("the server is starting: the base is not warm yet; try again shortly")]
     Starting,
     #[error(transparent)]
@@ -93,7 +103,9 @@ impl ServiceError for RequestError {
             | Self::RequireWithManyTasks { .. }
             | Self::BadRequirement { .. }
             | Self::NotBuilt { .. }
+            | Self::TooManyEmbeddings { .. }
             | Self::UnknownExtra { .. }
+            | Self::PageToken
             | Self::Preprocess { .. } => ErrorKind::InvalidArgument,
             Self::UnknownTask { .. } => ErrorKind::NotFound,
             Self::OtherHeadServes { .. } => ErrorKind::FailedPrecondition,
@@ -116,8 +128,10 @@ impl ServiceError for RequestError {
             Self::BadRequirement { .. } => "REQUIRE_HEAD_INVALID",
             Self::OtherHeadServes { .. } => "OTHER_HEAD_SERVES",
             Self::NotBuilt { .. } => "EXTRA_NOT_BUILT",
+            Self::TooManyEmbeddings { .. } => "EMBEDDINGS_TOO_MANY",
             Self::UnknownExtra { .. } => "EXTRA_UNKNOWN",
             Self::Preprocess { .. } => "PREPROCESS_INVALID",
+            Self::PageToken => "PAGE_TOKEN_INVALID",
             Self::Starting => "STARTING",
             Self::Image(error) => error.reason(),
             Self::Engine(error) => error.reason(),
@@ -135,8 +149,11 @@ impl ServiceError for RequestError {
             Self::RequireWithManyTasks { .. }
             | Self::BadRequirement { .. }
             | Self::OtherHeadServes { .. } => Some("require_head"),
-            Self::NotBuilt { .. } | Self::UnknownExtra { .. } => Some("want"),
+            Self::NotBuilt { .. } | Self::TooManyEmbeddings { .. } | Self::UnknownExtra { .. } => {
+                Some("want")
+            }
             Self::Preprocess { .. } => Some("preprocess"),
+            Self::PageToken => Some("page_token"),
             Self::Starting => None,
             Self::Image(error) => error.field(),
             Self::Engine(error) => error.field(),
@@ -145,6 +162,8 @@ impl ServiceError for RequestError {
 }
 
 /// Returns the heads that the request names, all from one snapshot.
+///
+/// The error of an unknown task comes without names to suggest.
 pub(super) fn find_heads(
     names: &[String],
     table: &HeadTable,
@@ -163,7 +182,7 @@ pub(super) fn find_heads(
         }
         match table.get(&task) {
             Some(head) => Ok(head.clone()),
-            None => Err(RequestError::UnknownTask { nearest: nearest(&task, table), task }),
+            None => Err(RequestError::UnknownTask { task, nearest: Vec::new() }),
         }
     });
     heads.collect()
@@ -181,7 +200,7 @@ pub(super) fn parse(
     check_id("request_id", &request.request_id)?;
     check_id("part_id", &request.part_id)?;
     check_requirement(&request.require_head, heads)?;
-    let extras = parse_extras(&request.want)?;
+    let extras = parse_extras(&request.want, heads.len())?;
     let (source, roi) = picture(request.image, request.roi)?;
     Ok(ParsedRequest { source, roi, extras })
 }
@@ -239,12 +258,16 @@ fn check_requirement(required: &str, heads: &[Arc<Head>]) -> Result<(), RequestE
     })
 }
 
-fn parse_extras(values: &[i32]) -> Result<Extras, RequestError> {
+fn parse_extras(values: &[i32], tasks: usize) -> Result<Extras, RequestError> {
     let mut extras = Extras::default();
     for &value in values {
         match proto::Extra::try_from(value) {
             Ok(proto::Extra::Logits) => extras.logits = true,
+            Ok(proto::Extra::Embedding) if tasks > MAX_EMBEDDINGS => {
+                return Err(RequestError::TooManyEmbeddings { tasks });
+            }
             Ok(proto::Extra::Embedding) => extras.embedding = true,
+            Ok(proto::Extra::SharedEmbedding) => extras.shared_embedding = true,
             Ok(proto::Extra::Heatmap) => {
                 return Err(RequestError::NotBuilt { name: "EXTRA_HEATMAP" });
             }
@@ -254,16 +277,4 @@ fn parse_extras(values: &[i32]) -> Result<Extras, RequestError> {
         }
     }
     Ok(extras)
-}
-
-fn nearest(task: &TaskName, table: &HeadTable) -> Vec<TaskName> {
-    let distance =
-        |head: &Arc<Head>| strsim::damerau_levenshtein(task.as_str(), head.task.as_str());
-    let mut near: Vec<_> = table
-        .heads()
-        .map(|head| (distance(head), head.task.clone()))
-        .filter(|(distance, name)| *distance <= name.as_str().len().max(task.as_str().len()) / 2)
-        .collect();
-    near.sort();
-    near.into_iter().take(SUGGESTIONS).map(|(_, name)| name).collect()
 }

@@ -4,13 +4,14 @@ use std::{sync::Arc, time::Duration};
 
 use super::{
     proto,
-    request::Extras,
+    request::{Extras, MAX_ID_BYTES},
     status::{message, to_code},
 };
 use crate::{
     engine::{Answer, StageTimes},
     error::ServiceError,
     head::{Decision, Head, Judgement, Reason},
+    ids::MAX_TASK_NAME,
 };
 
 /// The fields that a response echoes from its request.
@@ -22,7 +23,7 @@ pub(super) struct Echo {
 
 impl Echo {
     pub(super) fn of(request: &proto::ClassifyRequest) -> Self {
-        Self { request_id: request.request_id.clone(), part_id: request.part_id.clone() }
+        Self { request_id: echoed(&request.request_id), part_id: echoed(&request.part_id) }
     }
 
     fn response(self, verdicts: Vec<proto::Verdict>) -> proto::ClassifyResponse {
@@ -37,6 +38,11 @@ impl Echo {
     }
 }
 
+/// Returns an id to send back; of one that is too long, only the start.
+pub(super) fn echoed(id: &str) -> String {
+    id[..id.floor_char_boundary(MAX_ID_BYTES)].to_owned()
+}
+
 pub(super) fn judged(
     echo: Echo,
     heads: &[Arc<Head>],
@@ -44,35 +50,44 @@ pub(super) fn judged(
     extras: Extras,
     base_digest: String,
 ) -> proto::ClassifyResponse {
-    let mut features = answer.features.into_iter();
-    let verdicts = heads.iter().zip(answer.judgements).map(|(head, judgement)| {
-        let mut verdict = verdict(head, &judgement, extras);
-        verdict.embedding = features.next().unwrap_or_default();
-        verdict
-    });
+    let verdicts =
+        heads.iter().zip(answer.judgements).enumerate().map(|(number, (head, judged))| {
+            let mut verdict = verdict(head, &judged, extras);
+            if let Some(&index) = answer.features_of_head.get(number) {
+                if extras.embedding {
+                    verdict.embedding = answer.features[index].clone();
+                }
+                verdict.embedding_index = extras.shared_embedding.then_some(index as u32);
+            }
+            verdict
+        });
     let verdicts = verdicts.collect();
     let times = Some(stage_times(&answer.times));
-    proto::ClassifyResponse { base_digest, times, ..echo.response(verdicts) }
+    let features = if extras.shared_embedding { answer.features } else { Vec::new() };
+    let embeddings = features.into_iter().map(|values| proto::Embedding { values }).collect();
+    proto::ClassifyResponse { base_digest, times, embeddings, ..echo.response(verdicts) }
 }
 
-/// Builds a stream's answer to a failed request: the error replaces every verdict.
+/// Returns the task that stands in [`not_judged`]: the only one asked for, else none.
+pub(super) fn task_of_error(tasks: &[String]) -> String {
+    match tasks {
+        [only] if only.len() <= MAX_TASK_NAME => only.clone(),
+        _ => String::new(),
+    }
+}
+
+/// Builds a stream's answer to a failed request: one verdict, whatever the number of its tasks.
 pub(super) fn not_judged(
     echo: Echo,
-    mut tasks: Vec<String>,
+    task: String,
     error: &dyn ServiceError,
 ) -> proto::ClassifyResponse {
-    let error = to_error(error);
-    if tasks.is_empty() {
-        // Only a verdict can carry the error.
-        tasks.push(String::new());
-    }
-    let verdicts = tasks.into_iter().map(|task| proto::Verdict {
+    echo.response(vec![proto::Verdict {
         task,
         decision: proto::Decision::NotJudged.into(),
-        error: Some(error.clone()),
+        error: Some(to_error(error)),
         ..Default::default()
-    });
-    echo.response(verdicts.collect())
+    }])
 }
 
 pub(super) fn to_error(error: &dyn ServiceError) -> proto::Error {

@@ -13,13 +13,15 @@ use tonic::{Status, Streaming};
 use super::{ServerState, status::to_status};
 use crate::engine::EngineError;
 
-/// Maximum requests in flight on one stream; beyond it, flow control stops the client.
-const IN_FLIGHT: usize = 64;
+/// Maximum requests in flight on a stream to classify; beyond it, flow control stops the client.
+pub(super) const IN_FLIGHT: usize = 64;
 
 /// While the server drains, what was sent before has arrived once nothing comes for so long.
 const QUIET: Duration = Duration::from_millis(50);
 
-/// Answers every request of the stream on its own: a failure does not end the others.
+/// Answers every request of the stream on its own, at most `in_flight` at a time.
+///
+/// A failure does not end the others.
 ///
 /// The stream ends when the client has sent its last request and has all answers, or when the
 /// client leaves. While the server drains, the requests that were sent before are answered, at most
@@ -27,6 +29,7 @@ const QUIET: Duration = Duration::from_millis(50);
 pub(super) fn answer_each<Q, A, F>(
     state: Arc<ServerState>,
     requests: Streaming<Q>,
+    in_flight: usize,
     answer: impl Fn(Arc<ServerState>, Q) -> F + Send + 'static,
 ) -> impl Stream<Item = Result<A, Status>>
 where
@@ -34,22 +37,23 @@ where
     A: Send + 'static,
     F: Future<Output = A> + Send + 'static,
 {
-    let (responses, receiver) = mpsc::channel(IN_FLIGHT);
+    let (responses, receiver) = mpsc::channel(in_flight);
     let streams = state.streams.clone();
-    streams.spawn(read_all(state, requests, answer, responses));
+    streams.spawn(read_all(state, requests, in_flight, answer, responses));
     ReceiverStream::new(receiver)
 }
 
 async fn read_all<Q, A, F>(
     state: Arc<ServerState>,
     mut requests: Streaming<Q>,
+    most_in_flight: usize,
     answer: impl Fn(Arc<ServerState>, Q) -> F,
     responses: mpsc::Sender<Result<A, Status>>,
 ) where
     A: Send + 'static,
     F: Future<Output = A> + Send + 'static,
 {
-    let room = Arc::new(Semaphore::new(IN_FLIGHT));
+    let room = Arc::new(Semaphore::new(most_in_flight));
     // Dropped with this task, which cancels the requests of a client that left.
     let mut in_flight = JoinSet::new();
     let mut read_while_draining = 0;

@@ -1,6 +1,6 @@
 //! Limits on one image, checked from its header before its pixels are allocated.
 
-use super::ImageError;
+use super::{DecodeMemory, ImageError};
 
 /// Bytes per RGB8 pixel.
 const RGB8_BYTES: u64 = 3;
@@ -16,12 +16,19 @@ pub struct ImageLimits {
     ///
     /// A source that decodes straight to RGB8 holds only the latter.
     pub max_decoded_bytes: u64,
+    /// Where that memory is taken from; decoding waits until it is there.
+    pub memory: DecodeMemory,
 }
 
 impl Default for ImageLimits {
     /// Returns 64 MiB encoded, 100 megapixels, 512 MiB decoded.
     fn default() -> Self {
-        Self { max_encoded_bytes: 64 << 20, max_pixels: 100_000_000, max_decoded_bytes: 512 << 20 }
+        Self {
+            max_encoded_bytes: 64 << 20,
+            max_pixels: 100_000_000,
+            max_decoded_bytes: 512 << 20,
+            memory: DecodeMemory::default(),
+        }
     }
 }
 
@@ -34,6 +41,8 @@ impl ImageLimits {
     }
 
     /// Checks the size that a header claims and returns the bytes of the RGB8 picture.
+    ///
+    /// It takes the memory that decoding holds, and waits until it is there.
     ///
     /// `source_bytes_per_pixel` is what decoding holds besides the RGB8 picture.
     pub(super) fn check_decoded(
@@ -57,6 +66,8 @@ impl ImageLimits {
         if needed > self.max_decoded_bytes {
             return Err(too_much_memory());
         }
-        usize::try_from(pixels * RGB8_BYTES).map_err(|_| too_much_memory())
+        let picture_bytes = usize::try_from(pixels * RGB8_BYTES).map_err(|_| too_much_memory())?;
+        self.memory.take(needed);
+        Ok(picture_bytes)
     }
 }

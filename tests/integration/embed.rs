@@ -10,7 +10,7 @@ use crate::support::{
 fn embed(id: &str, bytes: Vec<u8>, preprocess: &str) -> proto::EmbedRequest {
     let image = proto::Image { data: Some(proto::image::Data::Encoded(bytes.into())) };
     let (request_id, preprocess) = (id.to_owned(), preprocess.to_owned());
-    proto::EmbedRequest { request_id, image: Some(image), roi: None, preprocess }
+    proto::EmbedRequest { request_id, image: Some(image), preprocess, ..Default::default() }
 }
 
 async fn answers(

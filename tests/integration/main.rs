@@ -16,6 +16,7 @@ mod commands;
 mod deep_heads;
 mod documents;
 mod embed;
+mod embed_bounds;
 mod health;
 mod hot_swap;
 mod images;

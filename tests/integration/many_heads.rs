@@ -24,6 +24,11 @@ async fn ten_thousand_heads_load_and_answer_as_themselves() {
     let server = builder.base(base).start().await;
     assert_eq!(server.metric("turret_heads_serving").await, Some(HEADS as f64));
     assert_eq!(server.list("").await.len(), HEADS);
+    let url: turret_client::ServerUrl = server.grpc.to_string().parse().unwrap();
+    // Smaller than the whole list: it comes in pages.
+    let lister = turret_client::Client::builder(url).max_message_bytes(1_100_000);
+    let listed = lister.connect().await.unwrap().heads(None).await.unwrap().heads;
+    assert!(listed.len() == HEADS && listed.is_sorted_by(|one, other| one.task < other.task));
     let mut client = server.classifier().await;
     for number in (0..HEADS).step_by(997) {
         let task = task(number);

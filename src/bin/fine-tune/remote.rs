@@ -126,6 +126,7 @@ fn request(number: usize, image: &PreparedImage) -> proto::EmbedRequest {
         image: Some(proto::Image { data: Some(proto::image::Data::Raw(frame)) }),
         roi: None,
         preprocess: serde_json::json!(preprocess).to_string(),
+        ..Default::default()
     }
 }
 

@@ -89,7 +89,7 @@ impl TestServer {
     }
 
     pub(crate) async fn list(&self, task: &str) -> Vec<proto::Head> {
-        let request = proto::ListHeadsRequest { task: task.to_owned() };
+        let request = proto::ListHeadsRequest { task: task.to_owned(), ..Default::default() };
         let mut client = HeadsClient::new(self.channel().await);
         client.list_heads(request).await.unwrap().into_inner().heads
     }
