@@ -9,10 +9,12 @@ use super::{
     ServerState,
     deadline::deadline,
     embed::embed_one,
-    proto::{self, classifier_server::Classifier},
+    proto,
+    received::Received,
     request::{self, ParsedRequest, RequestError},
     request_metrics::RequestMetrics,
-    response::{self, Echo, not_judged},
+    response::{self, not_judged},
+    services::classifier_server::Classifier,
     status::to_status,
     stream,
 };
@@ -38,7 +40,7 @@ impl Classifier for ClassifierService {
 
     async fn classify(
         &self,
-        request: Request<proto::ClassifyRequest>,
+        request: Request<Received<proto::ClassifyRequest>>,
     ) -> Result<Response<proto::ClassifyResponse>, Status> {
         let arrived = Instant::now();
         let deadline = deadline(request.metadata(), arrived);
@@ -49,7 +51,7 @@ impl Classifier for ClassifierService {
 
     async fn classify_stream(
         &self,
-        request: Request<Streaming<proto::ClassifyRequest>>,
+        request: Request<Streaming<Received<proto::ClassifyRequest>>>,
     ) -> Result<Response<Self::ClassifyStreamStream>, Status> {
         let deadline = deadline(request.metadata(), Instant::now());
         let answer = move |state, request| answer_in_stream(state, request, deadline);
@@ -59,7 +61,7 @@ impl Classifier for ClassifierService {
 
     async fn embed(
         &self,
-        request: Request<Streaming<proto::EmbedRequest>>,
+        request: Request<Streaming<Received<proto::EmbedRequest>>>,
     ) -> Result<Response<Self::EmbedStream>, Status> {
         let responses = stream::answer_each(self.state.clone(), request.into_inner(), embed_one);
         Ok(Response::new(Box::pin(responses)))
@@ -70,12 +72,12 @@ impl Classifier for ClassifierService {
 pub(super) async fn respond(
     state: &ServerState,
     rpc: Rpc,
-    request: proto::ClassifyRequest,
+    received: Received<proto::ClassifyRequest>,
     arrived: Instant,
     deadline: Option<Instant>,
 ) -> Result<proto::ClassifyResponse, RequestError> {
     let mut metrics = RequestMetrics::new(state.metrics.clone(), rpc, arrived);
-    let response = judge(state, &mut metrics, request, deadline).await;
+    let response = judge(state, &mut metrics, received, deadline).await;
     if let Err(error) = &response {
         metrics.failed(error);
     }
@@ -85,11 +87,12 @@ pub(super) async fn respond(
 async fn judge(
     state: &ServerState,
     metrics: &mut RequestMetrics,
-    request: proto::ClassifyRequest,
+    received: Received<proto::ClassifyRequest>,
     deadline: Option<Instant>,
 ) -> Result<proto::ClassifyResponse, RequestError> {
     let engine = state.engine.get().ok_or(RequestError::Starting)?;
-    let echo = Echo::of(&request);
+    let Received { echo, request } = received;
+    let request = request?;
     let heads = request::find_heads(&request.tasks, &state.registry.snapshot())?;
     metrics.heads_found(&heads);
     let ParsedRequest { source, roi, extras } = request::parse(request, &heads)?;
@@ -105,12 +108,16 @@ async fn judge(
 
 async fn answer_in_stream(
     state: Arc<ServerState>,
-    request: proto::ClassifyRequest,
+    received: Received<proto::ClassifyRequest>,
     deadline: Option<Instant>,
 ) -> proto::ClassifyResponse {
-    let (echo, tasks) = (Echo::of(&request), request.tasks.clone());
-    match respond(&state, Rpc::ClassifyStream, request, Instant::now(), deadline).await {
+    let echo = received.echo.clone();
+    let only_task = received.request.as_ref().ok().and_then(|request| match &request.tasks[..] {
+        [task] => Some(task.clone()),
+        _ => None,
+    });
+    match respond(&state, Rpc::ClassifyStream, received, Instant::now(), deadline).await {
         Ok(response) => response,
-        Err(error) => not_judged(echo, tasks, &error),
+        Err(error) => not_judged(echo, only_task, &error),
     }
 }

@@ -4,7 +4,8 @@ use std::{sync::Arc, time::Instant};
 
 use super::{
     ServerState, proto,
-    request::{RequestError, check_id, picture},
+    received::Received,
+    request::{RequestError, picture},
     request_metrics::RequestMetrics,
     response,
 };
@@ -17,10 +18,11 @@ use crate::{
 /// Returns one picture's features, or why there are none.
 pub(super) async fn embed_one(
     state: Arc<ServerState>,
-    request: proto::EmbedRequest,
+    received: Received<proto::EmbedRequest>,
 ) -> proto::EmbedResponse {
     let mut metrics = RequestMetrics::new(state.metrics.clone(), Rpc::Embed, Instant::now());
-    let request_id = request.request_id.clone();
+    let Received { echo, request } = received;
+    let request_id = echo.request_id;
     match embed(&state, request).await {
         Ok(response) => {
             metrics.answered();
@@ -39,10 +41,10 @@ pub(super) async fn embed_one(
 
 async fn embed(
     state: &ServerState,
-    request: proto::EmbedRequest,
+    request: Result<proto::EmbedRequest, RequestError>,
 ) -> Result<proto::EmbedResponse, RequestError> {
     let engine = state.engine.get().ok_or(RequestError::Starting)?.clone();
-    check_id("request_id", &request.request_id)?;
+    let request = request?;
     let preprocess = preprocess(&request.preprocess)?;
     let (source, roi) = picture(request.image, request.roi)?;
     // The semaphore is never closed.

@@ -7,9 +7,10 @@ use tokio_stream::{Stream, wrappers::ReceiverStream};
 use tonic::{Request, Response, Status};
 
 use super::{
-    ServerState,
-    proto::{self, heads_server::Heads},
+    ServerState, proto,
+    received::Received,
     request::parse_task,
+    services::heads_server::Heads,
     status::{metrics_code, to_status},
 };
 use crate::{
@@ -44,19 +45,19 @@ impl Heads for HeadsService {
 
     async fn list_heads(
         &self,
-        request: Request<proto::ListHeadsRequest>,
+        request: Request<Received<proto::ListHeadsRequest>>,
     ) -> Result<Response<proto::ListHeadsResponse>, Status> {
         let started = Instant::now();
-        let task = request.into_inner().task;
-        let only = match task.as_str() {
-            "" => None,
-            name => match parse_task("task", name) {
-                Ok(task) => Some(task),
-                Err(error) => {
-                    self.count(Rpc::ListHeads, started, metrics_code(error.kind()));
-                    return Err(to_status(&error));
-                }
-            },
+        let only = request.into_inner().request.and_then(|request| match request.task.as_str() {
+            "" => Ok(None),
+            name => parse_task("task", name).map(Some),
+        });
+        let only = match only {
+            Ok(only) => only,
+            Err(error) => {
+                self.count(Rpc::ListHeads, started, metrics_code(error.kind()));
+                return Err(to_status(&error));
+            }
         };
         let table = self.state.registry.snapshot();
         let base = self.state.engine.get().map(|engine| engine.identity().digest.to_string());
@@ -71,7 +72,7 @@ impl Heads for HeadsService {
 
     async fn watch_heads(
         &self,
-        _request: Request<proto::WatchHeadsRequest>,
+        _request: Request<Received<proto::WatchHeadsRequest>>,
     ) -> Result<Response<Self::WatchHeadsStream>, Status> {
         self.count(Rpc::WatchHeads, Instant::now(), metrics::Code::Ok);
         let (events, receiver) = mpsc::channel(EVENT_BUFFER);

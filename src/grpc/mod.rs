@@ -1,27 +1,38 @@
 //! The gRPC edge: parses requests, hands them to the engine and builds the answers.
 
 mod classify;
+mod codec;
 mod deadline;
 mod embed;
 mod heads;
+mod received;
 mod request;
 mod request_metrics;
 mod response;
 mod status;
 mod stream;
 mod verdict_log;
+mod wire;
 
 pub use classify::ClassifierService;
+pub use codec::Codec;
 pub use heads::HeadsService;
+pub use received::Received;
 pub use status::to_code;
 pub use verdict_log::VerdictLog;
 
-/// The messages and services generated from `proto/turret/v1/turret.proto`.
+/// The messages and clients generated from `proto/turret/v1/turret.proto`.
 pub mod proto {
     tonic::include_proto!("turret.v1");
 
     /// The encoded file descriptors, for reflection.
     pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/turret_v1.bin"));
+}
+
+/// The services generated from the same file, with [`Received`] for each request.
+#[expect(unreachable_pub, reason = "generated code is public throughout")]
+mod services {
+    include!(concat!(env!("OUT_DIR"), "/services/turret.v1.rs"));
 }
 
 use std::{future::Future, io, sync::Arc, time::Duration};
@@ -35,7 +46,7 @@ use tonic::{
 };
 
 use crate::{engine::Engine, metrics::Metrics, registry::Registry};
-use proto::{classifier_server::ClassifierServer, heads_server::HeadsServer};
+use services::{classifier_server::ClassifierServer, heads_server::HeadsServer};
 
 /// The gRPC service whose health tells whether this server classifies.
 pub const CLASSIFIER_SERVICE: &str = "turret.v1.Classifier";

@@ -13,7 +13,9 @@ use crate::{
 };
 
 /// Maximum tasks of one request.
-const MAX_TASKS: usize = 1024;
+pub(super) const MAX_TASKS: usize = 1024;
+/// Maximum extras of one request, doubles included.
+pub(super) const MAX_EXTRAS: usize = 64;
 /// Maximum bytes of `request_id` and of `part_id`.
 const MAX_ID_BYTES: usize = 128;
 /// Names suggested for an unknown task.
@@ -61,6 +63,8 @@ pub(super) enum RequestError {
     OtherHeadServes { task: TaskName, required: String, version: Version, digest: Digest },
     #[error("want: {name} is not built in this version of turret, omit it")]
     NotBuilt { name: &'static str },
+    #[error("want: found {found} extras, expected at most {MAX_EXTRAS}")]
+    TooManyExtras { found: usize },
     #[error("want: unknown extra {value}")]
     UnknownExtra { value: i32 },
     #[error("invalid preprocess, expected the JSON of a head's preprocess: {detail}")]
@@ -93,6 +97,7 @@ impl ServiceError for RequestError {
             | Self::RequireWithManyTasks { .. }
             | Self::BadRequirement { .. }
             | Self::NotBuilt { .. }
+            | Self::TooManyExtras { .. }
             | Self::UnknownExtra { .. }
             | Self::Preprocess { .. } => ErrorKind::InvalidArgument,
             Self::UnknownTask { .. } => ErrorKind::NotFound,
@@ -116,6 +121,7 @@ impl ServiceError for RequestError {
             Self::BadRequirement { .. } => "REQUIRE_HEAD_INVALID",
             Self::OtherHeadServes { .. } => "OTHER_HEAD_SERVES",
             Self::NotBuilt { .. } => "EXTRA_NOT_BUILT",
+            Self::TooManyExtras { .. } => "EXTRAS_TOO_MANY",
             Self::UnknownExtra { .. } => "EXTRA_UNKNOWN",
             Self::Preprocess { .. } => "PREPROCESS_INVALID",
             Self::Starting => "STARTING",
@@ -135,7 +141,9 @@ impl ServiceError for RequestError {
             Self::RequireWithManyTasks { .. }
             | Self::BadRequirement { .. }
             | Self::OtherHeadServes { .. } => Some("require_head"),
-            Self::NotBuilt { .. } | Self::UnknownExtra { .. } => Some("want"),
+            Self::NotBuilt { .. } | Self::TooManyExtras { .. } | Self::UnknownExtra { .. } => {
+                Some("want")
+            }
             Self::Preprocess { .. } => Some("preprocess"),
             Self::Starting => None,
             Self::Image(error) => error.field(),
@@ -144,16 +152,13 @@ impl ServiceError for RequestError {
     }
 }
 
-/// Returns the heads that the request names, all from one snapshot.
+/// Returns the heads that the request names, at most [`MAX_TASKS`], all from one snapshot.
 pub(super) fn find_heads(
     names: &[String],
     table: &HeadTable,
 ) -> Result<Vec<Arc<Head>>, RequestError> {
     if names.is_empty() {
         return Err(RequestError::NoTask);
-    }
-    if names.len() > MAX_TASKS {
-        return Err(RequestError::TooManyTasks { found: names.len() });
     }
     let mut seen = HashSet::new();
     let heads = names.iter().map(|name| {
@@ -173,22 +178,22 @@ pub(super) fn parse_task(field: &'static str, name: &str) -> Result<TaskName, Re
     name.parse().map_err(|source| RequestError::TaskName { field, source })
 }
 
-/// Parses the rest of the request; the picture's bytes are shared, not copied.
+/// Parses the rest of the request; its ids were checked when it was received.
+///
+/// The picture's bytes are shared, not copied.
 pub(super) fn parse(
     request: proto::ClassifyRequest,
     heads: &[Arc<Head>],
 ) -> Result<ParsedRequest, RequestError> {
-    check_id("request_id", &request.request_id)?;
-    check_id("part_id", &request.part_id)?;
     check_requirement(&request.require_head, heads)?;
     let extras = parse_extras(&request.want)?;
     let (source, roi) = picture(request.image, request.roi)?;
     Ok(ParsedRequest { source, roi, extras })
 }
 
-pub(super) fn check_id(field: &'static str, id: &str) -> Result<(), RequestError> {
-    if id.len() > MAX_ID_BYTES {
-        return Err(RequestError::LongId { field, found: id.len() });
+pub(super) fn check_id_length(field: &'static str, bytes: usize) -> Result<(), RequestError> {
+    if bytes > MAX_ID_BYTES {
+        return Err(RequestError::LongId { field, found: bytes });
     }
     Ok(())
 }

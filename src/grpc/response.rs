@@ -4,8 +4,9 @@ use std::{sync::Arc, time::Duration};
 
 use super::{
     proto,
-    request::Extras,
+    request::{Extras, check_id_length},
     status::{message, to_code},
+    wire::{Fields, Value},
 };
 use crate::{
     engine::{Answer, StageTimes},
@@ -21,8 +22,20 @@ pub(super) struct Echo {
 }
 
 impl Echo {
-    pub(super) fn of(request: &proto::ClassifyRequest) -> Self {
-        Self { request_id: request.request_id.clone(), part_id: request.part_id.clone() }
+    /// Reads the ids from the fields with these numbers; one that is not valid stays empty.
+    pub(super) fn in_message(message: &[u8], [request_id, part_id]: [u32; 2]) -> Self {
+        let mut echo = Self::default();
+        for field in Fields::of(message) {
+            let (id, value) = match field {
+                (n, Value::Delimited(value)) if n == request_id => (&mut echo.request_id, value),
+                (n, Value::Delimited(value)) if n == part_id => (&mut echo.part_id, value),
+                _ => continue,
+            };
+            if check_id_length("", value.len()).is_ok() {
+                *id = String::from_utf8(value.to_vec()).unwrap_or_default();
+            }
+        }
+        echo
     }
 
     fn response(self, verdicts: Vec<proto::Verdict>) -> proto::ClassifyResponse {
@@ -55,24 +68,18 @@ pub(super) fn judged(
     proto::ClassifyResponse { base_digest, times, ..echo.response(verdicts) }
 }
 
-/// Builds a stream's answer to a failed request: the error replaces every verdict.
+/// Builds a stream's answer to a failed request: one verdict, with the task if it is the only one.
 pub(super) fn not_judged(
     echo: Echo,
-    mut tasks: Vec<String>,
+    only_task: Option<String>,
     error: &dyn ServiceError,
 ) -> proto::ClassifyResponse {
-    let error = to_error(error);
-    if tasks.is_empty() {
-        // Only a verdict can carry the error.
-        tasks.push(String::new());
-    }
-    let verdicts = tasks.into_iter().map(|task| proto::Verdict {
-        task,
+    echo.response(vec![proto::Verdict {
+        task: only_task.unwrap_or_default(),
         decision: proto::Decision::NotJudged.into(),
-        error: Some(error.clone()),
+        error: Some(to_error(error)),
         ..Default::default()
-    });
-    echo.response(verdicts.collect())
+    }])
 }
 
 pub(super) fn to_error(error: &dyn ServiceError) -> proto::Error {

@@ -16,6 +16,7 @@ mod commands;
 mod deep_heads;
 mod documents;
 mod embed;
+mod hostile;
 mod hot_swap;
 mod images;
 mod layering;
