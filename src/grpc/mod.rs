@@ -2,9 +2,11 @@
 
 mod classify;
 mod codec;
+mod connection;
 mod deadline;
 mod embed;
 mod heads;
+mod listener;
 mod received;
 mod request;
 mod request_metrics;
@@ -39,13 +41,10 @@ use std::{future::Future, io, sync::Arc, time::Duration};
 
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
-use tonic::{
-    codec::CompressionEncoding,
-    service::Routes,
-    transport::{Server, server::TcpIncoming},
-};
+use tonic::{codec::CompressionEncoding, service::Routes, transport::Server};
 
 use crate::{engine::Engine, metrics::Metrics, registry::Registry};
+use connection::Timers;
 use services::{classifier_server::ClassifierServer, heads_server::HeadsServer};
 
 /// The gRPC service whose health tells whether this server classifies.
@@ -72,19 +71,50 @@ pub const MOST_EMBEDDING: usize = 16;
 pub struct GrpcLimits {
     /// Maximum bytes of one message; tonic's default of 4 MiB would refuse a 5-megapixel frame.
     pub max_message_bytes: usize,
-    /// Maximum requests in flight on one connection.
-    pub max_streams: u32,
+    /// Maximum open connections; more wait until one ends.
+    pub max_connections: usize,
+    /// Age at which a connection is asked to close, so that new servers get their share.
+    pub max_connection_age: Duration,
+    /// How long what runs on a connection may then take.
+    pub max_connection_grace: Duration,
 }
 
 impl Default for GrpcLimits {
     fn default() -> Self {
-        Self { max_message_bytes: 64 << 20, max_streams: 256 }
+        Self {
+            max_message_bytes: 64 << 20,
+            max_connections: 128,
+            max_connection_age: Duration::from_secs(60 * 60),
+            max_connection_grace: Duration::from_secs(12 * 60 * 60),
+        }
     }
 }
 
-/// Flow-control windows in bytes: one camera frame per stream, several per connection.
-const STREAM_WINDOW: u32 = 2 << 20;
-const CONNECTION_WINDOW: u32 = 16 << 20;
+impl GrpcLimits {
+    const fn timers(&self) -> Timers {
+        Timers {
+            handshake: Duration::from_secs(10),
+            silence: KEEPALIVE_INTERVAL.saturating_add(KEEPALIVE_TIMEOUT).saturating_mul(2),
+            stalled_write: Duration::from_secs(30),
+            life: self.max_connection_age.saturating_add(self.max_connection_grace),
+        }
+    }
+}
+
+/// Maximum requests in flight on one connection.
+const MAX_STREAMS: u32 = 64;
+
+/// Flow-control windows in bytes: what a client may send before the server reads it.
+const STREAM_WINDOW: u32 = 256 << 10;
+/// Room for all streams, so that those that are not read leave the others theirs.
+const CONNECTION_WINDOW: u32 = MAX_STREAMS * STREAM_WINDOW;
+
+/// Maximum bytes of a request's headers.
+const MAX_HEADERS: u32 = 16 << 10;
+/// Streams that a client may reset before they are accepted; beyond it the connection ends.
+const MAX_PENDING_RESETS: usize = 20;
+/// Streams that the server may reset for a client's mistakes; beyond it the connection ends.
+const MAX_ERROR_RESETS: usize = 128;
 
 /// A peer that vanished silently is detected after these two together.
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(30);
@@ -118,15 +148,18 @@ pub async fn serve(
         .add_service(heads)
         .add_service(reflection().build_v1().map_err(io::Error::other)?)
         .add_service(reflection().build_v1alpha().map_err(io::Error::other)?);
-    let incoming = TcpIncoming::from(listener)
-        .with_nodelay(Some(true))
-        .with_keepalive(Some(KEEPALIVE_INTERVAL));
+    let incoming = listener::connections(listener, limits.max_connections, limits.timers());
     Server::builder()
-        .max_concurrent_streams(Some(limits.max_streams))
+        .max_concurrent_streams(Some(MAX_STREAMS))
         .initial_stream_window_size(Some(STREAM_WINDOW))
         .initial_connection_window_size(Some(CONNECTION_WINDOW))
+        .http2_max_header_list_size(Some(MAX_HEADERS))
+        .http2_max_pending_accept_reset_streams(Some(MAX_PENDING_RESETS))
+        .http2_max_local_error_reset_streams(Some(MAX_ERROR_RESETS))
         .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
         .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
+        // Its own grace would end the connection without asking it to close: ours is in the timers.
+        .max_connection_age(limits.max_connection_age)
         .add_routes(routes)
         .serve_with_incoming_shutdown(incoming, shutdown)
         .await

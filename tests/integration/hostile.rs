@@ -1,16 +1,23 @@
 //! Clients that send what no honest one does: refused early, at no cost to others.
 
+use std::{
+    io::{BufRead as _, BufReader},
+    process::{Command, Stdio},
+    time::{Duration, Instant},
+};
+
 use bytes::Bytes;
 use prost::Message as _;
 use tonic::Code;
 use tonic_types::StatusExt;
-use turret::grpc::proto::{self, Decision};
+use turret::grpc::proto::{self, Decision, classifier_client::ClassifierClient};
 
 use crate::support::{
-    TestServer, heads,
+    TestServer, eventually, heads,
     pictures::{plain, request},
     process::success,
     raw::RawClient,
+    within_patience,
 };
 
 /// Returns a message of so many tasks without a name, two bytes each.
@@ -27,7 +34,7 @@ async fn server_of_part() -> TestServer {
     builder.start_fake().await.0
 }
 
-/// Set for the process that measures its own memory.
+/// Set for a test's second process, which no other test disturbs.
 const MEASURED: &str = "TURRET_TEST_MEASURED";
 
 fn peak_memory() -> u64 {
@@ -40,7 +47,7 @@ fn peak_memory() -> u64 {
 fn sixty_megabytes_of_empty_names_cost_their_own_bytes() {
     let test = "hostile::sixty_megabytes_of_empty_names_cost_their_own_bytes";
     if std::env::var_os(MEASURED).is_none() {
-        let mut alone = std::process::Command::new(std::env::current_exe().unwrap());
+        let mut alone = Command::new(std::env::current_exe().unwrap());
         success(alone.args([test, "--exact", "--nocapture"]).env(MEASURED, "yes"));
         return;
     }
@@ -106,4 +113,88 @@ async fn long_id_on_an_embed_stream_is_answered_and_it_goes_on() {
     assert_eq!(refused.error.as_ref().unwrap().reason, "ID_TOO_LONG");
     assert!(refused.request_id.is_empty());
     assert!(part.request_id == "part" && part.error.is_none(), "{part:?}");
+}
+
+#[tokio::test]
+async fn connection_over_the_maximum_waits_until_one_ends() {
+    let builder = TestServer::builder().grpc(|limits| limits.max_connections = 1);
+    heads::publish(builder.heads(), &heads::draft("part", 0.0));
+    let (server, _control) = builder.start_fake().await;
+    let mut first = server.plain_classifier();
+    assert!(first.classify(request(&["part"], plain(1))).await.is_ok());
+    let mut second = server.plain_classifier();
+    let waiting = tokio::spawn(async move { second.classify(request(&["part"], plain(2))).await });
+    assert!(first.classify(request(&["part"], plain(3))).await.is_ok());
+    assert!(!waiting.is_finished());
+    drop(first);
+    assert!(within_patience("the one that waited", waiting).await.unwrap().is_ok());
+}
+
+#[tokio::test]
+async fn connection_of_its_age_is_closed_and_its_stream_goes_on() {
+    let age = Duration::from_millis(100);
+    let builder = TestServer::builder().grpc(|limits| limits.max_connection_age = age);
+    heads::publish(builder.heads(), &heads::draft("part", 0.0));
+    let (server, _control) = builder.start_fake().await;
+    let mut client = server.plain_classifier();
+    let (requests, receiver) = tokio::sync::mpsc::channel(1);
+    let stream = tokio_stream::wrappers::ReceiverStream::new(receiver);
+    let mut answers = client.classify_stream(stream).await.unwrap().into_inner();
+    let begun = Instant::now();
+    while begun.elapsed() < 3 * age {
+        requests.send(request(&["part"], plain(1))).await.unwrap();
+        answers.message().await.unwrap().unwrap();
+    }
+    drop(requests);
+    assert!(answers.message().await.unwrap().is_none(), "the stream ended as its client ended it");
+    assert!(client.classify(request(&["part"], plain(2))).await.is_ok(), "on a new connection");
+}
+
+/// Serves with few descriptors, for [`running_out_of_descriptors_neither_spins_nor_ends_anything`].
+fn serve_until_told() {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let server = server_of_part().await;
+        eprintln!("address {}", server.grpc);
+        // Ends when the other process closes its end.
+        let told = tokio::task::spawn_blocking(|| std::io::read_to_string(std::io::stdin()));
+        told.await.unwrap().unwrap();
+    });
+}
+
+#[tokio::test]
+async fn running_out_of_descriptors_neither_spins_nor_ends_anything() {
+    let test = "hostile::running_out_of_descriptors_neither_spins_nor_ends_anything";
+    if std::env::var_os(MEASURED).is_some() {
+        return tokio::task::spawn_blocking(serve_until_told).await.unwrap();
+    }
+    let mut limited = Command::new("sh");
+    limited.args(["-c", "ulimit -n 64 && exec \"$0\" \"$@\""]);
+    limited.arg(std::env::current_exe().unwrap()).args([test, "--exact", "--nocapture"]);
+    limited.env(MEASURED, "yes").stdin(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = limited.spawn().unwrap();
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+    let address = lines
+        .find_map(|line| line.unwrap().strip_prefix("address ").map(str::to_owned))
+        .expect("the server tells its address");
+    let address = format!("http://{address}");
+    let mut early = ClassifierClient::connect(address.clone()).await.unwrap();
+    assert!(early.classify(request(&["part"], plain(1))).await.is_ok());
+    // The system accepts them into the backlog; the server has no descriptors for all.
+    let target = address.strip_prefix("http://").unwrap();
+    let flood: Vec<_> = (0..100).map(|_| std::net::TcpStream::connect(target).unwrap()).collect();
+    let server = procfs::process::Process::new(i32::try_from(child.id()).unwrap()).unwrap();
+    eventually("its descriptors ran out", async || server.fd_count().unwrap() >= 64).await;
+    let ticks = || server.stat().map(|stat| stat.utime + stat.stime).unwrap();
+    let before = ticks();
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    let used = Duration::from_millis(10) * u32::try_from(ticks() - before).unwrap();
+    assert!(used < Duration::from_millis(200), "it spins: {used:?} of 500 ms");
+    assert!(early.classify(request(&["part"], plain(2))).await.is_ok());
+    drop(flood);
+    let late = async || ClassifierClient::connect(address.clone()).await.unwrap();
+    let mut late = within_patience("a place", late()).await;
+    assert!(late.classify(request(&["part"], plain(3))).await.is_ok());
+    drop(child.stdin.take());
+    assert!(child.wait().unwrap().success());
 }
