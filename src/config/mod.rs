@@ -61,6 +61,12 @@ pub const SERVE: &[Setting] = &[
     )
     .default("1GiB"),
     Setting::new("max-message", "SIZE", "Maximum size of a request").default("64MiB"),
+    Setting::new(
+        "receive-bytes",
+        "SIZE",
+        "Maximum bytes of requests that are being received, over all connections",
+    )
+    .default("1GiB"),
     Setting::new("max-connections", "N", "Maximum open connections; more wait until one ends")
         .default("128"),
     Setting::new(
@@ -146,6 +152,10 @@ impl ServeConfig {
             reader.get_where("max-message", "1KiB to 2GiB, such as 64MiB", |size: &ByteSize| {
                 (ByteSize::kib(1)..=ByteSize::gib(2)).contains(size)
             });
+        let receive_bytes =
+            reader.get_where("receive-bytes", "1KiB to 1TiB, such as 1GiB", |size: &ByteSize| {
+                (ByteSize::kib(1)..=ByteSize::tib(1)).contains(size)
+            });
         let max_connections =
             reader.get_where("max-connections", "1 to 1000000, such as 128", |n: &usize| {
                 (1..=1_000_000).contains(n)
@@ -198,6 +208,7 @@ impl ServeConfig {
                 },
                 grpc: GrpcLimits {
                     max_message_bytes,
+                    max_receive_bytes: usize::try_from(receive_bytes?.as_u64()).ok()?,
                     max_connections: max_connections?,
                     max_connection_age: max_connection_age?.into(),
                     max_connection_grace: max_connection_grace?.into(),

@@ -11,6 +11,7 @@ use super::{
     embed::embed_one,
     proto,
     received::Received,
+    receiving::Arrived,
     request::{self, ParsedRequest, RequestError},
     request_metrics::RequestMetrics,
     response::{self, not_judged},
@@ -42,7 +43,8 @@ impl Classifier for ClassifierService {
         &self,
         request: Request<Received<proto::ClassifyRequest>>,
     ) -> Result<Response<proto::ClassifyResponse>, Status> {
-        let arrived = Instant::now();
+        let stamped = request.extensions().get::<Arrived>();
+        let arrived = stamped.map_or_else(Instant::now, |stamp| stamp.0);
         let deadline = deadline(request.metadata(), arrived);
         let answer =
             respond(&self.state, Rpc::Classify, request.into_inner(), arrived, deadline).await;
@@ -91,12 +93,12 @@ async fn judge(
     deadline: Option<Instant>,
 ) -> Result<proto::ClassifyResponse, RequestError> {
     let engine = state.engine.get().ok_or(RequestError::Starting)?;
-    let Received { echo, request } = received;
+    let Received { echo, request, bytes } = received;
     let request = request?;
     let heads = request::find_heads(&request.tasks, &state.registry.snapshot())?;
     metrics.heads_found(&heads);
     let ParsedRequest { source, roi, extras } = request::parse(request, &heads)?;
-    let reservation = engine.try_reserve(heads.clone(), source.len_bytes(), deadline)?;
+    let reservation = engine.try_reserve(heads.clone(), bytes, deadline)?;
     let work = engine::Request { source, roi, want_features: extras.embedding };
     let answer = reservation.classify(work).await?;
     metrics.judged(&answer);

@@ -21,7 +21,7 @@ pub(super) async fn embed_one(
     received: Received<proto::EmbedRequest>,
 ) -> proto::EmbedResponse {
     let mut metrics = RequestMetrics::new(state.metrics.clone(), Rpc::Embed, Instant::now());
-    let Received { echo, request } = received;
+    let Received { echo, request, .. } = received;
     let request_id = echo.request_id;
     match embed(&state, request).await {
         Ok(response) => {

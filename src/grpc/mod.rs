@@ -8,6 +8,7 @@ mod embed;
 mod heads;
 mod listener;
 mod received;
+mod receiving;
 mod request;
 mod request_metrics;
 mod response;
@@ -39,12 +40,14 @@ mod services {
 
 use std::{future::Future, io, sync::Arc, time::Duration};
 
+use axum::middleware;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tonic::{codec::CompressionEncoding, service::Routes, transport::Server};
 
 use crate::{engine::Engine, metrics::Metrics, registry::Registry};
 use connection::Timers;
+use receiving::ReceiveBudget;
 use services::{classifier_server::ClassifierServer, heads_server::HeadsServer};
 
 /// The gRPC service whose health tells whether this server classifies.
@@ -71,6 +74,8 @@ pub const MOST_EMBEDDING: usize = 16;
 pub struct GrpcLimits {
     /// Maximum bytes of one message; tonic's default of 4 MiB would refuse a 5-megapixel frame.
     pub max_message_bytes: usize,
+    /// Maximum bytes of requests that are being received, over all connections.
+    pub max_receive_bytes: usize,
     /// Maximum open connections; more wait until one ends.
     pub max_connections: usize,
     /// Age at which a connection is asked to close, so that new servers get their share.
@@ -83,6 +88,7 @@ impl Default for GrpcLimits {
     fn default() -> Self {
         Self {
             max_message_bytes: 64 << 20,
+            max_receive_bytes: 1 << 30,
             max_connections: 128,
             max_connection_age: Duration::from_secs(60 * 60),
             max_connection_grace: Duration::from_secs(12 * 60 * 60),
@@ -148,6 +154,9 @@ pub async fn serve(
         .add_service(heads)
         .add_service(reflection().build_v1().map_err(io::Error::other)?)
         .add_service(reflection().build_v1alpha().map_err(io::Error::other)?);
+    let budget = ReceiveBudget::new(limits.max_receive_bytes, limits.max_message_bytes);
+    let admit = middleware::map_request(move |request| std::future::ready(budget.admit(request)));
+    let routes = Routes::from(routes.prepare().into_axum_router().layer(admit));
     let incoming = listener::connections(listener, limits.max_connections, limits.timers());
     Server::builder()
         .max_concurrent_streams(Some(MAX_STREAMS))

@@ -26,6 +26,8 @@ const MAX_NAME_BYTES: usize = 256;
 pub struct Received<M> {
     pub(super) echo: Echo,
     pub(super) request: Result<M, RequestError>,
+    /// Bytes of the message, all of which its picture keeps in memory.
+    pub(super) bytes: usize,
 }
 
 /// A request whose bytes tell whether it may be built.
@@ -45,11 +47,12 @@ impl<M: Checked> Received<M> {
     /// If the bytes are not a message.
     pub(super) fn decode(message: Bytes) -> Result<Self, DecodeError> {
         let echo = Echo::in_message(&message, M::IDS);
+        let bytes = message.len();
         let request = match M::check(&message) {
             Ok(()) => Ok(M::decode(message)?),
             Err(error) => Err(error),
         };
-        Ok(Self { echo, request })
+        Ok(Self { echo, request, bytes })
     }
 }
 

@@ -69,6 +69,11 @@ pub(super) enum RequestError {
     UnknownExtra { value: i32 },
     #[error("invalid preprocess, expected the JSON of a head's preprocess: {detail}")]
     Preprocess { detail: String },
+    #[error(
+        "the server is receiving {in_use} of {limit} bytes, {needed} more do not fit; \
+         try again shortly"
+    )]
+    ReceivingFull { needed: usize, in_use: usize, limit: usize },
     #[error("the server is starting: the base is not warm yet; try again shortly")]
     Starting,
     #[error(transparent)]
@@ -102,6 +107,7 @@ impl ServiceError for RequestError {
             | Self::Preprocess { .. } => ErrorKind::InvalidArgument,
             Self::UnknownTask { .. } => ErrorKind::NotFound,
             Self::OtherHeadServes { .. } => ErrorKind::FailedPrecondition,
+            Self::ReceivingFull { .. } => ErrorKind::ResourceExhausted,
             Self::Starting => ErrorKind::Unavailable,
             Self::Image(error) => error.kind(),
             Self::Engine(error) => error.kind(),
@@ -124,6 +130,7 @@ impl ServiceError for RequestError {
             Self::TooManyExtras { .. } => "EXTRAS_TOO_MANY",
             Self::UnknownExtra { .. } => "EXTRA_UNKNOWN",
             Self::Preprocess { .. } => "PREPROCESS_INVALID",
+            Self::ReceivingFull { .. } => "RECEIVING_FULL",
             Self::Starting => "STARTING",
             Self::Image(error) => error.reason(),
             Self::Engine(error) => error.reason(),
@@ -145,7 +152,7 @@ impl ServiceError for RequestError {
                 Some("want")
             }
             Self::Preprocess { .. } => Some("preprocess"),
-            Self::Starting => None,
+            Self::ReceivingFull { .. } | Self::Starting => None,
             Self::Image(error) => error.field(),
             Self::Engine(error) => error.field(),
         }

@@ -151,6 +151,7 @@ async fn connection_of_its_age_is_closed_and_its_stream_goes_on() {
 }
 
 /// Serves with few descriptors, for [`running_out_of_descriptors_neither_spins_nor_ends_anything`].
+#[expect(clippy::print_stderr, reason = "the other process reads the address")]
 fn serve_until_told() {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
     runtime.block_on(async {
@@ -197,4 +198,67 @@ async fn running_out_of_descriptors_neither_spins_nor_ends_anything() {
     assert!(late.classify(request(&["part"], plain(3))).await.is_ok());
     drop(child.stdin.take());
     assert!(child.wait().unwrap().success());
+}
+
+/// Returns a small picture's request, padded by an unknown field.
+fn padded(bytes: usize) -> Bytes {
+    let mut message = request(&["part"], plain(1)).encode_to_vec();
+    message.extend([0x82, 0x7d]);
+    prost::encode_length_delimiter(bytes, &mut message).unwrap();
+    message.resize(message.len() + bytes, 0);
+    message.into()
+}
+
+#[tokio::test]
+async fn padded_messages_count_with_all_that_they_keep_in_memory() {
+    let builder = TestServer::builder().engine(|engine| engine.max_queue_bytes = 16 << 20);
+    heads::publish(builder.heads(), &heads::draft("part", 0.0));
+    let (server, control) = builder.start_fake().await;
+    control.hold();
+    let mut asked = tokio::task::JoinSet::new();
+    for _ in 0..64 {
+        let mut client = RawClient::new(server.channel().await);
+        asked.spawn(async move { client.classify(padded(1 << 20)).await });
+    }
+    // Each keeps a little over 1 MiB, so 15 fit.
+    for _ in 0..49 {
+        let next = within_patience("a refusal", asked.join_next()).await;
+        let status = next.unwrap().unwrap().unwrap_err();
+        let reason = status.get_error_details().error_info().unwrap().reason.clone();
+        assert_eq!((status.code(), reason.as_str()), (Code::ResourceExhausted, "QUEUE_BYTES_FULL"));
+    }
+    control.release();
+    while let Some(answer) = asked.join_next().await {
+        assert!(answer.unwrap().is_ok());
+    }
+}
+
+#[tokio::test]
+async fn requests_over_the_receive_budget_are_refused_with_retry_info() {
+    let builder = TestServer::builder().grpc(|limits| {
+        limits.max_message_bytes = 1 << 20;
+        limits.max_receive_bytes = 2 << 20;
+    });
+    heads::publish(builder.heads(), &heads::draft("part", 0.0));
+    let (server, _control) = builder.start_fake().await;
+    // Streams that stay open keep the room of their largest message.
+    let mut streams = Vec::new();
+    for _ in 0..2 {
+        let (requests, receiver) = tokio::sync::mpsc::channel(1);
+        let stream = tokio_stream::wrappers::ReceiverStream::new(receiver);
+        let mut client = server.plain_classifier();
+        let mut answers = client.classify_stream(stream).await.unwrap().into_inner();
+        requests.send(request(&["part"], vec![0; 900 << 10])).await.unwrap();
+        within_patience("an answer", answers.message()).await.unwrap().unwrap();
+        streams.push((client, requests, answers));
+    }
+    let mut client = server.plain_classifier();
+    let status = client.classify(request(&["part"], vec![0; 300 << 10])).await.unwrap_err();
+    let details = status.get_error_details();
+    let reason = details.error_info().map(|info| info.reason.as_str());
+    assert_eq!((status.code(), reason), (Code::ResourceExhausted, Some("RECEIVING_FULL")));
+    assert!(details.retry_info().is_some());
+    drop(streams);
+    let fits = async || client.clone().classify(request(&["part"], plain(1))).await.is_ok();
+    eventually("the room is given back", fits).await;
 }

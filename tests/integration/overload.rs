@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use prost::Message as _;
 use tonic::{Code, Request};
 use tonic_types::StatusExt;
 use turret::{engine::BatchSizes, grpc::proto};
@@ -103,12 +104,13 @@ async fn queue_bytes_are_bounded_too() {
     control.hold();
     let held = ask(&server, plain(1), None);
     control.is_holding().await;
-    let status = ask(&server, vec![0; 990], None).await.unwrap().unwrap_err();
+    let status = ask(&server, vec![0; 970], None).await.unwrap().unwrap_err();
     assert_eq!(status.code(), Code::ResourceExhausted);
     let status = ask(&server, vec![0; 1001], None).await.unwrap().unwrap_err();
     assert_eq!(status.code(), Code::OutOfRange, "it would never fit: retrying is no use");
+    let whole = request(&["part"], vec![0; 1001]).encoded_len().to_string();
     assert!(
-        status.message().contains("1001") && status.message().contains("1000"),
+        status.message().contains(&whole) && status.message().contains("1000"),
         "{}",
         status.message()
     );
