@@ -28,7 +28,21 @@ fn compile_protocol() -> Result<(), Box<dyn std::error::Error>> {
     let out = PathBuf::from(env::var("OUT_DIR")?);
     fs::write(out.join("turret_v1.bin"), prost::Message::encode_to_vec(&descriptors))?;
     // `Bytes` fields share the request's buffer, so an incoming picture is never copied.
-    tonic_prost_build::configure().bytes(".").compile_fds(descriptors)?;
+    let messages = tonic_prost_build::configure().bytes(".").build_server(false);
+    messages.compile_fds(descriptors.clone())?;
+    // The services read their requests through the codec that checks them before it builds them.
+    let services = out.join("services");
+    fs::create_dir_all(&services)?;
+    let mut server = tonic_prost_build::configure()
+        .build_client(false)
+        .out_dir(services)
+        .codec_path("crate::grpc::Codec")
+        .extern_path(".turret.v1", "crate::grpc::proto");
+    for request in ["ClassifyRequest", "EmbedRequest", "ListHeadsRequest", "WatchHeadsRequest"] {
+        let received = format!("crate::grpc::Received<crate::grpc::proto::{request}>");
+        server = server.extern_path(format!(".turret.v1.{request}"), received);
+    }
+    server.compile_fds(descriptors)?;
     Ok(())
 }
 

@@ -71,6 +71,26 @@ pub const SERVE: &[Setting] = &[
     )
     .default("60s"),
     Setting::new("max-message", "SIZE", "Maximum size of a request").default("64MiB"),
+    Setting::new(
+        "receive-bytes",
+        "SIZE",
+        "Maximum bytes of requests that are being received, over all connections",
+    )
+    .default("1GiB"),
+    Setting::new("max-connections", "N", "Maximum open connections; more wait until one ends")
+        .default("128"),
+    Setting::new(
+        "max-connection-age",
+        "TIME",
+        "Age at which a connection is asked to close, so that new servers get their share",
+    )
+    .default("1h"),
+    Setting::new(
+        "max-connection-grace",
+        "TIME",
+        "How long the requests and streams of a connection may then take",
+    )
+    .default("12h"),
     Setting::new("max-pixels", "N", "Maximum size of a picture, in pixels").default("100000000"),
     Setting::new("rescan", "TIME", "Interval of scanning the heads, even without file events")
         .default("5s"),
@@ -153,6 +173,16 @@ impl ServeConfig {
             reader.get_where("max-message", "1KiB to 2GiB, such as 64MiB", |size: &ByteSize| {
                 (ByteSize::kib(1)..=ByteSize::gib(2)).contains(size)
             });
+        let receive_bytes =
+            reader.get_where("receive-bytes", "1KiB to 1TiB, such as 1GiB", |size: &ByteSize| {
+                (ByteSize::kib(1)..=ByteSize::tib(1)).contains(size)
+            });
+        let max_connections =
+            reader.get_where("max-connections", "1 to 1000000, such as 128", |n: &usize| {
+                (1..=1_000_000).contains(n)
+            });
+        let max_connection_age = reader.get_where("max-connection-age", AGE, age_is_valid);
+        let max_connection_grace = reader.get_where("max-connection-grace", AGE, age_is_valid);
         let max_pixels =
             reader.get_where("max-pixels", "1 or more, such as 100000000", |n| *n >= 1);
         let rescan = reader.get_where(
@@ -200,12 +230,25 @@ impl ServeConfig {
                     max_wait: max_wait?.into(),
                     limits,
                 },
-                grpc: GrpcLimits { max_message_bytes, ..GrpcLimits::default() },
+                grpc: GrpcLimits {
+                    max_message_bytes,
+                    max_receive_bytes: usize::try_from(receive_bytes?.as_u64()).ok()?,
+                    max_connections: max_connections?,
+                    max_connection_age: max_connection_age?.into(),
+                    max_connection_grace: max_connection_grace?.into(),
+                },
                 verdict_log: verdict_log?,
                 dropped_lines: DroppedLines::default(),
             },
         })
     }
+}
+
+const AGE: &str = "a time from 1s to 1year, such as 1h";
+
+/// Tells whether timers can count so long.
+fn age_is_valid(time: &humantime::Duration) -> bool {
+    (Duration::from_secs(1)..=Duration::from_secs(366 * 24 * 60 * 60)).contains(&**time)
 }
 
 /// Returns the number of processors that this process may use, within cgroup limits.

@@ -2,7 +2,6 @@
 
 use std::{pin::Pin, sync::Arc, time::Instant};
 
-use prost::Message as _;
 use tokio_stream::Stream;
 use tonic::{Request, Response, Status, Streaming};
 
@@ -10,10 +9,13 @@ use super::{
     ServerState,
     deadline::{deadline, earlier},
     embed::embed_one,
-    proto::{self, classifier_server::Classifier},
+    proto,
+    received::Received,
+    receiving::Arrived,
     request::{self, ParsedRequest, RequestError},
     request_metrics::RequestMetrics,
-    response::{self, Echo, not_judged, task_of_error},
+    response::{self, not_judged},
+    services::classifier_server::Classifier,
     status::to_status,
     stream,
 };
@@ -50,9 +52,10 @@ impl Classifier for ClassifierService {
 
     async fn classify(
         &self,
-        request: Request<proto::ClassifyRequest>,
+        request: Request<Received<proto::ClassifyRequest>>,
     ) -> Result<Response<proto::ClassifyResponse>, Status> {
-        let arrived = Instant::now();
+        let stamped = request.extensions().get::<Arrived>();
+        let arrived = stamped.map_or_else(Instant::now, |stamp| stamp.0);
         let deadline = deadline(request.metadata(), arrived);
         let answer =
             respond(&self.state, Rpc::Classify, request.into_inner(), arrived, deadline).await;
@@ -61,7 +64,7 @@ impl Classifier for ClassifierService {
 
     async fn classify_stream(
         &self,
-        request: Request<Streaming<proto::ClassifyRequest>>,
+        request: Request<Streaming<Received<proto::ClassifyRequest>>>,
     ) -> Result<Response<Self::ClassifyStreamStream>, Status> {
         self.refuse_while_draining()?;
         let deadline = deadline(request.metadata(), Instant::now());
@@ -73,7 +76,7 @@ impl Classifier for ClassifierService {
 
     async fn embed(
         &self,
-        request: Request<Streaming<proto::EmbedRequest>>,
+        request: Request<Streaming<Received<proto::EmbedRequest>>>,
     ) -> Result<Response<Self::EmbedStream>, Status> {
         self.refuse_while_draining()?;
         let deadline = deadline(request.metadata(), Instant::now());
@@ -90,13 +93,14 @@ impl Classifier for ClassifierService {
 pub(super) async fn respond(
     state: &ServerState,
     rpc: Rpc,
-    request: proto::ClassifyRequest,
+    received: Received<proto::ClassifyRequest>,
     arrived: Instant,
     deadline: Option<Instant>,
 ) -> Result<proto::ClassifyResponse, RequestError> {
     let mut metrics = RequestMetrics::new(state.metrics.clone(), rpc, arrived);
-    let deadline = earlier(deadline, arrived, request.timeout_ms);
-    let response = judge(state, rpc, &mut metrics, request, deadline).await;
+    let own = received.request.as_ref().map_or(0, |request| request.timeout_ms);
+    let deadline = earlier(deadline, arrived, own);
+    let response = judge(state, rpc, &mut metrics, received, deadline).await;
     if let Err(error) = &response {
         metrics.failed(error);
     }
@@ -107,14 +111,12 @@ async fn judge(
     state: &ServerState,
     rpc: Rpc,
     metrics: &mut RequestMetrics,
-    request: proto::ClassifyRequest,
+    received: Received<proto::ClassifyRequest>,
     deadline: Option<Instant>,
 ) -> Result<proto::ClassifyResponse, RequestError> {
     let engine = state.engine.get().ok_or(RequestError::Starting)?;
-    let echo = Echo::of(&request);
-    // Of the message, not of the picture: the picture's bytes keep all of it in memory. What the
-    // protocol does not know is not in it; the body layer has counted that.
-    let bytes = request.encoded_len();
+    let Received { echo, request, bytes } = received;
+    let request = request?;
     let table = state.registry.snapshot();
     let heads = match request::find_heads(&request.tasks, &table) {
         Err(RequestError::UnknownTask { task, .. }) => {
@@ -144,12 +146,16 @@ async fn judge(
 
 async fn answer_in_stream(
     state: Arc<ServerState>,
-    request: proto::ClassifyRequest,
+    received: Received<proto::ClassifyRequest>,
     deadline: Option<Instant>,
 ) -> proto::ClassifyResponse {
-    let (echo, task) = (Echo::of(&request), task_of_error(&request.tasks));
-    match respond(&state, Rpc::ClassifyStream, request, Instant::now(), deadline).await {
+    let echo = received.echo.clone();
+    let only_task = received.request.as_ref().ok().and_then(|request| match &request.tasks[..] {
+        [task] => Some(task.clone()),
+        _ => None,
+    });
+    match respond(&state, Rpc::ClassifyStream, received, Instant::now(), deadline).await {
         Ok(response) => response,
-        Err(error) => not_judged(echo, task, &error),
+        Err(error) => not_judged(echo, only_task, &error),
     }
 }

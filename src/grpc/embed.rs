@@ -2,13 +2,12 @@
 
 use std::{sync::Arc, time::Instant};
 
-use prost::Message as _;
-
 use super::{
     ServerState,
     deadline::earlier,
     proto,
-    request::{RequestError, check_id, picture},
+    received::Received,
+    request::{RequestError, picture},
     request_metrics::RequestMetrics,
     response,
 };
@@ -17,14 +16,15 @@ use crate::{engine::EmbedRequest, image::Preprocess, metrics::Rpc};
 /// Returns one picture's features, or why there are none.
 pub(super) async fn embed_one(
     state: Arc<ServerState>,
-    request: proto::EmbedRequest,
+    received: Received<proto::EmbedRequest>,
     stream_deadline: Option<Instant>,
 ) -> proto::EmbedResponse {
     let arrived = Instant::now();
     let mut metrics = RequestMetrics::new(state.metrics.clone(), Rpc::Embed, arrived);
-    let deadline = earlier(stream_deadline, arrived, request.timeout_ms);
-    let request_id = response::echoed(&request.request_id);
-    match embed(&state, request, deadline).await {
+    let own = received.request.as_ref().map_or(0, |request| request.timeout_ms);
+    let deadline = earlier(stream_deadline, arrived, own);
+    let request_id = received.echo.request_id.clone();
+    match embed(&state, received, deadline).await {
         Ok(response) => {
             metrics.answered();
             proto::EmbedResponse { request_id, ..response }
@@ -42,12 +42,12 @@ pub(super) async fn embed_one(
 
 async fn embed(
     state: &ServerState,
-    request: proto::EmbedRequest,
+    received: Received<proto::EmbedRequest>,
     deadline: Option<Instant>,
 ) -> Result<proto::EmbedResponse, RequestError> {
     let engine = state.engine.get().ok_or(RequestError::Starting)?;
-    let bytes = request.encoded_len();
-    check_id("request_id", &request.request_id)?;
+    let Received { request, bytes, .. } = received;
+    let request = request?;
     let preprocess = preprocess(&request.preprocess)?;
     let (source, roi) = picture(request.image, request.roi)?;
     let work = EmbedRequest { source, roi, preprocess, bytes, deadline };

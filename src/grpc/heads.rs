@@ -8,9 +8,10 @@ use tokio_stream::{Stream, wrappers::ReceiverStream};
 use tonic::{Request, Response, Status};
 
 use super::{
-    ServerState,
-    proto::{self, heads_server::Heads},
+    ServerState, proto,
+    received::Received,
     request::{RequestError, parse_task},
+    services::heads_server::Heads,
     status::{metrics_code, to_status},
 };
 use crate::{
@@ -70,22 +71,19 @@ impl Heads for HeadsService {
 
     async fn list_heads(
         &self,
-        request: Request<proto::ListHeadsRequest>,
+        request: Request<Received<proto::ListHeadsRequest>>,
     ) -> Result<Response<proto::ListHeadsResponse>, Status> {
         let started = Instant::now();
-        let proto::ListHeadsRequest { task, page_size, page_token } = request.into_inner();
-        let only = match task.as_str() {
-            "" => None,
-            name => match parse_task("task", name) {
-                Ok(task) => Some(task),
-                Err(error) => {
-                    self.count(Rpc::ListHeads, started, metrics_code(error.kind()));
-                    return Err(to_status(&error));
-                }
-            },
-        };
-        let after = match parse_token(&page_token) {
-            Ok(after) => after,
+        let listed = request.into_inner().request.and_then(|request| {
+            let proto::ListHeadsRequest { task, page_size, page_token } = request;
+            let only = match task.as_str() {
+                "" => None,
+                name => Some(parse_task("task", name)?),
+            };
+            Ok((only, page_size, parse_token(&page_token)?))
+        });
+        let (only, page_size, after) = match listed {
+            Ok(listed) => listed,
             Err(error) => {
                 self.count(Rpc::ListHeads, started, metrics_code(error.kind()));
                 return Err(to_status(&error));
@@ -106,7 +104,7 @@ impl Heads for HeadsService {
 
     async fn watch_heads(
         &self,
-        _request: Request<proto::WatchHeadsRequest>,
+        _request: Request<Received<proto::WatchHeadsRequest>>,
     ) -> Result<Response<Self::WatchHeadsStream>, Status> {
         self.count(Rpc::WatchHeads, Instant::now(), metrics::Code::Ok);
         let (events, receiver) = mpsc::channel(EVENT_BUFFER);

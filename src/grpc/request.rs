@@ -13,7 +13,9 @@ use crate::{
 };
 
 /// Maximum tasks of one request.
-const MAX_TASKS: usize = 1024;
+pub(super) const MAX_TASKS: usize = 1024;
+/// Maximum extras of one request, doubles included.
+pub(super) const MAX_EXTRAS: usize = 64;
 /// Maximum tasks of a request whose verdicts carry embeddings, each its own copy.
 const MAX_EMBEDDINGS: usize = 16;
 /// Maximum bytes of `request_id` and of `part_id`.
@@ -69,12 +71,19 @@ pub(super) enum RequestError {
          {MAX_EMBEDDINGS} tasks, found {tasks}; ask for EXTRA_SHARED_EMBEDDING"
     )]
     TooManyEmbeddings { tasks: usize },
+    #[error("want: found {found} extras, expected at most {MAX_EXTRAS}")]
+    TooManyExtras { found: usize },
     #[error("want: unknown extra {value}")]
     UnknownExtra { value: i32 },
     #[error("invalid preprocess, expected the JSON of a head's preprocess: {detail}")]
     Preprocess { detail: String },
     #[error("unknown page_token, expected the next_page_token of the answer before, or none")]
     PageToken,
+    #[error(
+        "the server is receiving {in_use} of {limit} bytes, {needed} more do not fit; \
+         try again shortly"
+    )]
+    ReceivingFull { needed: usize, in_use: usize, limit: usize },
     #[error("the server is starting: the base is not warm yet; try again shortly")]
     Starting,
     #[error(transparent)]
@@ -104,11 +113,13 @@ impl ServiceError for RequestError {
             | Self::BadRequirement { .. }
             | Self::NotBuilt { .. }
             | Self::TooManyEmbeddings { .. }
+            | Self::TooManyExtras { .. }
             | Self::UnknownExtra { .. }
             | Self::PageToken
             | Self::Preprocess { .. } => ErrorKind::InvalidArgument,
             Self::UnknownTask { .. } => ErrorKind::NotFound,
             Self::OtherHeadServes { .. } => ErrorKind::FailedPrecondition,
+            Self::ReceivingFull { .. } => ErrorKind::ResourceExhausted,
             Self::Starting => ErrorKind::Unavailable,
             Self::Image(error) => error.kind(),
             Self::Engine(error) => error.kind(),
@@ -128,10 +139,12 @@ impl ServiceError for RequestError {
             Self::BadRequirement { .. } => "REQUIRE_HEAD_INVALID",
             Self::OtherHeadServes { .. } => "OTHER_HEAD_SERVES",
             Self::NotBuilt { .. } => "EXTRA_NOT_BUILT",
+            Self::TooManyExtras { .. } => "EXTRAS_TOO_MANY",
             Self::TooManyEmbeddings { .. } => "EMBEDDINGS_TOO_MANY",
             Self::UnknownExtra { .. } => "EXTRA_UNKNOWN",
             Self::Preprocess { .. } => "PREPROCESS_INVALID",
             Self::PageToken => "PAGE_TOKEN_INVALID",
+            Self::ReceivingFull { .. } => "RECEIVING_FULL",
             Self::Starting => "STARTING",
             Self::Image(error) => error.reason(),
             Self::Engine(error) => error.reason(),
@@ -149,19 +162,20 @@ impl ServiceError for RequestError {
             Self::RequireWithManyTasks { .. }
             | Self::BadRequirement { .. }
             | Self::OtherHeadServes { .. } => Some("require_head"),
-            Self::NotBuilt { .. } | Self::TooManyEmbeddings { .. } | Self::UnknownExtra { .. } => {
-                Some("want")
-            }
+            Self::NotBuilt { .. }
+            | Self::TooManyExtras { .. }
+            | Self::TooManyEmbeddings { .. }
+            | Self::UnknownExtra { .. } => Some("want"),
             Self::Preprocess { .. } => Some("preprocess"),
             Self::PageToken => Some("page_token"),
-            Self::Starting => None,
+            Self::ReceivingFull { .. } | Self::Starting => None,
             Self::Image(error) => error.field(),
             Self::Engine(error) => error.field(),
         }
     }
 }
 
-/// Returns the heads that the request names, all from one snapshot.
+/// Returns the heads that the request names, at most [`MAX_TASKS`], all from one snapshot.
 ///
 /// The error of an unknown task comes without names to suggest.
 pub(super) fn find_heads(
@@ -170,9 +184,6 @@ pub(super) fn find_heads(
 ) -> Result<Vec<Arc<Head>>, RequestError> {
     if names.is_empty() {
         return Err(RequestError::NoTask);
-    }
-    if names.len() > MAX_TASKS {
-        return Err(RequestError::TooManyTasks { found: names.len() });
     }
     let mut seen = HashSet::new();
     let heads = names.iter().map(|name| {
@@ -192,22 +203,22 @@ pub(super) fn parse_task(field: &'static str, name: &str) -> Result<TaskName, Re
     name.parse().map_err(|source| RequestError::TaskName { field, source })
 }
 
-/// Parses the rest of the request; the picture's bytes are shared, not copied.
+/// Parses the rest of the request; its ids were checked when it was received.
+///
+/// The picture's bytes are shared, not copied.
 pub(super) fn parse(
     request: proto::ClassifyRequest,
     heads: &[Arc<Head>],
 ) -> Result<ParsedRequest, RequestError> {
-    check_id("request_id", &request.request_id)?;
-    check_id("part_id", &request.part_id)?;
     check_requirement(&request.require_head, heads)?;
     let extras = parse_extras(&request.want, heads.len())?;
     let (source, roi) = picture(request.image, request.roi)?;
     Ok(ParsedRequest { source, roi, extras })
 }
 
-pub(super) fn check_id(field: &'static str, id: &str) -> Result<(), RequestError> {
-    if id.len() > MAX_ID_BYTES {
-        return Err(RequestError::LongId { field, found: id.len() });
+pub(super) fn check_id_length(field: &'static str, bytes: usize) -> Result<(), RequestError> {
+    if bytes > MAX_ID_BYTES {
+        return Err(RequestError::LongId { field, found: bytes });
     }
     Ok(())
 }

@@ -6,12 +6,12 @@ use super::{
     proto,
     request::{Extras, MAX_ID_BYTES},
     status::{message, to_code},
+    wire::{Fields, Value},
 };
 use crate::{
     engine::{Answer, StageTimes},
     error::ServiceError,
     head::{Decision, Head, Judgement, Reason},
-    ids::MAX_TASK_NAME,
 };
 
 /// The fields that a response echoes from its request.
@@ -22,8 +22,19 @@ pub(super) struct Echo {
 }
 
 impl Echo {
-    pub(super) fn of(request: &proto::ClassifyRequest) -> Self {
-        Self { request_id: echoed(&request.request_id), part_id: echoed(&request.part_id) }
+    /// Reads the ids from the fields with these numbers; of one that is too long, only the start.
+    pub(super) fn in_message(message: &[u8], [request_id, part_id]: [u32; 2]) -> Self {
+        let mut echo = Self::default();
+        for field in Fields::of(message) {
+            let (id, value) = match field {
+                (n, Value::Delimited(value)) if n == request_id => (&mut echo.request_id, value),
+                (n, Value::Delimited(value)) if n == part_id => (&mut echo.part_id, value),
+                _ => continue,
+            };
+            let text = std::str::from_utf8(value).unwrap_or_default();
+            *id = text[..text.floor_char_boundary(MAX_ID_BYTES)].to_owned();
+        }
+        echo
     }
 
     fn response(self, verdicts: Vec<proto::Verdict>) -> proto::ClassifyResponse {
@@ -36,11 +47,6 @@ impl Echo {
             ..Default::default()
         }
     }
-}
-
-/// Returns an id to send back; of one that is too long, only the start.
-pub(super) fn echoed(id: &str) -> String {
-    id[..id.floor_char_boundary(MAX_ID_BYTES)].to_owned()
 }
 
 pub(super) fn judged(
@@ -68,22 +74,14 @@ pub(super) fn judged(
     proto::ClassifyResponse { base_digest, times, embeddings, ..echo.response(verdicts) }
 }
 
-/// Returns the task that stands in [`not_judged`]: the only one asked for, else none.
-pub(super) fn task_of_error(tasks: &[String]) -> String {
-    match tasks {
-        [only] if only.len() <= MAX_TASK_NAME => only.clone(),
-        _ => String::new(),
-    }
-}
-
-/// Builds a stream's answer to a failed request: one verdict, whatever the number of its tasks.
+/// Builds a stream's answer to a failed request: one verdict, with the task if it is the only one.
 pub(super) fn not_judged(
     echo: Echo,
-    task: String,
+    only_task: Option<String>,
     error: &dyn ServiceError,
 ) -> proto::ClassifyResponse {
     echo.response(vec![proto::Verdict {
-        task,
+        task: only_task.unwrap_or_default(),
         decision: proto::Decision::NotJudged.into(),
         error: Some(to_error(error)),
         ..Default::default()

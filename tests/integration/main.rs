@@ -18,6 +18,7 @@ mod documents;
 mod embed;
 mod embed_bounds;
 mod health;
+mod hostile;
 mod hot_swap;
 mod images;
 mod layering;

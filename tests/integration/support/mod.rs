@@ -5,6 +5,7 @@ pub(crate) mod faulty_files;
 pub(crate) mod heads;
 pub(crate) mod pictures;
 pub(crate) mod process;
+pub(crate) mod raw;
 #[cfg(feature = "torch")]
 pub(crate) mod served;
 pub(crate) mod server;

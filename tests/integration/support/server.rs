@@ -174,6 +174,11 @@ impl Builder {
         self
     }
 
+    pub(crate) fn grpc(mut self, change: impl FnOnce(&mut GrpcLimits)) -> Self {
+        change(&mut self.config.grpc);
+        self
+    }
+
     pub(crate) fn rescan(mut self, rescan: Duration) -> Self {
         self.config.rescan = rescan;
         self
