@@ -100,5 +100,5 @@ fn deep(width: u32, height: u32, channels: usize, samples: &[u8]) -> DeepPicture
     } else {
         samples.chunks_exact(channels).flat_map(|pixel| &pixel[..colours]).copied().collect()
     };
-    DeepPicture { width, height, channels: colours, bits: 16, samples }
+    DeepPicture { width, height, channels: colours, bits: 16, white_is_zero: false, samples }
 }

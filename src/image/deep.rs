@@ -21,12 +21,16 @@ pub struct DeepPicture {
     /// 1 (grey) or 3 (RGB).
     pub channels: usize,
     pub bits: u8,
+    /// Small samples are bright (TIFF's WhiteIsZero): what becomes of a sample is inverted.
+    pub white_is_zero: bool,
+    /// As they are stored.
     pub samples: Vec<u16>,
 }
 
 /// The samples that become black (0) and white (255); those beyond are clipped.
 ///
-/// Applies to pictures with more than 8 bits per channel only. Written as `[black, white]`.
+/// Applies to pictures with more than 8 bits per channel only. Written as `[black, white]`. Of a
+/// picture whose small samples are bright, they are those that become white and black.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(from = "[u16; 2]", into = "[u16; 2]")]
 pub struct Levels {
@@ -63,7 +67,10 @@ impl Decoded {
 
 impl DeepPicture {
     fn at_levels(&self, levels: Levels) -> Picture {
-        let table = levels.table();
+        let mut table = levels.table();
+        if self.white_is_zero {
+            table.iter_mut().for_each(|value| *value = u8::MAX - *value);
+        }
         let last = table.len() - 1;
         let eight = |sample: u16| table[usize::from(sample.saturating_sub(levels.black)).min(last)];
         let pixels: Vec<u8> = match self.channels {

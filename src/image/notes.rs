@@ -34,7 +34,13 @@ impl FileNotes {
 }
 
 fn orientation(file: &[u8]) -> Option<u32> {
-    let tags = exif::Reader::new().read_from_container(&mut Cursor::new(file)).ok()?;
+    let mut reader = exif::Reader::new();
+    // One broken pointer must not hide the orientation before it.
+    let tags = reader
+        .continue_on_error(true)
+        .read_from_container(&mut Cursor::new(file))
+        .or_else(|error| error.distill_partial_result(|_broken| {}))
+        .ok()?;
     let value = tags.get_field(Tag::Orientation, In::PRIMARY)?.value.get_uint(0)?;
     (2..=8).contains(&value).then_some(value)
 }
@@ -47,7 +53,7 @@ fn png_notes(file: &[u8]) -> FileNotes {
     let is_deep = info.bit_depth == BitDepth::Sixteen;
     let significant = info.sbit.as_ref().and_then(|bits| bits.iter().copied().max());
     let declared_max = significant
-        .filter(|bits| is_deep && (1..16).contains(bits))
+        .filter(|bits| is_deep && (1..=16).contains(bits))
         .map(|bits| u16::MAX >> (16 - bits));
     FileNotes { is_deep, declared_max, ..FileNotes::default() }
 }
@@ -73,6 +79,13 @@ mod tests {
         let jpeg = [&UPRIGHT[..2], &segment, &UPRIGHT[2..]].concat();
         assert_eq!(FileNotes::read(&jpeg).orientation, Some(6));
         assert_eq!(FileNotes::read(UPRIGHT).orientation, None);
+        // The offset of the next directory, the last four bytes, leads nowhere.
+        let mut broken = exif(6);
+        let end = broken.len();
+        broken[end - 4..].fill(0xEE);
+        let segment = [b"\xFF\xE1\0\x22Exif\0\0", &broken[..]].concat();
+        let jpeg = [&UPRIGHT[..2], &segment, &UPRIGHT[2..]].concat();
+        assert_eq!(FileNotes::read(&jpeg).orientation, Some(6));
         let mut png = Vec::new();
         let mut encoder = PngEncoder::new(&mut png);
         encoder.set_exif_metadata(exif(3)).unwrap();

@@ -52,6 +52,8 @@ struct Found {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct DeepSamples {
     max: u16,
+    /// What 999 of 1,000 samples do not exceed: a few pixels of a sensor are always stuck.
+    nearly_all: u16,
     /// Whether all samples are multiples of 16: 12 bits, shifted up.
     are_multiples_of_16: bool,
     declared_max: Option<u16>,
@@ -121,10 +123,26 @@ fn notes_of(picture: &PictureFile) -> (FileNotes, Option<DeepSamples>) {
         return (notes, None);
     }
     let Ok(Decoded::Deep(deep)) = decode_picture(bytes) else { return (notes, None) };
-    let max = deep.samples.iter().copied().max().unwrap_or(0);
-    let are_multiples_of_16 = deep.samples.iter().all(|sample| sample % 16 == 0);
-    let samples = DeepSamples { max, are_multiples_of_16, declared_max: notes.declared_max };
+    let samples = DeepSamples {
+        max: deep.samples.iter().copied().max().unwrap_or(0),
+        nearly_all: quantile(&deep.samples, 0.999),
+        are_multiples_of_16: deep.samples.iter().all(|sample| sample % 16 == 0),
+        declared_max: notes.declared_max,
+    };
     (notes, Some(samples))
+}
+
+/// Returns the smallest sample that this share of the samples does not exceed.
+fn quantile(samples: &[u16], share: f64) -> u16 {
+    let mut counts = vec![0_u32; usize::from(u16::MAX) + 1];
+    samples.iter().for_each(|&sample| counts[usize::from(sample)] += 1);
+    let enough = (samples.len() as f64 * share).ceil() as u64;
+    let mut below = 0;
+    let found = counts.iter().position(|&count| {
+        below += u64::from(count);
+        below >= enough
+    });
+    found.map_or(0, |value| value as u16)
 }
 
 /// What the samples of all deep pictures tell about their levels.
@@ -132,33 +150,37 @@ fn notes_of(picture: &PictureFile) -> (FileNotes, Option<DeepSamples>) {
 enum Told {
     Levels(Levels),
     FullRange,
-    /// The largest sample fits no depth.
-    Nothing {
-        max: u16,
-    },
+    Nothing { max: u16 },
 }
 
 /// Cameras deliver 10, 12 or 14 bits in 16, either as they are or shifted up to the full range.
+///
+/// Levels that are too low would clip what the line shows later, so these are sure or not told.
 fn told_by(pictures: &[DeepSamples]) -> Told {
+    /// Samples below an eighth of the full range would be nearly black.
+    const DARK: u16 = u16::MAX / 8;
     let Some(max) = pictures.iter().map(|picture| picture.max).max() else {
         return Told::FullRange;
     };
-    let up_to = |white| Told::Levels(Levels { black: 0, white });
-    let declared = pictures[0].declared_max;
-    if let Some(white) = declared
-        && max <= white
-        && pictures.iter().all(|picture| picture.declared_max == declared)
-    {
-        return up_to(white);
+    let exceeds = |picture: &DeepSamples| picture.declared_max.is_some_and(|d| picture.max > d);
+    if pictures.iter().any(exceeds) {
+        // Fewer bits were declared than the samples take: they are scaled up, as PNG requires.
+        return Told::FullRange;
     }
+    let declared = pictures.iter().filter_map(|picture| picture.declared_max).max();
+    if let Some(white) = declared.filter(|&white| max <= white) {
+        return Told::Levels(Levels { black: 0, white });
+    }
+    if pictures.iter().all(|picture| picture.are_multiples_of_16) {
+        // Below 12 bits, they may also be 8 bits of 12.
+        return if max > 4_095 { Told::FullRange } else { Told::Nothing { max } };
+    }
+    let up_to = |white| Told::Levels(Levels { black: 0, white });
     match max {
         512..=1_023 => up_to(1_023),
         2_048..=4_095 => up_to(4_095),
         8_192..=16_383 => up_to(16_383),
-        32_768.. => Told::FullRange,
-        _ if max > 4_095 && pictures.iter().all(|picture| picture.are_multiples_of_16) => {
-            Told::FullRange
-        }
+        32_768.. if pictures.iter().any(|picture| picture.nearly_all > DARK) => Told::FullRange,
         _ => Told::Nothing { max },
     }
 }
@@ -170,6 +192,7 @@ mod tests {
     fn told(pictures: &[(u16, bool, Option<u16>)]) -> Told {
         let samples = |&(max, are_multiples_of_16, declared_max)| DeepSamples {
             max,
+            nearly_all: max,
             are_multiples_of_16,
             declared_max,
         };
@@ -197,8 +220,11 @@ mod tests {
     }
 
     #[test]
-    fn twelve_bits_shifted_up_use_the_full_range() {
-        assert_eq!(told(&[(20_000, true, None)]), Told::FullRange);
+    fn twelve_bits_shifted_up_use_the_full_range_however_dark() {
+        for max in [65_520, 20_000, 12_000, 4_112] {
+            assert_eq!(told(&[(max, true, None)]), Told::FullRange, "{max}");
+        }
+        assert_eq!(told(&[(4_080, true, None)]), Told::Nothing { max: 4_080 });
         assert_eq!(
             told(&[(20_000, true, None), (19_001, false, None)]),
             Told::Nothing { max: 20_000 }
@@ -207,14 +233,28 @@ mod tests {
 
     #[test]
     fn declared_depth_counts_unless_a_sample_exceeds_it() {
-        let twelve = Told::Levels(Levels { black: 0, white: 4_095 });
-        assert_eq!(told(&[(1_200, false, Some(4_095))]), twelve);
-        assert_eq!(
-            told(&[(1_200, false, Some(4_095)), (900, false, None)]),
-            Told::Nothing { max: 1_200 }
-        );
+        let up_to = |white| Told::Levels(Levels { black: 0, white });
+        assert_eq!(told(&[(1_200, false, Some(4_095))]), up_to(4_095));
+        assert_eq!(told(&[(900, false, Some(4_095)), (1_000, false, None)]), up_to(4_095));
+        assert_eq!(told(&[(900, false, Some(4_095)), (1_000, false, Some(65_535))]), up_to(65_535));
         // PNG scales samples up and keeps the number of significant bits (sBIT).
         assert_eq!(told(&[(65_520, true, Some(4_095))]), Told::FullRange);
+        assert_eq!(told(&[(12_000, false, Some(1_023))]), Told::FullRange);
+    }
+
+    #[test]
+    fn stuck_pixels_do_not_make_a_full_range() {
+        let stuck = |nearly_all| DeepSamples {
+            max: 65_535,
+            nearly_all,
+            are_multiples_of_16: false,
+            declared_max: None,
+        };
+        assert_eq!(told_by(&[stuck(4_000), stuck(3_000)]), Told::Nothing { max: 65_535 });
+        assert_eq!(told_by(&[stuck(4_000), stuck(50_000)]), Told::FullRange);
+        assert_eq!(quantile(&[5, 7, 7, 9], 0.5), 7);
+        assert_eq!(quantile(&[[3; 999].as_slice(), &[60_000]].concat(), 0.999), 3);
+        assert_eq!(quantile(&[], 0.999), 0);
     }
 
     #[test]

@@ -246,6 +246,7 @@ fn levels_scale_deep_pictures_and_clip_beyond_them() {
             height: 1,
             channels: 1,
             bits,
+            white_is_zero: false,
             samples,
         })
     };
@@ -257,6 +258,9 @@ fn levels_scale_deep_pictures_and_clip_beyond_them() {
     assert_eq!(greys(&twelve_in_sixteen, levels), [0, 0, 0, 128, 255, 255, 255]);
     assert_eq!(greys(&twelve_in_sixteen, None), [0, 0, 0, 8, 16, 16, 255]);
     assert_eq!(greys(&deep(12, &[0, 2_048, 4_095]), None), [0, 128, 255]);
+    let Decoded::Deep(deep) = twelve_in_sixteen.clone() else { panic!("it is deep") };
+    let inverted = Decoded::Deep(DeepPicture { white_is_zero: true, ..deep });
+    assert_eq!(greys(&inverted, levels), [255, 255, 255, 127, 0, 0, 0]);
     let eight = Decoded::Rgb8(pattern(5, 4));
     assert_eq!(eight.at_levels(levels).pixels, eight.at_levels(None).pixels);
 }

@@ -73,12 +73,18 @@ fn pages(file: &[u8]) -> usize {
 fn first_full_picture(file: &[u8]) -> Result<Directories<'_>, ImageError> {
     let open = || Decoder::new(Cursor::new(file)).map_err(refused);
     let mut directories = open()?;
+    let mut has_sub_directories = false;
     while !is_full(&mut directories) {
-        if !directories.more_images() {
+        has_sub_directories |= matches!(directories.find_tag(Tag::SubIfd), Ok(Some(_)));
+        if directories.more_images() {
+            directories.next_image().map_err(refused)?;
+        } else if has_sub_directories {
+            let found = "it holds a reduced copy, and the full picture in a sub-directory (SubIFD)";
+            return Err(ImageError::unsupported(FileFormat::Tiff, found));
+        } else {
             // Every directory says that it is a part of another: the first must do.
             return open();
         }
-        directories.next_image().map_err(refused)?;
     }
     Ok(directories)
 }
@@ -103,12 +109,19 @@ fn converted(layout: &Layout, mut samples: Vec<u16>) -> Decoded {
     let shown = samples.chunks_exact(channels);
     if bits > 8 {
         let samples: Vec<u16> = match colour {
-            Colour::Grey { white_is_zero: true } => shown.map(|s| layout.full() - s[0]).collect(),
             Colour::Grey { .. } | Colour::Palette(_) => shown.map(|pixel| pixel[0]).collect(),
             Colour::Rgb => shown.flat_map(|pixel| [pixel[0], pixel[1], pixel[2]]).collect(),
         };
-        let channels = colour.channels();
-        return Decoded::Deep(DeepPicture { width, height, channels, bits, samples });
+        let (channels, white_is_zero) =
+            (colour.channels(), *colour == Colour::Grey { white_is_zero: true });
+        return Decoded::Deep(DeepPicture {
+            width,
+            height,
+            channels,
+            bits,
+            white_is_zero,
+            samples,
+        });
     }
     let eight = |sample: u16| (u32::from(sample) * 255 / u32::from(layout.full())) as u8;
     let pixels: Vec<u8> = match colour {
