@@ -16,7 +16,7 @@ use tokio::{
     time::{Instant, MissedTickBehavior, timeout_at},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use tonic::service::Routes;
+use tonic::{codec::CompressionEncoding, service::Routes};
 use tonic_health::{ServingStatus, server::HealthReporter};
 
 use crate::{
@@ -137,6 +137,8 @@ impl Server {
         let health_task = tokio::spawn(keep_reporting(reporter.clone(), health.clone()));
         let grpc = tokio::spawn({
             let shutdown = draining.clone().cancelled_owned();
+            // A client that compresses, compresses these calls too.
+            let health_service = health_service.accept_compressed(CompressionEncoding::Gzip);
             let routes = Routes::new(health_service);
             let state = state.clone();
             async move { grpc::serve(listener, state, config.grpc, routes, shutdown).await }

@@ -100,9 +100,14 @@ pub(super) async fn respond(
     let mut metrics = RequestMetrics::new(state.metrics.clone(), rpc, arrived);
     let own = received.request.as_ref().map_or(0, |request| request.timeout_ms);
     let deadline = earlier(deadline, arrived, own);
+    let part_id = received.echo.part_id.clone();
+    // Cloned only for a part, which is logged even if it is not judged.
+    let tasks = received.request.as_ref().ok().filter(|_| !part_id.is_empty());
+    let tasks = tasks.map(|request| request.tasks.clone()).unwrap_or_default();
     let response = judge(state, rpc, &mut metrics, received, deadline).await;
     if let Err(error) = &response {
         metrics.failed(error);
+        state.verdict_log.log_failure(&part_id, &tasks, error);
     }
     response
 }

@@ -142,6 +142,8 @@ pub async fn serve(
             .register_encoded_file_descriptor_set(proto::DESCRIPTORS)
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
     };
+    let reflection_v1 = reflection().build_v1().map_err(io::Error::other)?;
+    let reflection_v1alpha = reflection().build_v1alpha().map_err(io::Error::other)?;
     // The limit holds for a message as received and as unpacked: tonic stops unpacking there.
     let classifier = ClassifierServer::new(ClassifierService::new(state.clone()))
         .accept_compressed(CompressionEncoding::Gzip)
@@ -152,8 +154,8 @@ pub async fn serve(
     let routes = health
         .add_service(classifier)
         .add_service(heads)
-        .add_service(reflection().build_v1().map_err(io::Error::other)?)
-        .add_service(reflection().build_v1alpha().map_err(io::Error::other)?);
+        .add_service(reflection_v1.accept_compressed(CompressionEncoding::Gzip))
+        .add_service(reflection_v1alpha.accept_compressed(CompressionEncoding::Gzip));
     let budget = ReceiveBudget::new(limits.max_receive_bytes, limits.max_message_bytes);
     let admit = middleware::map_request(move |request| std::future::ready(budget.admit(request)));
     let routes = Routes::from(routes.prepare().into_axum_router().layer(admit));

@@ -3,7 +3,7 @@
 use std::str::FromStr;
 
 use super::proto::{self, Decision};
-use crate::error::ParseNameError;
+use crate::error::{ParseNameError, ServiceError};
 
 /// Which verdicts of a request with a `part_id` are logged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -44,15 +44,32 @@ impl VerdictLog {
         }
         for verdict in response.verdicts.iter().filter(|verdict| self.takes(verdict.decision())) {
             tracing::info!(
-                part_id = %response.part_id,
-                result_id = %response.result_id,
-                task = %verdict.task,
+                part_id = response.part_id,
+                result_id = response.result_id,
+                task = verdict.task,
                 decision = verdict.decision().as_str_name(),
-                label = %verdict.label,
+                label = verdict.label,
                 head_version = verdict.head_version,
                 "verdict"
             );
         }
+    }
+
+    /// Logs that a part was not judged, and why.
+    pub(super) fn log_failure(self, part_id: &str, tasks: &[String], error: &dyn ServiceError) {
+        /// Of a request that names many, so that its line stays short.
+        const MOST_TASKS: usize = 8;
+        if part_id.is_empty() || !self.takes(Decision::NotJudged) {
+            return;
+        }
+        let named = tasks.iter().take(MOST_TASKS).map(String::as_str).collect::<Vec<_>>();
+        tracing::info!(
+            part_id,
+            tasks = named.join(","),
+            decision = Decision::NotJudged.as_str_name(),
+            reason = error.reason(),
+            "not judged"
+        );
     }
 }
 

@@ -2,14 +2,14 @@
 
 use std::fmt;
 
-use tracing::{Event, Subscriber};
+use tracing::{
+    Event, Subscriber,
+    field::{Field, Visit},
+};
 use tracing_subscriber::{
     EnvFilter,
     field::RecordFields,
-    fmt::{
-        FmtContext, FormatEvent, FormatFields, MakeWriter,
-        format::{DefaultFields, Writer},
-    },
+    fmt::{FmtContext, FormatEvent, FormatFields, MakeWriter, format::Writer},
     registry::LookupSpan,
 };
 use turret_client::cli::printing::escaped;
@@ -40,15 +40,63 @@ pub fn subscriber(
 }
 
 /// Formats the message and the fields; all else in a line of text comes from the code.
+///
+/// A value that could pass for something else, such as for a second field, stands in quotes.
 #[derive(Debug)]
 struct EscapedFields;
 
 impl<'w> FormatFields<'w> for EscapedFields {
     fn format_fields<R: RecordFields>(&self, mut writer: Writer<'w>, fields: R) -> fmt::Result {
-        let mut text = String::new();
-        DefaultFields::new().format_fields(Writer::new(&mut text), fields)?;
-        writer.write_str(&escaped(&text))
+        let mut pairs = Pairs::default();
+        fields.record(&mut pairs);
+        writer.write_str(&pairs.0)
     }
+}
+
+/// `message name=value other="two words"`
+#[derive(Default)]
+struct Pairs(String);
+
+impl Pairs {
+    fn push(&mut self, field: &Field, value: &str) {
+        let space = if self.0.is_empty() { "" } else { " " };
+        match field.name() {
+            "message" => self.0 = format!("{}{}{}", escaped(value), space, self.0),
+            name if is_plain(value) || is_quoted(value) => {
+                self.0 += &format!("{space}{name}={}", escaped(value));
+            }
+            name => self.0 += &format!("{space}{name}={}", escaped(&format!("{value:?}"))),
+        }
+    }
+}
+
+impl Visit for Pairs {
+    fn record_str(&mut self, field: &Field, value: &str) {
+        self.push(field, value);
+    }
+
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        self.push(field, &format!("{value:?}"));
+    }
+}
+
+fn is_plain(value: &str) -> bool {
+    !value.is_empty()
+        && value.chars().all(|c| c.is_ascii_alphanumeric() || "._:/@+-%[](),".contains(c))
+}
+
+/// Returns whether the value is one string as `Debug` writes it.
+fn is_quoted(value: &str) -> bool {
+    let Some(inner) = value.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')) else {
+        return false;
+    };
+    let mut after_backslash = false;
+    let is_open = inner.chars().all(|c| {
+        let ends = c == '"' && !after_backslash;
+        after_backslash = c == '\\' && !after_backslash;
+        !ends
+    });
+    is_open && !after_backslash
 }
 
 /// Formats a line of JSON, which may hold such characters within strings only.
@@ -131,9 +179,25 @@ mod tests {
             tracing::info!(part_id = %"SN123\r\n", path = %"\u{1b}[2J", "ver\u{9b}dict\n");
         });
         assert!(
-            line.ends_with("ver\\u{9b}dict\\n part_id=SN123\\r\\n path=\\u001b[2J\n"),
+            line.ends_with("ver\\u009bdict\\n part_id=\"SN123\\r\\n\" path=\"\\u{1b}[2J\"\n"),
             "{line:?}"
         );
+    }
+
+    #[test]
+    fn no_value_passes_for_another_field() {
+        let line = logged(LogFormat::Text, || {
+            let forged = "a\" decision=PASS task=\"x";
+            tracing::info!(part_id = %forged, task = forged, path = ?forged, plain = %"a/b.c:1");
+            tracing::info!(empty = %"", zero_width = %"a\u{200b}b", backslash = %"a\\nb", ?forged, "said");
+        });
+        let quoted = r#""a\" decision=PASS task=\"x""#;
+        let expected = format!("part_id={quoted} task={quoted} path={quoted} plain=a/b.c:1\n");
+        assert!(line.contains(&expected), "{line}");
+        let expected = format!(
+            "said empty=\"\" zero_width=\"a\\u{{200b}}b\" backslash=\"a\\\\nb\" forged={quoted}\n"
+        );
+        assert!(line.ends_with(&expected), "{line}");
     }
 
     #[test]

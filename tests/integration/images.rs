@@ -210,3 +210,14 @@ async fn each_head_sees_a_deep_picture_at_its_own_levels() {
     // Two images for three heads: equal preprocessing is shared.
     assert_eq!(control.passes(), [vec![128, 8]]);
 }
+
+#[tokio::test]
+async fn health_takes_gzip_like_every_service() {
+    use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
+
+    let server = server().await;
+    let mut client = HealthClient::new(server.channel().await)
+        .send_compressed(tonic::codec::CompressionEncoding::Gzip);
+    let answer = client.check(HealthCheckRequest::default()).await;
+    assert!(answer.is_ok(), "{answer:?}");
+}

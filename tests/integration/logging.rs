@@ -121,6 +121,9 @@ async fn log_verdicts() {
             client.classify(of_part(&part, red)).await.unwrap();
         }
         client.classify(request(&["part"], plain(4))).await.unwrap();
+        let lost = request(&["part"], b"no picture".to_vec());
+        let lost = proto::ClassifyRequest { part_id: "lost".to_owned(), ..lost };
+        client.classify(lost).await.unwrap_err();
     }
     log.flush(PATIENCE);
 }
@@ -137,11 +140,15 @@ fn verdicts_on_parts_are_logged_as_chosen() {
         let value = |name: &str| line.split_once(name).unwrap().1.split(' ').next().unwrap();
         (value("part_id="), value("decision="))
     });
-    let escaped = |name: &str| format!("{name}\\r\\n\\u001b[2J");
+    let escaped = |name: &str| format!("\"{name}\\r\\n\\u{{1b}}[2J\"");
     let (all, rejects) = (escaped("all"), escaped("rejects"));
-    let (pass, reject) = ("\"DECISION_PASS\"", "\"DECISION_REJECT\"");
+    let (pass, reject) = ("DECISION_PASS", "DECISION_REJECT");
     let expected = [(all.as_str(), pass), (&all, reject), (&rejects, reject)];
     assert!(found.eq(expected), "{text}");
+    let lost = "not judged part_id=lost tasks=part decision=DECISION_NOT_JUDGED \
+                reason=IMAGE_FORMAT_UNKNOWN";
+    // By `all` and by `rejects`.
+    assert_eq!(text.matches(lost).count(), 2, "{text}");
 }
 
 #[test]

@@ -3,6 +3,7 @@
 mod base;
 #[cfg(feature = "torch")]
 mod base_compute;
+mod leave;
 mod load_base;
 mod serve;
 

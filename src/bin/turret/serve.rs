@@ -14,7 +14,7 @@ use turret::{
 };
 use turret_client::cli::printing::{error_text, print_error, with_causes};
 
-use crate::{PROGRAM, USAGE, load_base::BaseChoice};
+use crate::{PROGRAM, USAGE, leave::leave, load_base::BaseChoice};
 
 /// How long the end of the process waits for the last lines of the log.
 const LAST_LINES: Duration = Duration::from_secs(1);
@@ -35,7 +35,7 @@ pub(crate) fn run(matches: &ArgMatches) -> ExitCode {
         }
     };
     let code = match serve(config, &log) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(()) => 0,
         Err(error) => {
             if tracing::enabled!(tracing::Level::ERROR) {
                 tracing::error!(error = %with_causes(&error), "server failed");
@@ -43,11 +43,11 @@ pub(crate) fn run(matches: &ArgMatches) -> ExitCode {
                 // A filter may silence the log, never the reason of an end.
                 log.give(format!("{}\n", error_text(PROGRAM, &error)).as_bytes());
             }
-            ExitCode::FAILURE
+            1
         }
     };
     log.flush(LAST_LINES);
-    code
+    leave(code)
 }
 
 fn serve(config: ServeConfig, log: &LogWriter) -> anyhow::Result<()> {

@@ -188,3 +188,14 @@ async fn server_whose_log_is_lost_answers_reloads_and_ends_well() {
         assert_eq!(code, Some(0), "{output}");
     }
 }
+
+#[test]
+fn stop_while_the_base_loads_or_warms_up_ends_well() {
+    let workspace = Workspace::new();
+    // From the first moment into the warm-up, wherever it is on this machine.
+    for milliseconds in [0, 100, 300, 600, 1_000, 1_500, 2_000] {
+        let served = Served::start(&workspace.base, &workspace.heads);
+        std::thread::sleep(std::time::Duration::from_millis(milliseconds));
+        assert_eq!(served.terminate(), Some(0), "after {milliseconds} ms");
+    }
+}
