@@ -79,6 +79,9 @@ pub(crate) fn features(
     dump: Option<&Path>,
 ) -> anyhow::Result<()> {
     set_cpu_threads(processors());
+    if let Some(folder) = dump {
+        fs_err::create_dir_all(folder)?;
+    }
     let mut base = Network::new(&BaseWeights::load(base)?, device, precision)?;
     let widths = base.widths();
     for path in images {
