@@ -23,6 +23,11 @@ pub enum DatasetError {
     #[error("class {class:?} has no picture in its folder {folder}{}", because_empty(.found))]
     EmptyClass { class: String, folder: PathBuf, found: Unread },
     #[error(
+        "{link} is a link to {target}, which is not there; restore what it leads to, or remove \
+         the link"
+    )]
+    BrokenLink { link: PathBuf, target: PathBuf },
+    #[error(
         "{first} and {second} are both folders of {part} pictures; move all of them into one and \
          remove the other"
     )]
@@ -50,10 +55,11 @@ pub enum DatasetError {
     )]
     TwoClasses { first: PathBuf, second: PathBuf },
     #[error(
-        "class {class:?} has {found} readable pictures, expected at least 2; add pictures or \
-         remove the class"
+        "class {class:?} has {found} readable picture{}{}, expected at least 2; add pictures or \
+         remove the class",
+        if *.found == 1 { "" } else { "s" }, beside(.not_pictures)
     )]
-    TooFew { class: String, found: usize },
+    TooFew { class: String, found: usize, not_pictures: Vec<PathBuf> },
     #[error(
         "class {class:?} has no readable picture in {half}; add some, or remove the class from \
          train and val"
@@ -102,6 +108,18 @@ fn because_empty(found: &Unread) -> String {
              name them in a .csv or .jsonl list",
             nested_in.display()
         ),
+    }
+}
+
+/// Says which files of a class are no pictures.
+fn beside(not_pictures: &[PathBuf]) -> String {
+    match not_pictures {
+        [] => String::new(),
+        [file] => format!(" (1 file is not a picture: {})", file.display()),
+        [first, ..] => {
+            let files = not_pictures.len();
+            format!(" ({files} files are not pictures, such as {})", first.display())
+        }
     }
 }
 

@@ -139,6 +139,35 @@ fn empty_class_folder_is_refused() {
 }
 
 #[test]
+fn broken_link_in_place_of_a_folder_is_refused() {
+    let classes = [("ok/1", "a"), ("ok/2", "b"), ("bad/1", "c"), ("bad/2", "d")];
+    let parts = [("train/ok/1", "a"), ("train/bad/1", "b"), ("val/ok/1", "c"), ("val/bad/1", "d")];
+    for (files, place) in [(classes, "dent"), (parts, "val/dent"), (parts, "test")] {
+        let folder = folder(&files);
+        let link = folder.path().join(place);
+        std::os::unix::fs::symlink("nowhere", &link).unwrap();
+        let error = Dataset::read(folder.path(), &GroupBy::Auto, &mut |_| {}).unwrap_err();
+        let told = format!("{} is a link to nowhere, which is not there;", link.display());
+        assert!(error.to_string().starts_with(&told), "{error}");
+    }
+}
+
+#[test]
+fn only_real_pictures_of_a_small_class_are_counted() {
+    let ok = [("ok/1", "a"), ("ok/2", "b")];
+    for (dent, told) in [
+        (("dent/Thumbs.db", "c"), "has 0 readable pictures (1 file is not a picture: "),
+        (("dent/1.bmp", BMP), "has 1 readable picture, expected at least 2;"),
+        (("dent/empty.png", ""), "has 0 readable pictures, expected at least 2;"),
+    ] {
+        let folder = folder(&[&ok[..], &[dent]].concat());
+        let dataset = Dataset::read(folder.path(), &GroupBy::Auto, &mut |_| {}).unwrap();
+        let error = dataset.check(&dataset.pictures).unwrap_err().to_string();
+        assert!(error.contains(&format!("class \"dent\" {told}")), "{error}");
+    }
+}
+
+#[test]
 fn part_folders_are_known_by_each_of_their_names() {
     for train in ["train", "Train", "TRAIN"] {
         for validation in ["val", "valid", "validation", "Valid", "VAL"] {
@@ -225,7 +254,7 @@ fn errors_name_the_folder_or_class_and_the_fix() {
         ),
         (
             read_error(&[("ok/1", "a"), ("ok/2", "b"), ("dent/1", "c")]),
-            "class \"dent\" has 1 readable",
+            "class \"dent\" has 0 readable",
         ),
         (
             read_error(&[("ok/1", BMP), ("ok/2", "b"), ("dent/1", BMP), ("dent/2", "c")]),
@@ -233,7 +262,7 @@ fn errors_name_the_folder_or_class_and_the_fix() {
         ),
         (
             read_error(&[("ok/1", "a"), ("ok/2", "b"), ("dent/1", "c"), ("dent/2", "")]),
-            "has 1 readable",
+            "has 0 readable",
         ),
         (
             read_error(&[
