@@ -1,6 +1,8 @@
 //! What can be wrong with a data set, and how to fix it.
 
-use std::{fmt, io, path::PathBuf};
+use std::{io, path::PathBuf};
+
+use turret_client::cli::printing::ErrorLines;
 
 #[derive(Debug, thiserror::Error)]
 pub enum DatasetError {
@@ -81,7 +83,11 @@ pub enum DatasetError {
     )]
     NoColumns { column: String, folder: PathBuf },
     #[error("invalid list of pictures {path}:{mistakes}")]
-    Manifest { path: PathBuf, mistakes: Mistakes },
+    Manifest {
+        path: PathBuf,
+        #[source]
+        mistakes: ErrorLines,
+    },
 }
 
 /// What lies in a class folder beside pictures.
@@ -128,23 +134,19 @@ pub(crate) fn spelled(name: &str) -> String {
     format!("\"{}\"", name.escape_default())
 }
 
-/// The mistakes in a file, each with its line number.
+/// The mistakes in a list, each with its line number.
 #[derive(Debug, Default)]
-pub struct Mistakes(pub Vec<(u64, String)>);
+pub(super) struct Mistakes(pub(super) Vec<(u64, String)>);
 
 /// Number of mistakes shown; the rest are only counted.
 const SHOWN: usize = 20;
 
-impl fmt::Display for Mistakes {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self(mistakes) = self;
-        mistakes
-            .iter()
-            .take(SHOWN)
-            .try_for_each(|(line, mistake)| write!(f, "\n  line {line}: {mistake}"))?;
-        match mistakes.len().checked_sub(SHOWN) {
-            Some(more @ 1..) => write!(f, "\n  and {more} more"),
-            Some(0) | None => Ok(()),
-        }
+impl From<Mistakes> for ErrorLines {
+    fn from(Mistakes(mut mistakes): Mistakes) -> Self {
+        mistakes.sort_by_key(|(line, _)| *line);
+        let shown = mistakes.iter().take(SHOWN);
+        let more = mistakes.len().checked_sub(SHOWN).filter(|more| *more > 0);
+        let lines = shown.map(|(line, mistake)| format!("line {line}: {mistake}"));
+        Self(lines.chain(more.map(|more| format!("and {more} more"))).collect())
     }
 }

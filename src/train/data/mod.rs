@@ -10,8 +10,9 @@ pub(crate) mod split;
 
 pub use augment::Augment;
 pub(crate) use class_names::look_the_same;
+use error::Mistakes;
 pub(crate) use error::spelled;
-pub use error::{DatasetError, Mistakes, Unread};
+pub use error::{DatasetError, Unread};
 pub use group::GroupBy;
 
 use std::{

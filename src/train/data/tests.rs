@@ -1,4 +1,7 @@
+use turret_client::cli::printing::error_text;
+
 use super::*;
+use crate::train::TrainError;
 
 /// A black picture of one pixel, as a BMP file.
 const BMP: &str = "BM\x3a\0\0\0\0\0\0\0\x36\0\0\0\x28\0\0\0\x01\0\0\0\x01\0\0\0\
@@ -165,6 +168,17 @@ fn only_real_pictures_of_a_small_class_are_counted() {
         let error = dataset.check(&dataset.pictures).unwrap_err().to_string();
         assert!(error.contains(&format!("class \"dent\" {told}")), "{error}");
     }
+}
+
+#[test]
+fn mistakes_of_a_list_have_a_line_each_whatever_is_in_its_values() {
+    let folder = folder(&[("li\nst.csv", "path,label\na\u{7}.png,ok\n,ok\n")]);
+    let path = folder.path().join("li\nst.csv");
+    let error = Dataset::read(&path, &GroupBy::Auto, &mut |_| {}).unwrap_err();
+    let text = error_text("p", &TrainError::from(error).into());
+    let lines: Vec<&str> = text.lines().collect();
+    assert_eq!(lines.len(), 3, "{text}");
+    assert!(lines[0].ends_with("li\\nst.csv:") && lines[1].contains("a\\u0007.png"), "{text}");
 }
 
 #[test]
