@@ -129,17 +129,22 @@ fn escape_values(answer: &mut clap::Error) {
         Cow::Owned(safe) => safe.into(),
     };
     let escape = |(kind, value): (ContextKind, &ContextValue)| {
+        // Tips also repeat what was typed; the usage has line breaks of its own.
         let value = match value {
             ContextValue::String(text) => ContextValue::String(escaped(text).into_owned()),
             ContextValue::Strings(texts) => {
                 let texts = texts.iter().map(|text| escaped(text).into_owned());
                 ContextValue::Strings(texts.collect())
             }
-            // Tips also repeat what was typed; the usage has line breaks of its own.
             ContextValue::StyledStrs(tips) if kind == ContextKind::Suggested => {
                 ContextValue::StyledStrs(tips.iter().map(styled).collect())
             }
-            _ => return None,
+            ContextValue::None
+            | ContextValue::Bool(_)
+            | ContextValue::Number(_)
+            | ContextValue::StyledStr(_)
+            | ContextValue::StyledStrs(_)
+            | _ => return None,
         };
         Some((kind, value))
     };
