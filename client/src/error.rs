@@ -14,6 +14,13 @@ pub enum Error {
          \"http://127.0.0.1:50051\" or \"http://[::1]:50051\""
     )]
     InvalidUrl { url: String },
+    /// A person typed it; [`ServerUrl`](crate::ServerUrl) reads more forms than a client connects
+    /// to.
+    #[error(
+        "invalid server address {address:?}, expected HOST:PORT such as \"127.0.0.1:50051\" or \
+         \"[::1]:50051\", HOST for port 50051, or :PORT on this computer"
+    )]
+    InvalidAddress { address: String },
     /// Nothing was sent: an `https://` address never falls back to plain text.
     #[error("cannot connect to {url}: TLS is not supported yet, expected \"http://HOST:PORT\"")]
     TlsUnsupported { url: String },
@@ -41,7 +48,10 @@ impl Error {
     pub fn code(&self) -> Option<Code> {
         match self {
             Self::Call { code, .. } => Some(*code),
-            Self::InvalidUrl { .. } | Self::TlsUnsupported { .. } | Self::Connect { .. } => None,
+            Self::InvalidUrl { .. }
+            | Self::InvalidAddress { .. }
+            | Self::TlsUnsupported { .. }
+            | Self::Connect { .. } => None,
         }
     }
 
@@ -49,7 +59,10 @@ impl Error {
     pub fn reason(&self) -> Option<&str> {
         match self {
             Self::Call { reason, .. } => reason.as_deref(),
-            Self::InvalidUrl { .. } | Self::TlsUnsupported { .. } | Self::Connect { .. } => None,
+            Self::InvalidUrl { .. }
+            | Self::InvalidAddress { .. }
+            | Self::TlsUnsupported { .. }
+            | Self::Connect { .. } => None,
         }
     }
 

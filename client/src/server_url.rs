@@ -11,12 +11,12 @@ const DEFAULT_PORT: u16 = 50051;
 
 /// The `http://HOST:PORT` of a server, for programs that read it from a person.
 ///
-/// It is also read from `HOST:PORT`, `HOST` (at port 50051) and, in brackets, from an IPv6 address
-/// such as `[::1]:50051`.
+/// It is also read from `HOST:PORT`, `HOST` (at port 50051), `:PORT` (on `localhost`) and, in
+/// brackets, from an IPv6 address such as `[::1]:50051`.
 ///
 /// # Errors
-/// Parsing gives [`Error::TlsUnsupported`] for `https://`, and [`Error::InvalidUrl`] for anything
-/// else.
+/// Parsing gives [`Error::TlsUnsupported`] for `https://`, and [`Error::InvalidAddress`] for
+/// anything else.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ServerUrl(String);
 
@@ -30,10 +30,16 @@ impl FromStr for ServerUrl {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self, Error> {
-        let invalid = || Error::InvalidUrl { url: text.to_owned() };
+        let invalid = || Error::InvalidAddress { address: text.to_owned() };
         let address = text.trim();
         let has_scheme = address.contains("://");
-        let url = if has_scheme { address.to_owned() } else { format!("http://{address}") };
+        let is_port = address.strip_prefix(':').is_some_and(|port| !port.contains(':'));
+        let url = match address {
+            _ if has_scheme => address.to_owned(),
+            // The form in which `turret serve --listen` takes it.
+            _ if is_port => format!("http://localhost{address}"),
+            _ => format!("http://{address}"),
+        };
         let uri: Uri = url.parse().map_err(|_| invalid())?;
         match uri.scheme_str() {
             Some("http") => {}
@@ -81,6 +87,7 @@ mod tests {
             (" camera-pc:50051\n", "http://camera-pc:50051"),
             ("camera-pc", "http://camera-pc:50051"),
             ("http://ingress.example", "http://ingress.example"),
+            (":47051", "http://localhost:47051"),
             ("[::1]:50051", "http://[::1]:50051"),
             ("[::1]", "http://[::1]:50051"),
             ("http://[::1]:50051", "http://[::1]:50051"),
@@ -108,7 +115,11 @@ mod tests {
             "host:port",
             "host:0",
             "host:70000",
-            ":50051",
+            ":",
+            ":0",
+            ":port",
+            ":50051:50051",
+            "http://:50051",
             "ftp://host:50051",
             "unix:///run/turret",
             "host:50051/path",
@@ -118,8 +129,12 @@ mod tests {
             "https:host",
         ] {
             let error = text.parse::<ServerUrl>().unwrap_err();
-            assert!(matches!(error, Error::InvalidUrl { .. }), "{text:?}: {error:?}");
-            assert!(error.to_string().contains("\"http://[::1]:50051\""), "{error}");
+            assert!(matches!(error, Error::InvalidAddress { .. }), "{text:?}: {error:?}");
+            let told = error.to_string();
+            for form in ["HOST:PORT such as", "\"[::1]:50051\"", "HOST for port 50051", ":PORT on"]
+            {
+                assert!(told.contains(form), "{form:?} is not in {told}");
+            }
         }
     }
 }

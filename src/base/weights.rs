@@ -65,7 +65,8 @@ pub enum WeightsError {
     )]
     Damaged { path: PathBuf, expected: Digest, found: Digest },
     #[error(
-        "the tensors of {path} match no supported network ({}): for {architecture}{}, {detail}",
+        "the tensors of {path} match no supported network ({}); the nearest is {architecture}{}: \
+         {detail}",
         Architecture::names(), under(.prefix)
     )]
     OtherNetwork { path: PathBuf, architecture: Architecture, prefix: String, detail: String },

@@ -36,6 +36,7 @@
 use std::{collections::BTreeMap, fmt, path::Path, str::FromStr};
 
 use clap::{Arg, ArgAction, ArgMatches, Command, parser::ValueSource};
+use turret_client::cli::printing::ErrorLines;
 
 const CONFIG: Setting =
     Setting::new("config", "FILE", "TOML file of settings, with the names of the flags as keys");
@@ -126,15 +127,10 @@ pub struct SettingsReader {
 
 /// Every mistake in the settings, one line each.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("invalid settings:{mistakes}")]
 pub struct ConfigMistakes {
-    pub mistakes: Vec<String>,
-}
-
-impl fmt::Display for ConfigMistakes {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("invalid settings:")?;
-        self.mistakes.iter().try_for_each(|mistake| write!(f, "\n  {mistake}"))
-    }
+    #[source]
+    pub mistakes: ErrorLines,
 }
 
 impl SettingsReader {
@@ -172,10 +168,9 @@ impl SettingsReader {
 
     /// Returns the values of a file and collects its mistakes.
     fn read_file(&mut self, path: &str) -> BTreeMap<&'static str, Given> {
-        let table =
-            fs_err::read_to_string(Path::new(path)).map_err(|error| error.to_string()).and_then(
-                |text| text.parse::<toml::Table>().map_err(|error| format!("{path}: {error}")),
-            );
+        let table = fs_err::read_to_string(Path::new(path))
+            .map_err(|error| error.to_string())
+            .and_then(|text| parse_file(path, &text));
         let table = match table {
             Ok(table) => table,
             Err(mistake) => {
@@ -309,9 +304,19 @@ impl SettingsReader {
     pub fn finish<T>(self, built: Option<T>) -> Result<T, ConfigMistakes> {
         match built {
             Some(value) if self.mistakes.is_empty() => Ok(value),
-            Some(_) | None => Err(ConfigMistakes { mistakes: self.mistakes }),
+            Some(_) | None => Err(ConfigMistakes { mistakes: ErrorLines(self.mistakes) }),
         }
     }
+}
+
+/// Parses a file of settings; a mistake is told in a single line that gives its place.
+fn parse_file(path: &str, text: &str) -> Result<toml::Table, String> {
+    text.parse::<toml::Table>().map_err(|error| {
+        let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
+        let line = 1 + before.matches('\n').count();
+        let message: Vec<&str> = error.message().lines().collect();
+        format!("{path}:{line}: {}", message.join(", "))
+    })
 }
 
 fn from_flags(setting: &Setting, matches: &ArgMatches) -> Option<Given> {
@@ -411,13 +416,19 @@ mod tests {
     }
 
     #[test]
+    fn file_that_is_not_toml_is_told_with_its_line() {
+        let error = parse_file("t.toml", "base = 'b'\n[x\n").unwrap_err();
+        assert!(error.starts_with("t.toml:2: ") && !error.contains('\n'), "{error}");
+    }
+
+    #[test]
     fn mistakes_are_reported_all_at_once_with_their_source() {
         let file = "max-bathc = 1\ngood = [{}]\n";
         let mut reader = reader(&["--no-cache=maybe"], &[("TURRET_MAX_BATCH", "ten")], Some(file));
         let base = reader.get::<String>("base");
         let batch = reader.get::<usize>("max-batch");
         reader.switch("no-cache");
-        let mistakes = reader.finish(base.zip(batch)).unwrap_err().mistakes;
+        let ErrorLines(mistakes) = reader.finish(base.zip(batch)).unwrap_err().mistakes;
         assert_eq!(mistakes.len(), 5, "{mistakes:#?}");
         let message = mistakes.join("\n");
         for part in [

@@ -162,7 +162,10 @@ fn class_with_too_few_real_pictures_fails_and_publishes_nothing() {
     workshop.write("rust/2.png", b"not a picture");
     let options = workshop.options();
     let error = workshop.train(&options).unwrap_err().to_string();
-    assert!(error.contains("class \"rust\" has 1 readable pictures"), "{error}");
+    assert!(
+        error.contains("class \"rust\" has 1 readable picture (1 file is not a picture: "),
+        "{error}"
+    );
     assert_eq!(workshop.published_files(), 0);
 }
 

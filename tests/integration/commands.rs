@@ -34,6 +34,24 @@ fn wrong_command_lists_every_mistake_and_exits_with_two() {
 }
 
 #[test]
+fn control_characters_of_values_never_reach_the_terminal() {
+    let value = "/nope/x\u{1b}[31m\ny";
+    for arguments in [
+        vec!["base", "inspect", value],
+        vec!["base", "import", value],
+        vec!["classify", "--task", "t", value],
+        vec!["heads", "--server", value],
+        vec!["serve", "--precision", value],
+        vec!["serve", "--config", value],
+    ] {
+        let (_, told) = failure(turret().args(&arguments));
+        let escaped = ["/nope/x\\u001b[31m\\ny", "/nope/x\\u{1b}[31m\\ny"];
+        assert!(escaped.iter().any(|value| told.contains(value)), "{arguments:?}: {told}");
+        assert!(!told.contains("\u{1b}[31m") && !told.contains("\ny"), "{arguments:?}: {told}");
+    }
+}
+
+#[test]
 fn wrong_listener_is_told_with_what_is_expected() {
     for (listener, told) in [
         (["--listen", "foo"], "--listen \"foo\": has no port; expected HOST:PORT such as"),

@@ -5,12 +5,16 @@
 
 use std::{
     borrow::Cow,
-    fmt::{Display, Write as _},
+    fmt::{self, Display, Write as _},
     io::{self, ErrorKind, Write as _, stderr, stdout},
     process::ExitCode,
 };
 
-use clap::{ArgMatches, Command};
+use clap::{
+    ArgMatches, Command,
+    builder::StyledStr,
+    error::{ContextKind, ContextValue},
+};
 
 /// Standard output could not be written.
 #[derive(Debug, thiserror::Error)]
@@ -21,6 +25,19 @@ impl WriteError {
     /// Returns whether the reader closed the pipe.
     pub fn is_closed_pipe(&self) -> bool {
         self.0.kind() == ErrorKind::BrokenPipe
+    }
+}
+
+/// Several mistakes, each shown on a line of its own at the end of the error that they cause.
+///
+/// The text of that error ends with the text of this source. So [`error_text`] tells the line
+/// breaks between mistakes from those in a value, which it escapes.
+#[derive(Debug, Clone, PartialEq, Eq, Default, thiserror::Error)]
+pub struct ErrorLines(pub Vec<String>);
+
+impl fmt::Display for ErrorLines {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|line| write!(f, "\n  {line}"))
     }
 }
 
@@ -45,8 +62,18 @@ pub fn print_error(program: &str, error: &anyhow::Error) {
 }
 
 /// Returns an error and its causes as `program: error: cause`, with control characters escaped.
+///
+/// It is a single line, except that each of [`ErrorLines`] has its own.
 pub fn error_text(program: &str, error: &anyhow::Error) -> String {
-    escaped_lines(&format!("{program}: {}", with_causes(error))).into_owned()
+    let text = with_causes(error);
+    let lines = error.chain().find_map(|cause| cause.downcast_ref::<ErrorLines>());
+    let split = lines.and_then(|lines| Some((text.strip_suffix(&lines.to_string())?, lines)));
+    let (text, lines) = match split {
+        Some((text, ErrorLines(lines))) => (text, lines.as_slice()),
+        None => (text.as_str(), &[][..]),
+    };
+    let lines = ErrorLines(lines.iter().map(|line| escaped(line).into_owned()).collect());
+    format!("{program}: {}{lines}", escaped(text))
 }
 
 /// Returns an error and its causes as `error: cause`, without a cause that its error already tells.
@@ -82,10 +109,49 @@ pub fn exit_code(program: &str, result: anyhow::Result<ExitCode>) -> ExitCode {
 /// The exit code, after printing the help or the mistake that the command line asked for.
 pub fn parse_command_line(command: Command) -> Result<ArgMatches, ExitCode> {
     let program = command.get_name().to_owned();
-    command.try_get_matches().map_err(|answer| match answer.print() {
-        Err(error) if !answer.use_stderr() => exit_code(&program, Err(WriteError(error).into())),
-        Ok(()) | Err(_) => u8::try_from(answer.exit_code()).map_or(ExitCode::FAILURE, Into::into),
+    command.try_get_matches().map_err(|mut answer| {
+        escape_values(&mut answer);
+        match answer.print() {
+            Err(error) if !answer.use_stderr() => {
+                exit_code(&program, Err(WriteError(error).into()))
+            }
+            Ok(()) | Err(_) => {
+                u8::try_from(answer.exit_code()).map_or(ExitCode::FAILURE, Into::into)
+            }
+        }
     })
+}
+
+/// Escapes the parts of the command line that clap repeats in its message.
+fn escape_values(answer: &mut clap::Error) {
+    let styled = |text: &StyledStr| match escaped(&text.to_string()) {
+        Cow::Borrowed(_) => text.clone(),
+        Cow::Owned(safe) => safe.into(),
+    };
+    let escape = |(kind, value): (ContextKind, &ContextValue)| {
+        // Tips also repeat what was typed; the usage has line breaks of its own.
+        let value = match value {
+            ContextValue::String(text) => ContextValue::String(escaped(text).into_owned()),
+            ContextValue::Strings(texts) => {
+                let texts = texts.iter().map(|text| escaped(text).into_owned());
+                ContextValue::Strings(texts.collect())
+            }
+            ContextValue::StyledStrs(tips) if kind == ContextKind::Suggested => {
+                ContextValue::StyledStrs(tips.iter().map(styled).collect())
+            }
+            ContextValue::None
+            | ContextValue::Bool(_)
+            | ContextValue::Number(_)
+            | ContextValue::StyledStr(_)
+            | ContextValue::StyledStrs(_)
+            | _ => return None,
+        };
+        Some((kind, value))
+    };
+    let values: Vec<(ContextKind, ContextValue)> = answer.context().filter_map(escape).collect();
+    for (kind, value) in values {
+        answer.insert(kind, value);
+    }
 }
 
 /// Escapes what could break a line or steer a terminal, in the notation of JSON: `\n`, `\u001b`.
@@ -145,6 +211,40 @@ mod tests {
         assert_eq!(escaped("\u{1b}[2Jä\t\u{9b}\u{202e}"), "\\u001b[2Jä\\t\\u009b\\u202e");
         assert!(matches!(escaped("gefräst ✓ \"a\\b\""), Cow::Borrowed(_)));
         assert_eq!(escaped_lines("a\r\nb\u{7}"), "a\\r\nb\\u0007");
+    }
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("invalid list {path}:{mistakes}")]
+    struct InvalidList {
+        path: &'static str,
+        #[source]
+        mistakes: ErrorLines,
+    }
+
+    #[test]
+    fn only_the_breaks_between_mistakes_break_an_error() {
+        let mistakes = || ErrorLines(vec!["line 1: a\nb".to_owned(), "line 2: \u{1b}c".to_owned()]);
+        let error = |path| anyhow::Error::from(InvalidList { path, mistakes: mistakes() });
+        let lines = "\n  line 1: a\\nb\n  line 2: \\u001bc";
+        let path = "x\n  line 0: y.csv";
+        let told = format!("p: invalid list x\\n  line 0: y.csv:{lines}");
+        assert_eq!(error_text("p", &error(path)), told);
+        let told = format!("p: cannot\\nread: invalid list l.csv:{lines}");
+        assert_eq!(error_text("p", &error("l.csv").context("cannot\nread")), told);
+        assert_eq!(error_text("p", &anyhow!("no file\r\n  x")), "p: no file\\r\\n  x");
+    }
+
+    #[test]
+    fn values_in_a_mistaken_command_line_are_escaped() {
+        let number = clap::value_parser!(u16);
+        let command =
+            Command::new("p").arg(clap::Arg::new("n").long("number").value_parser(number));
+        for arguments in [["p", "--number", "1\n\u{1b}[2J"], ["p", "--wrong\n\u{1b}[2J", "3"]] {
+            let mut error = command.clone().try_get_matches_from(arguments).unwrap_err();
+            escape_values(&mut error);
+            let text = error.render().ansi().to_string();
+            assert!(text.contains("\\n\\u001b[2J") && !text.contains("\u{1b}[2J"), "{text}");
+        }
     }
 
     #[test]

@@ -221,16 +221,19 @@ async fn invalid_values_name_what_is_expected() {
 }
 
 #[tokio::test]
-async fn server_is_named_by_host_and_port_alone() {
+async fn server_is_named_by_host_and_port_or_by_port_alone() {
     let server = FakeServer::start(|_| Reply::Verdicts).await;
     let url = server.url();
     let address = url.strip_prefix("http://").unwrap();
-    let mut command = turretctl(&["heads", "--server", address, "--json"]);
-    command.stdout(Stdio::piped());
-    let (code, out, error) = run(command).await;
-    assert_eq!((code, json_lines(&out).len()), (Some(0), 3), "{error}");
+    let port = address.strip_prefix("127.0.0.1").unwrap();
+    for address in [address, port] {
+        let mut command = turretctl(&["heads", "--server", address, "--json"]);
+        command.stdout(Stdio::piped());
+        let (code, out, error) = run(command).await;
+        assert_eq!((code, json_lines(&out).len()), (Some(0), 3), "{address}: {error}");
+    }
     let (code, _, error) = run(turretctl(&["heads", "--server", "::1:50051"])).await;
-    assert!(code == Some(2) && error.contains("http://[::1]:50051"), "{error}");
+    assert!(code == Some(2) && error.contains("HOST:PORT such as"), "{error}");
 }
 
 #[tokio::test]

@@ -77,9 +77,9 @@ impl Checkpoint {
         Ok(Self { path: path.to_owned(), stored })
     }
 
-    /// Returns the name of every tensor, sorted.
-    pub fn names(&self) -> Vec<&str> {
-        self.stored.iter().map(|tensor| tensor.name.as_str()).collect()
+    /// Returns name and shape of every tensor, sorted by name.
+    pub fn tensors(&self) -> Vec<(&str, &[usize])> {
+        self.stored.iter().map(|tensor| (tensor.name.as_str(), &tensor.shape[..])).collect()
     }
 
     /// Reads those tensors under the prefix that `keep` accepts; both names are without it.

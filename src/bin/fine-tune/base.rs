@@ -20,9 +20,8 @@ pub(crate) const BASE: Setting =
     Setting::new("base", "FILE", "Base file, as `turret base import` writes it");
 pub(crate) const SERVER: Setting = Setting::new(
     "server",
-    "URL",
-    "Instead of --base: a running server whose base computes the features, such as \
-     127.0.0.1:50051",
+    "ADDRESS",
+    "Instead of --base: a running server whose base computes the features, HOST:PORT or :PORT",
 );
 pub(crate) const CACHE: Setting = Setting::new(
     "cache",
@@ -74,7 +73,7 @@ impl BaseRun {
         let server = reader.optional("server").map(BaseSource::Server);
         let given = reader.in_force();
         if given.contains_key("base") == given.contains_key("server") {
-            reader.refuse("base", "give either --base FILE or --server URL");
+            reader.refuse("base", "give either --base FILE or --server ADDRESS");
         }
         let source = file.or(server);
         let device = reader.get("device");

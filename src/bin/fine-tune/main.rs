@@ -173,7 +173,7 @@ mod tests {
         let error = TrainRun::read("d".into(), matches).unwrap_err().to_string();
         for part in [
             "--task \"No Task\"",
-            "--base: give either --base FILE or --server URL",
+            "--base: give either --base FILE or --server ADDRESS",
             "--heads DIR",
             "--epochs \"0\"",
             "\"all\"",

@@ -130,7 +130,8 @@ pub(crate) enum BaseCommand {
         /// auto, fp32, bf16, fp16 or int8
         #[arg(long, value_name = "NAME", default_value = "fp32", env = "TURRET_PRECISION")]
         precision: PrecisionChoice,
-        /// Also write the pixels that the base reads, as PNG files named after the pictures
+        /// Also write the pixels that the base reads, as PNG files named after the pictures, into
+        /// this folder; it is created if missing
         #[arg(long, value_name = "DIR")]
         dump_pixels: Option<PathBuf>,
         /// Accepted for scripts; the output is always JSON

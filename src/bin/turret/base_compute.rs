@@ -10,7 +10,7 @@ use turret::{
     image::{ImageLimits, ImageSource, PreparedImage, Preprocess, decode},
     torch::{Network, calibrate, set_cpu_threads},
 };
-use turret_client::cli::printing::{print, print_to_stderr};
+use turret_client::cli::printing::{escaped, print, print_to_stderr};
 
 use crate::base::announce;
 
@@ -37,7 +37,8 @@ pub(crate) fn calibrate_base(
         match load_picture(path, preprocess) {
             Ok(prepared) => pictures.push(prepared),
             Err(error) => {
-                print_to_stderr(format_args!("warning: skipped a picture: {error:#}"));
+                let warning = format!("warning: skipped a picture: {error:#}");
+                print_to_stderr(escaped(&warning));
             }
         }
     }
@@ -79,6 +80,9 @@ pub(crate) fn features(
     dump: Option<&Path>,
 ) -> anyhow::Result<()> {
     set_cpu_threads(processors());
+    if let Some(folder) = dump {
+        fs_err::create_dir_all(folder)?;
+    }
     let mut base = Network::new(&BaseWeights::load(base)?, device, precision)?;
     let widths = base.widths();
     for path in images {

@@ -1,6 +1,8 @@
 //! What can be wrong with a data set, and how to fix it.
 
-use std::{fmt, io, path::PathBuf};
+use std::{io, path::PathBuf};
+
+use turret_client::cli::printing::ErrorLines;
 
 #[derive(Debug, thiserror::Error)]
 pub enum DatasetError {
@@ -22,6 +24,11 @@ pub enum DatasetError {
     FilesWithoutClass { folder: PathBuf, files: usize },
     #[error("class {class:?} has no picture in its folder {folder}{}", because_empty(.found))]
     EmptyClass { class: String, folder: PathBuf, found: Unread },
+    #[error(
+        "{link} is a link to {target}, which is not there; restore what it leads to, or remove \
+         the link"
+    )]
+    BrokenLink { link: PathBuf, target: PathBuf },
     #[error(
         "{first} and {second} are both folders of {part} pictures; move all of them into one and \
          remove the other"
@@ -50,10 +57,11 @@ pub enum DatasetError {
     )]
     TwoClasses { first: PathBuf, second: PathBuf },
     #[error(
-        "class {class:?} has {found} readable pictures, expected at least 2; add pictures or \
-         remove the class"
+        "class {class:?} has {found} readable picture{}{}, expected at least 2; add pictures or \
+         remove the class",
+        if *.found == 1 { "" } else { "s" }, beside(.not_pictures)
     )]
-    TooFew { class: String, found: usize },
+    TooFew { class: String, found: usize, not_pictures: Vec<PathBuf> },
     #[error(
         "class {class:?} has no readable picture in {half}; add some, or remove the class from \
          train and val"
@@ -75,7 +83,11 @@ pub enum DatasetError {
     )]
     NoColumns { column: String, folder: PathBuf },
     #[error("invalid list of pictures {path}:{mistakes}")]
-    Manifest { path: PathBuf, mistakes: Mistakes },
+    Manifest {
+        path: PathBuf,
+        #[source]
+        mistakes: ErrorLines,
+    },
 }
 
 /// What lies in a class folder beside pictures.
@@ -105,28 +117,36 @@ fn because_empty(found: &Unread) -> String {
     }
 }
 
+/// Says which files of a class are no pictures.
+fn beside(not_pictures: &[PathBuf]) -> String {
+    match not_pictures {
+        [] => String::new(),
+        [file] => format!(" (1 file is not a picture: {})", file.display()),
+        [first, ..] => {
+            let files = not_pictures.len();
+            format!(" ({files} files are not pictures, such as {})", first.display())
+        }
+    }
+}
+
 /// Returns the name in quotes, with every character spelled out that is not plain ASCII.
 pub(crate) fn spelled(name: &str) -> String {
     format!("\"{}\"", name.escape_default())
 }
 
-/// The mistakes in a file, each with its line number.
+/// The mistakes in a list, each with its line number.
 #[derive(Debug, Default)]
-pub struct Mistakes(pub Vec<(u64, String)>);
+pub(super) struct Mistakes(pub(super) Vec<(u64, String)>);
 
 /// Number of mistakes shown; the rest are only counted.
 const SHOWN: usize = 20;
 
-impl fmt::Display for Mistakes {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self(mistakes) = self;
-        mistakes
-            .iter()
-            .take(SHOWN)
-            .try_for_each(|(line, mistake)| write!(f, "\n  line {line}: {mistake}"))?;
-        match mistakes.len().checked_sub(SHOWN) {
-            Some(more @ 1..) => write!(f, "\n  and {more} more"),
-            Some(0) | None => Ok(()),
-        }
+impl From<Mistakes> for ErrorLines {
+    fn from(Mistakes(mut mistakes): Mistakes) -> Self {
+        mistakes.sort_by_key(|(line, _)| *line);
+        let shown = mistakes.iter().take(SHOWN);
+        let more = mistakes.len().checked_sub(SHOWN).filter(|more| *more > 0);
+        let lines = shown.map(|(line, mistake)| format!("line {line}: {mistake}"));
+        Self(lines.chain(more.map(|more| format!("and {more} more"))).collect())
     }
 }

@@ -25,7 +25,8 @@ const MASKS: &str = "ground_truth";
 /// Lists every file of every class folder.
 ///
 /// Hidden files are ignored. Files in folders inside a class folder, and anything beside the class
-/// folders, are skipped with a warning each; a class folder without any other file is an error.
+/// folders, are skipped with a warning each. A class folder without any other file is an error, and
+/// so is a broken link where a class folder could be.
 pub(super) fn read(
     data: &Path,
     group_by: &GroupBy,
@@ -90,7 +91,7 @@ fn part_folders(
     data: &Path,
     warn: &mut dyn FnMut(Warning),
 ) -> Result<Vec<PartFolder>, DatasetError> {
-    let Entries { folders, files, .. } = entries(data)?;
+    let Entries { folders, files, .. } = entries_without_broken_links(data)?;
     let part_of = |path: &PathBuf| path.file_name()?.to_str().and_then(Part::of_word);
     let has_folders = |path: &PathBuf| Ok(!entries(path)?.folders.is_empty());
     // A class may itself be named train; it then holds files instead of folders.
@@ -143,7 +144,7 @@ fn part_folder(
     folder: PathBuf,
     warn: &mut dyn FnMut(Warning),
 ) -> Result<PartFolder, DatasetError> {
-    let Entries { folders, files, .. } = entries(&folder)?;
+    let Entries { folders, files, .. } = entries_without_broken_links(&folder)?;
     if folders.is_empty() {
         return Err(match files.len() {
             0 => DatasetError::NoClasses { folder },
@@ -192,6 +193,18 @@ fn entries(folder: &Path) -> Result<Entries, DatasetError> {
     visible.sort_unstable();
     let (folders, files) = visible.into_iter().partition(|path| path.is_dir());
     Ok(Entries { folders, files, hidden })
+}
+
+/// As [`entries`], for a folder where a broken link may stand for a whole class.
+fn entries_without_broken_links(folder: &Path) -> Result<Entries, DatasetError> {
+    let found = entries(folder)?;
+    match found.files.iter().find(|path| path.is_symlink() && !path.exists()) {
+        Some(link) => Err(DatasetError::BrokenLink {
+            link: link.clone(),
+            target: fs_err::read_link(link).unwrap_or_default(),
+        }),
+        None => Ok(found),
+    }
 }
 
 fn is_hidden(name: &OsStr) -> bool {

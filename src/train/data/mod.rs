@@ -10,8 +10,9 @@ pub(crate) mod split;
 
 pub use augment::Augment;
 pub(crate) use class_names::look_the_same;
+use error::Mistakes;
 pub(crate) use error::spelled;
-pub use error::{DatasetError, Mistakes, Unread};
+pub use error::{DatasetError, Unread};
 pub use group::GroupBy;
 
 use std::{
@@ -172,9 +173,8 @@ impl Dataset {
         for (class, name) in self.classes.iter().enumerate() {
             let of_class =
                 || pictures.clone().into_iter().filter(move |picture| picture.class == class);
-            let found = of_class().count();
-            if found < 2 {
-                return Err(DatasetError::TooFew { class: name.clone(), found });
+            if of_class().count() < 2 {
+                return Err(self.too_few(class, name, of_class()));
             }
             let given: BTreeSet<Option<Part>> = of_class().map(|picture| picture.given).collect();
             for half in [Part::Train, Part::Validation] {
@@ -184,6 +184,25 @@ impl Dataset {
             }
         }
         check_groups(pictures)
+    }
+
+    /// Decodes the files of a class to tell what they are.
+    fn too_few<'a>(
+        &self,
+        class: usize,
+        name: &str,
+        pictures: impl Iterator<Item = &'a PictureFile>,
+    ) -> DatasetError {
+        let is_picture = |path: &Path| read_picture(path).and_then(decode_picture).is_ok();
+        let files = self.pictures.iter().filter(|picture| picture.class == class);
+        DatasetError::TooFew {
+            class: name.to_owned(),
+            found: pictures.filter(|picture| is_picture(&picture.path)).count(),
+            not_pictures: files
+                .map(|picture| picture.path.clone())
+                .filter(|path| !is_picture(path))
+                .collect(),
+        }
     }
 }
 

@@ -1,4 +1,7 @@
+use turret_client::cli::printing::error_text;
+
 use super::*;
+use crate::train::TrainError;
 
 /// A black picture of one pixel, as a BMP file.
 const BMP: &str = "BM\x3a\0\0\0\0\0\0\0\x36\0\0\0\x28\0\0\0\x01\0\0\0\x01\0\0\0\
@@ -139,6 +142,46 @@ fn empty_class_folder_is_refused() {
 }
 
 #[test]
+fn broken_link_in_place_of_a_folder_is_refused() {
+    let classes = [("ok/1", "a"), ("ok/2", "b"), ("bad/1", "c"), ("bad/2", "d")];
+    let parts = [("train/ok/1", "a"), ("train/bad/1", "b"), ("val/ok/1", "c"), ("val/bad/1", "d")];
+    for (files, place) in [(classes, "dent"), (parts, "val/dent"), (parts, "test")] {
+        let folder = folder(&files);
+        let link = folder.path().join(place);
+        std::os::unix::fs::symlink("nowhere", &link).unwrap();
+        let error = Dataset::read(folder.path(), &GroupBy::Auto, &mut |_| {}).unwrap_err();
+        let told = format!("{} is a link to nowhere, which is not there;", link.display());
+        assert!(error.to_string().starts_with(&told), "{error}");
+    }
+}
+
+#[test]
+fn only_real_pictures_of_a_small_class_are_counted() {
+    let ok = [("ok/1", "a"), ("ok/2", "b")];
+    for (dent, told) in [
+        (("dent/Thumbs.db", "c"), "has 0 readable pictures (1 file is not a picture: "),
+        (("dent/1.bmp", BMP), "has 1 readable picture, expected at least 2;"),
+        (("dent/empty.png", ""), "has 0 readable pictures, expected at least 2;"),
+    ] {
+        let folder = folder(&[&ok[..], &[dent]].concat());
+        let dataset = Dataset::read(folder.path(), &GroupBy::Auto, &mut |_| {}).unwrap();
+        let error = dataset.check(&dataset.pictures).unwrap_err().to_string();
+        assert!(error.contains(&format!("class \"dent\" {told}")), "{error}");
+    }
+}
+
+#[test]
+fn mistakes_of_a_list_have_a_line_each_whatever_is_in_its_values() {
+    let folder = folder(&[("li\nst.csv", "path,label\na\u{7}.png,ok\n,ok\n")]);
+    let path = folder.path().join("li\nst.csv");
+    let error = Dataset::read(&path, &GroupBy::Auto, &mut |_| {}).unwrap_err();
+    let text = error_text("p", &TrainError::from(error).into());
+    let lines: Vec<&str> = text.lines().collect();
+    assert_eq!(lines.len(), 3, "{text}");
+    assert!(lines[0].ends_with("li\\nst.csv:") && lines[1].contains("a\\u0007.png"), "{text}");
+}
+
+#[test]
 fn part_folders_are_known_by_each_of_their_names() {
     for train in ["train", "Train", "TRAIN"] {
         for validation in ["val", "valid", "validation", "Valid", "VAL"] {
@@ -225,7 +268,7 @@ fn errors_name_the_folder_or_class_and_the_fix() {
         ),
         (
             read_error(&[("ok/1", "a"), ("ok/2", "b"), ("dent/1", "c")]),
-            "class \"dent\" has 1 readable",
+            "class \"dent\" has 0 readable",
         ),
         (
             read_error(&[("ok/1", BMP), ("ok/2", "b"), ("dent/1", BMP), ("dent/2", "c")]),
@@ -233,7 +276,7 @@ fn errors_name_the_folder_or_class_and_the_fix() {
         ),
         (
             read_error(&[("ok/1", "a"), ("ok/2", "b"), ("dent/1", "c"), ("dent/2", "")]),
-            "has 1 readable",
+            "has 0 readable",
         ),
         (
             read_error(&[

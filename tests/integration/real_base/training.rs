@@ -230,5 +230,5 @@ fn head_trained_on_a_servers_features_equals_the_local_one() {
     assert_eq!((&remote.base, &remote.arithmetic), (&local.base, &local.arithmetic));
 
     let (code, error) = failure(command.arg("--base").arg(workspace.path("base.safetensors")));
-    assert!(code == 2 && error.contains("either --base FILE or --server URL"), "{error}");
+    assert!(code == 2 && error.contains("either --base FILE or --server ADDRESS"), "{error}");
 }

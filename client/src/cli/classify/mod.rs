@@ -22,10 +22,10 @@ pub struct Options {
     /// Pictures, or folders of pictures
     #[arg(value_name = "FILE", required = true)]
     files: Vec<PathBuf>,
-    /// Address of the server: HOST:PORT, or HOST for port 50051
+    /// Address of the server: HOST:PORT, HOST for port 50051, or :PORT on this computer
     #[arg(
         long,
-        value_name = "URL",
+        value_name = "ADDRESS",
         default_value = "http://127.0.0.1:50051",
         env = "TURRET_SERVER"
     )]

@@ -73,8 +73,7 @@ pub(super) fn read(path: &Path, group_by: &GroupBy) -> Result<Vec<Listed>, Datas
         }
     }
     if !mistakes.0.is_empty() {
-        mistakes.0.sort_by_key(|(line, _)| *line);
-        return Err(DatasetError::Manifest { path: path.to_owned(), mistakes });
+        return Err(DatasetError::Manifest { path: path.to_owned(), mistakes: mistakes.into() });
     }
     Ok(listed)
 }
