@@ -65,6 +65,7 @@ static void on_error(j_common_ptr library)
 {
     int detail = library->err->msg_parm.i[0];
     switch (library->err->msg_code) {
+    case JERR_UNKNOWN_MARKER:
     case JERR_SOF_UNSUPPORTED: fail(library, KIND_PROCESS, detail); break;
     case JERR_ARITH_NOTIMPL: fail(library, KIND_PROCESS, 0xC9); break;
     case JERR_BAD_PRECISION: fail(library, KIND_PRECISION, detail); break;

@@ -50,6 +50,7 @@ fn refused(failure: Failure) -> ImageError {
         Failure::Process(0xC3 | 0xC7 | 0xCB | 0xCF) => unsupported("it is lossless (SOF3)"),
         Failure::Process(0xC9 | 0xCA | 0xCD | 0xCE) => unsupported("it is arithmetic-coded"),
         Failure::Process(0xC5 | 0xC6) => unsupported("it is hierarchical"),
+        Failure::Process(0xF7) => unsupported("it is JPEG-LS"),
         Failure::Process(marker) => {
             unsupported(&format!("its coding process is unknown (marker {marker:#04X})"))
         }
@@ -57,7 +58,7 @@ fn refused(failure: Failure) -> ImageError {
         Failure::Sampling => {
             unsupported("its channels are sampled in ratios that are not whole numbers")
         }
-        Failure::NoHeight => unsupported("its header has no height (DNL)"),
+        Failure::NoHeight => unsupported("its header has no width or no height (DNL)"),
     }
 }
 

@@ -136,6 +136,7 @@ fn kinds_that_are_not_decoded_are_refused_by_name() {
         (1, 0xC9, "arithmetic"),
         (1, 0xCA, "arithmetic"),
         (1, 0xC5, "hierarchical"),
+        (1, 0xF7, "JPEG-LS"),
         (4, 12, "12 bits"),
     ] {
         let mut file = BASELINE.to_vec();
