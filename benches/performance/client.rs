@@ -18,6 +18,8 @@ use turret::{
     image::PreparedImage,
 };
 
+use crate::pictures;
+
 pub(crate) const CLASSIFY: &str = "/turret.v1.Classifier/Classify";
 pub(crate) const CLASSIFY_STREAM: &str = "/turret.v1.Classifier/ClassifyStream";
 pub(crate) const EMBED: &str = "/turret.v1.Classifier/Embed";
@@ -35,6 +37,11 @@ pub(crate) struct Payload {
 /// Returns an encoded picture as a part of a request.
 pub(crate) fn encoded(picture: Vec<u8>) -> Bytes {
     picture_field(proto::image::Data::Encoded(picture.into()))
+}
+
+/// Returns pictures as JPEG, each as a part of a request.
+pub(crate) fn jpegs(shown: &[PreparedImage]) -> Result<Vec<Bytes>> {
+    shown.iter().map(|picture| Ok(encoded(pictures::jpeg(picture)?))).collect()
 }
 
 /// Returns raw pixels, as a camera sends them, as a part of a request.

@@ -56,8 +56,7 @@ async fn run_all(arguments: &Arguments) -> Result<()> {
         Ok(shown)
     };
     let (small, whole) = (of_side(SMALL_SIDE)?, of_side(pictures::SIDE)?);
-    let jpeg = whole.iter().map(|picture| Ok(client::encoded(pictures::jpeg(picture)?)));
-    let jpeg: Vec<Bytes> = jpeg.collect::<Result<_>>()?;
+    let jpeg = client::jpegs(&whole)?;
     let payloads = [
         ("raw RGB8, 82x82", SMALL_SIDE, small.iter().map(client::raw).collect::<Vec<_>>()),
         ("raw RGB8, 224x224", pictures::SIDE, whole.iter().map(client::raw).collect()),

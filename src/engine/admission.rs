@@ -1,5 +1,5 @@
-//! Who may come in: places bounded in images and in bytes, shared between the tasks, and not for
-//! what is certain to be too late.
+//! Admission control: bounds the accepted images and bytes, shares them between tasks, and refuses
+//! requests that would miss their deadline.
 
 use std::{
     collections::HashMap,
@@ -59,7 +59,7 @@ struct Held {
     bytes: usize,
 }
 
-/// What somebody asks a place for.
+/// A request for room in the queue.
 #[derive(Debug)]
 pub(super) struct ReserveRequest<'a> {
     pub(super) task: &'a TaskName,

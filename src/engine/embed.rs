@@ -1,5 +1,6 @@
-//! Features of pictures for a caller that learns from them: decoded as requests are, computed
-//! between batches.
+//! Computes the features of single pictures, for training on the server's device.
+//!
+//! Pictures are decoded on the decode threads, and computed between batches.
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
@@ -29,7 +30,7 @@ use crate::{
 /// Pictures of [`Engine::embed`](super::Engine::embed) that are decoded or wait for the device.
 pub const MOST_EMBEDDING: usize = 16;
 
-/// One picture whose features are wanted.
+/// A picture to compute the features of.
 #[derive(Debug)]
 pub struct EmbedRequest {
     pub source: ImageSource,

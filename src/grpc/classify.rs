@@ -1,6 +1,6 @@
 //! `turret.v1.Classifier`: single requests and streams, each from arrival to answer.
 
-use std::{pin::Pin, sync::Arc, time::Instant};
+use std::{mem::take, pin::Pin, sync::Arc, time::Instant};
 
 use tokio_stream::Stream;
 use tonic::{Request, Response, Status, Streaming};
@@ -93,7 +93,7 @@ impl Classifier for ClassifierService {
 pub(super) async fn respond(
     state: &ServerState,
     rpc: Rpc,
-    received: Received<proto::ClassifyRequest>,
+    mut received: Received<proto::ClassifyRequest>,
     arrived: Instant,
     deadline: Option<Instant>,
 ) -> Result<proto::ClassifyResponse, RequestError> {
@@ -101,10 +101,10 @@ pub(super) async fn respond(
     let own = received.request.as_ref().map_or(0, |request| request.timeout_ms);
     let deadline = earlier(deadline, arrived, own);
     let part_id = received.echo.part_id.clone();
-    // Cloned only for a part, which is logged even if it is not judged.
-    let tasks = received.request.as_ref().ok().filter(|_| !part_id.is_empty());
-    let tasks = tasks.map(|request| request.tasks.clone()).unwrap_or_default();
-    let response = judge(state, rpc, &mut metrics, received, deadline).await;
+    // Kept here, because a part that is not judged is logged with its tasks.
+    let tasks = received.request.as_mut().map(|request| take(&mut request.tasks));
+    let tasks = tasks.unwrap_or_default();
+    let response = judge(state, rpc, &mut metrics, received, &tasks, deadline).await;
     if let Err(error) = &response {
         metrics.failed(error);
         state.verdict_log.log_failure(&part_id, &tasks, error);
@@ -117,13 +117,14 @@ async fn judge(
     rpc: Rpc,
     metrics: &mut RequestMetrics,
     received: Received<proto::ClassifyRequest>,
+    tasks: &[String],
     deadline: Option<Instant>,
 ) -> Result<proto::ClassifyResponse, RequestError> {
     let engine = state.engine.get().ok_or(RequestError::Starting)?;
     let Received { echo, request, bytes } = received;
     let request = request?;
     let table = state.registry.snapshot();
-    let heads = match request::find_heads(&request.tasks, &table) {
+    let heads = match request::find_heads(tasks, &table) {
         Err(RequestError::UnknownTask { task, .. }) => {
             return Err(state.suggestions.unknown_task(task, table).await);
         }

@@ -92,7 +92,8 @@ impl Reloader {
                         watcher.wait(debounce.within(retry))
                     }
                     Err(_panic) => {
-                        tracing::error!(pause = ?PAUSE_AFTER_PANIC, "a scan panicked, scanning again");
+                        let pause = PAUSE_AFTER_PANIC;
+                        tracing::error!(?pause, "a scan panicked, scanning again");
                         watcher.wait(debounce.within(Some(PAUSE_AFTER_PANIC)))
                     }
                 };

@@ -133,9 +133,9 @@ pub enum Warning {
         first: PathBuf,
     },
     #[error(
-        "{pictures} pictures have more than 8 bits, but their samples, the largest of which is {max}, \
-         do not tell how many: the full range is used, and pictures may be dark; set the levels of \
-         your camera, such as --levels 0:4095 for 12 bits"
+        "{pictures} pictures have more than 8 bits, but their samples, at most {max}, do not tell \
+         how many: the full range is used, and pictures may be dark; set the levels of your \
+         camera, such as --levels 0:4095 for 12 bits"
     )]
     LevelsUnknown { pictures: usize, max: u16 },
     #[error("skipped {pictures} test pictures; `fine-tune evaluate` evaluates a head on them")]

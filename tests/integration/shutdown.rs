@@ -138,6 +138,18 @@ async fn open_watches_do_not_delay_the_end() {
     assert!(matches!(ended, Ok(None) | Err(_)));
 }
 
+/// Reads this many answers without an error and returns the status that ends the stream.
+async fn end_after(
+    count: usize,
+    answers: &mut tonic::Streaming<turret::grpc::proto::ClassifyResponse>,
+) -> tonic::Status {
+    for number in 0..count {
+        let answer = within_patience("an answer", answers.message()).await.unwrap().unwrap();
+        assert!(answer.verdicts[0].error.is_none(), "answer {number}: {answer:?}");
+    }
+    within_patience("the end", answers.message()).await.unwrap_err()
+}
+
 #[tokio::test]
 async fn stream_gets_all_answers_and_then_unavailable_while_draining() {
     const SENT: usize = 32;
@@ -155,11 +167,7 @@ async fn stream_gets_all_answers_and_then_unavailable_while_draining() {
     crate::support::eventually("all are in flight", in_queue).await;
     let running = server.stop();
     control.release();
-    for number in 0..SENT {
-        let answer = within_patience("an answer", answers.message()).await.unwrap().unwrap();
-        assert!(answer.verdicts[0].error.is_none(), "answer {number}: {answer:?}");
-    }
-    let end = within_patience("the end", answers.message()).await.unwrap_err();
+    let end = end_after(SENT, &mut answers).await;
     let reason = end.get_error_details().error_info().map(|info| info.reason.clone());
     assert_eq!((end.code(), reason.as_deref()), (Code::Unavailable, Some("DRAINING")));
     within_patience("the server to end", running).await.unwrap().unwrap();
@@ -180,11 +188,7 @@ async fn requests_sent_before_the_drain_and_not_read_are_answered() {
     crate::support::eventually("a stream's worth is in flight", in_queue).await;
     let running = server.stop();
     control.release();
-    for number in 0..SENT {
-        let answer = within_patience("an answer", answers.message()).await.unwrap().unwrap();
-        assert!(answer.verdicts[0].error.is_none(), "answer {number}: {answer:?}");
-    }
-    let end = within_patience("the end", answers.message()).await.unwrap_err();
+    let end = end_after(SENT, &mut answers).await;
     assert_eq!(end.code(), Code::Unavailable);
     within_patience("the server to end", running).await.unwrap().unwrap();
 }

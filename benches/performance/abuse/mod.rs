@@ -16,7 +16,6 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, ensure};
-use bytes::Bytes;
 use clap::Args;
 
 use crate::{
@@ -60,8 +59,7 @@ async fn run_all(arguments: &Arguments) -> Result<()> {
     let time = Duration::from_secs_f64(seconds);
     let mut shown = pictures::load(&arguments.pictures, pictures::SIDE)?;
     shown.truncate(PICTURES);
-    let jpeg = shown.iter().map(|picture| Ok(client::encoded(pictures::jpeg(picture)?)));
-    let jpeg: Vec<Bytes> = jpeg.collect::<Result<_>>()?;
+    let jpeg = client::jpegs(&shown)?;
     let payloads: Vec<Payload> =
         jpeg.into_iter().map(|picture| Payload::new(&[task_name(0)], picture)).collect();
     let requests: Requests =

@@ -116,8 +116,7 @@ impl Bench {
         let mut shown = pictures::load(&arguments.pictures, pictures::SIDE)?;
         shown.truncate(PICTURES);
         let raw = shown.iter().map(client::raw).collect();
-        let jpeg = shown.iter().map(|picture| Ok(client::encoded(pictures::jpeg(picture)?)));
-        let jpeg: Vec<Bytes> = jpeg.collect::<Result<_>>()?;
+        let jpeg = client::jpegs(&shown)?;
         progress("starting the bare engine and the server");
         let Arguments { base, precision, threads, pictures, .. } = arguments;
         let bare = Worker::start(&mut own_worker(base, precision, *threads, pictures)?)?;
